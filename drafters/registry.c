@@ -1,0 +1,24 @@
+/* The list of drafters: one line each, sorted by name; meson.build reads the file names from here. */
+#include "harness/decode/drafter.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#define DRAFTERS(X)                                                                                \
+    /* end */
+
+#define X(id) extern const struct sb_drafter_ops sb_drafter_##id;
+DRAFTERS(X)
+#undef X
+
+#define X(id) &sb_drafter_##id,
+const struct sb_drafter_ops *const sb_drafters[] = { DRAFTERS(X) NULL };
+#undef X
+
+const struct sb_drafter_ops *sb_drafter_find(const char *name)
+{
+    for (size_t i = 0; sb_drafters[i]; i++)
+        if (strcmp(sb_drafters[i]->name, name) == 0)
+            return sb_drafters[i];
+    return NULL;
+}

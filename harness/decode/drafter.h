@@ -1,0 +1,78 @@
+/* The drafter interface (methods A 1.4). One file per drafter, one line in drafters/registry.c. */
+#ifndef SB_DECODE_DRAFTER_H
+#define SB_DECODE_DRAFTER_H
+
+#include "harness/core/error.h"
+#include "harness/core/param.h"
+#include "harness/decode/policy.h"
+#include "harness/decode/sampling.h"
+#include "harness/decode/tree.h"
+#include "harness/model/model.h"
+#include "harness/model/tokenizer.h"
+
+/* What a drafter may ask the harness for, at open. All borrowed for the drafter's lifetime. */
+struct sb_drafter_env {
+    struct sb_model *target;
+    const struct sb_tokenizer *tokenizer;   /* the target's; NULL with bare ids */
+    struct sb_sampling sampling;
+    const sb_token *eos;                    /* tokens that end a generation */
+    size_t n_eos;
+    size_t max_context;                     /* positions a sequence can reach */
+    size_t n_vocab;
+    const void *params;                     /* the drafter's parameter struct, filled and checked */
+    /* Load a model by path or bundled name; the harness keeps it and frees it. */
+    enum sb_status (*load_model)(void *loader, const char *name, struct sb_model **model,
+                                 const struct sb_tokenizer **tokenizer, struct sb_error *err);
+    void *loader;
+};
+
+/* The state of a generation, as drafters see it before a step. */
+struct sb_context {
+    const sb_token *tokens; /* [n] committed, the root (tokens[n-1]) included */
+    size_t n;
+    size_t n_prompt;
+    struct sb_dice dice;    /* the drafter's own stream, at this position */
+    const struct sb_policy *policy; /* how long to draft; never NULL */
+};
+
+/* What a step did, as drafters see it afterwards. Rows are the target's, before S. */
+struct sb_outcome {
+    const struct sb_tree *tree;
+    const int32_t *path;     /* accepted nodes, root first: path[0] == 0 */
+    int32_t n_path;          /* accepted draft tokens + 1 */
+    sb_token final_token;    /* -1 when generation ended inside the path */
+    const struct sb_seq *target; /* sb_seq_logits(target, node): any node, rejected or auxiliary */
+    uint64_t draft_ns, verify_ns;
+};
+
+struct sb_drafter_ops {
+    const char *name;              /* CLI, Lua and database name, kebab-case; file stem with '_' */
+    const char *summary;           /* one line for `specbench list drafters` */
+    const char *paper;             /* "Author Year, arXiv id or URL" */
+    const struct sb_param *params; /* ends at a NULL name; NULL: none */
+    size_t params_size;            /* bytes of the parameter struct */
+    size_t state_size;             /* bytes; the harness allocates them zeroed, once per arm */
+    unsigned kinds_greedy;         /* SB_KIND_BITs of its trees at temperature 0 ... */
+    unsigned kinds_sampling;       /* ... and above; 0: the same */
+    bool makes_trees;              /* may branch; false: chains only */
+    const char *default_policy;    /* NULL: "constant" */
+    enum sb_status (*open)(void *st, const struct sb_drafter_env *env, struct sb_error *err);
+    /* A new prompt (or the next turn of a conversation). */
+    enum sb_status (*begin)(void *st, const struct sb_context *ctx, struct sb_error *err);
+    /* Grow the tree under node 0, within tree->cap and tree->max_depth; adding none is valid. */
+    enum sb_status (*propose)(void *st, const struct sb_context *ctx, struct sb_tree *tree,
+                              struct sb_error *err);
+    /* ctx is the state after the step. */
+    enum sb_status (*observe)(void *st, const struct sb_context *ctx,
+                              const struct sb_outcome *outcome, struct sb_error *err);
+    enum sb_status (*fork)(void *copy, const void *st, struct sb_error *err); /* optional */
+    void (*cancel)(void *st);                                                 /* optional */
+    void (*close)(void *st);       /* optional, like begin and observe; accepts a zeroed state */
+    /* Most draft nodes a step can have with these parameters; sizes buffers at open. */
+    int32_t (*max_nodes)(const void *params);
+};
+
+extern const struct sb_drafter_ops *const sb_drafters[]; /* sorted by name, ends at NULL */
+const struct sb_drafter_ops *sb_drafter_find(const char *name); /* NULL: none */
+
+#endif

@@ -1,0 +1,40 @@
+/* The sampling transform S (methods A 2.3): temperature, then top-k, then top-p, then softmax; and
+ * the draws that decoding makes, behind an interface that a certifier can enumerate. */
+#ifndef SB_DECODE_SAMPLING_H
+#define SB_DECODE_SAMPLING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "harness/core/rng.h"
+#include "harness/model/config.h"
+
+struct sb_sampling {
+    double temperature; /* 0: greedy, a one-hot row at the arg max (smallest id on ties) */
+    size_t top_k;       /* 0: off */
+    double top_p;       /* 0 or 1: off */
+};
+
+/* prob[n] = S(logits[n]). Rows sum to 1 within 1e-12. scratch: sb_sampling_scratch_bytes(n). */
+void sb_sampling_apply(double *prob, const struct sb_sampling *s, const float *logits, size_t n,
+                       void *scratch);
+size_t sb_sampling_scratch_bytes(size_t n);
+
+/* Where random choices come from. The RNG makes them in a run; the certifier enumerates them. */
+struct sb_dice {
+    bool (*flip)(void *self, double probability);               /* true with that probability */
+    size_t (*pick)(void *self, const double *weight, size_t n); /* index by weight (sum > 0) */
+    void *self;
+};
+
+struct sb_rng_dice {
+    struct sb_rng flips, picks;
+};
+/* Dice over two streams, both at `position`. */
+struct sb_dice sb_rng_dice_at(struct sb_rng_dice *self, uint64_t position);
+struct sb_rng_dice sb_rng_dice_make(uint64_t key, enum sb_stream flips, enum sb_stream picks);
+
+/* Index drawn by u in [0,1) from weight[n] summed in ascending order; never an index of weight 0. */
+size_t sb_pick_by(double u, const double *weight, size_t n);
+
+#endif

@@ -1,0 +1,61 @@
+/* The verifier interface (methods A 1.6): target transform x coupling. */
+#ifndef SB_DECODE_VERIFIER_H
+#define SB_DECODE_VERIFIER_H
+
+#include "harness/core/error.h"
+#include "harness/core/param.h"
+#include "harness/decode/drafter.h"
+#include "harness/decode/sampling.h"
+#include "harness/decode/tree.h"
+
+enum sb_guarantee { SB_GREEDY_EXACT, SB_DISTRIBUTION_EXACT, SB_LOSSY };
+const char *sb_guarantee_name(enum sb_guarantee guarantee); /* "greedy-exact", ... */
+
+/* Target rows, transformed lazily: a verifier pays only for the rows it visits. */
+struct sb_rows {
+    const double *(*row)(void *self, int32_t node); /* S(p) at that node, [n_vocab]; borrowed */
+    size_t (*argmax)(void *self, int32_t node);     /* of the raw logits, smallest id on ties */
+    void *self;
+    size_t n_vocab;
+};
+
+enum sb_decision { SB_NOT_REACHED, SB_REJECTED, SB_ACCEPTED };
+
+struct sb_verdict {
+    int32_t *path;      /* [cap] filled: accepted nodes, root first (path[0] = 0) */
+    int32_t n_path;
+    sb_token final_token;
+    bool bonus;         /* the final token follows a fully accepted path; false: a correction */
+    uint8_t *decision;  /* [tree->n] enum sb_decision per node */
+};
+
+struct sb_verifier_ops {
+    const char *name, *summary, *paper;
+    const struct sb_param *params;
+    size_t params_size;
+    enum sb_guarantee guarantee;
+    /* The guarantee under these parameters, when they change it (lenience < 1 is lossy); or NULL. */
+    enum sb_guarantee (*guarantee_with)(const void *params);
+    unsigned kinds;          /* SB_KIND_BITs it accepts */
+    bool chains_only;
+    bool needs_q;            /* reads q rows of non-one-hot kinds */
+    int strength;            /* larger is preferred as the default among lawful exact ones */
+    size_t (*scratch_size)(const void *params, size_t n_vocab, int32_t max_nodes);
+    enum sb_status (*verify)(const void *params, const struct sb_tree *tree,
+                             const struct sb_rows *rows, const struct sb_dice *dice, void *scratch,
+                             struct sb_verdict *verdict, struct sb_error *err);
+};
+
+extern const struct sb_verifier_ops *const sb_verifiers[];
+const struct sb_verifier_ops *sb_verifier_find(const char *name);
+enum sb_guarantee sb_verifier_guarantee(const struct sb_verifier_ops *verifier, const void *params);
+
+/* Is the pair lawful at this temperature? SB_EUSAGE says why not and lists the lawful verifiers. */
+enum sb_status sb_pair_check(const struct sb_drafter_ops *drafter,
+                             const struct sb_verifier_ops *verifier,
+                             const struct sb_sampling *sampling, struct sb_error *err);
+/* The strongest exact verifier that the drafter's trees allow: greedy at temperature 0. */
+const struct sb_verifier_ops *sb_verifier_default(const struct sb_drafter_ops *drafter,
+                                                  const struct sb_sampling *sampling);
+
+#endif

@@ -1,0 +1,36 @@
+/* What a model is, whatever file it came from. */
+#ifndef SB_MODEL_CONFIG_H
+#define SB_MODEL_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+
+typedef int32_t sb_token;
+
+/* Sizes above these are refused before anything is allocated. */
+enum {
+    SB_MAX_LAYERS = 512,
+    SB_MAX_WIDTH = 1 << 17,
+    SB_MAX_VOCAB = 1 << 20,
+    SB_MAX_CONTEXT = 1 << 20,
+    SB_MAX_EOS = 8,
+};
+
+struct sb_config {
+    char arch[16]; /* "llama" or "qwen2" */
+    size_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, n_vocab;
+    size_t max_context;     /* positions the model was made for */
+    float norm_eps;
+    double rope_base;
+    double rope_scale_linear;          /* multiplies positions; 1 when there is no linear scaling */
+    enum sb_rope_layout rope_layout;   /* of the q and k rows as loaded */
+    bool tied_embeddings;              /* the LM head is the embedding matrix */
+    bool qkv_bias;
+    sb_token bos, eos[SB_MAX_EOS];     /* -1: none; from the model file, not the tokenizer */
+    size_t n_eos;
+};
+
+#endif

@@ -1,0 +1,162 @@
+/* Kernels: numbers in, numbers out. No kernel knows a model.
+ *
+ * One rule holds for everything in this header: the bits of an output element depend on its inputs
+ * alone - not on how many rows share the call (M), the number of threads, or the instruction set.
+ * Each reduction has one order, stated at its function, that plain C, AVX2 and AVX-512 all follow:
+ *
+ *   chain      acc = fma(a[i], b[i], acc) for i ascending, acc starting at +0
+ *   16 lanes   lane j chains over the elements j, j + 16, j + 32, ...; lanes then join pairwise:
+ *              l[j] += l[j + 8] for j < 8, then + 4, then + 2, then + 1
+ *   chunks     the reduction is cut every SB_CHUNK elements counted from the first, each piece is
+ *              reduced from +0, and pieces are added in ascending order
+ *
+ * All matrices are row-major float32 unless a type is named; `ld` is the distance of rows in
+ * elements. Nothing here allocates, except the *_create / *_init functions that say so. */
+#ifndef SB_KERNELS_H
+#define SB_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { SB_CHUNK = 256, SB_PANEL = 32, SB_QUANT_BLOCK = 32 };
+
+/* ---- weight types ------------------------------------------------------------------------- */
+
+enum sb_dtype { SB_F32, SB_F16, SB_BF16, SB_Q8_0, SB_Q4_0, SB_DTYPE_COUNT };
+
+/* Q8_0: blocks of 32 values, f16 scale d and 32 int8: value = d * q. 34 bytes.
+ * Q4_0: blocks of 32 values, f16 scale d and 16 bytes; byte j holds value j in its low and value
+ * j + 16 in its high nibble: value = d * (nibble - 8). 18 bytes. Both products are exact in f32. */
+const char *sb_dtype_name(enum sb_dtype type);               /* "f32", "bf16", "q8_0", ... */
+size_t sb_dtype_row_bytes(enum sb_dtype type, size_t k);     /* bytes of a row of k values; 0 when a
+                                                                quantized k is no multiple of 32 */
+/* dst[k] = the row as float32, exactly. */
+void sb_dequantize_row(float *dst, enum sb_dtype type, const void *src, size_t k);
+
+float sb_f16_to_f32(uint16_t x);
+uint16_t sb_f32_to_f16(float x);  /* nearest even */
+float sb_bf16_to_f32(uint16_t x);
+uint16_t sb_f32_to_bf16(float x); /* nearest even; NaN stays NaN */
+
+/* ---- products ----------------------------------------------------------------------------- */
+
+/* A weight matrix W[n, k] (n outputs), packed for streaming: panels of SB_PANEL output rows, the
+ * rows of a panel interleaved along k; the last panel is padded with zeros. */
+struct sb_packed {
+    enum sb_dtype type;
+    size_t n, k;
+    size_t size_bytes;
+    void *data; /* 64-byte aligned, owned */
+};
+
+/* Pack rows 0..n-1 from src (row distance sb_dtype_row_bytes(type, k)). Returns 0, or -1 when
+ * memory runs out. Uses all threads. */
+int sb_packed_init(struct sb_packed *w, enum sb_dtype type, size_t n, size_t k, const void *src);
+void sb_packed_finish(struct sb_packed *w);
+
+/* y[m, n] = x[m, k] W^T (+ bias[n], added last, when not NULL); when `add`, y += that sum: the
+ * product and bias first, then one addition. Each element of the product is one chain over k. */
+void sb_matmul(float *y, size_t ldy, const struct sb_packed *w, const float *x, size_t ldx,
+               size_t m, const float *bias, bool add);
+
+/* Like sb_matmul for the listed output rows only: y[m, n_rows], same bits as those columns. */
+void sb_matmul_rows(float *y, size_t ldy, const struct sb_packed *w, const int32_t *rows,
+                    size_t n_rows, const float *x, size_t ldx, size_t m);
+
+/* ---- row operations ------------------------------------------------------------------------ */
+
+/* y = x / sqrt(mean(x^2) + eps) * weight, per row of d. Sum of squares: 16 lanes. y may be x. */
+void sb_rmsnorm(float *y, size_t ldy, const float *x, size_t ldx, const float *weight, size_t d,
+                size_t m, float eps);
+
+/* gate = silu(gate) * up, elementwise over m rows of n. */
+void sb_swiglu(float *gate, size_t ldg, const float *up, size_t ldu, size_t n, size_t m);
+
+/* y += x over n elements. */
+void sb_add(float *y, const float *x, size_t n);
+
+/* Softmax of x[n] * scale into prob (may be x). Maximum first, sum of exponentials by 16 lanes in
+ * float32 within chunks. Returns the log-sum-exp of x * scale. n >= 1; an all -inf row is a bug. */
+float sb_softmax(float *prob, const float *x, size_t n, float scale);
+float sb_logsumexp(const float *x, size_t n);
+/* Index of the largest of x[n]; the smallest index wins ties; NaN never wins. */
+size_t sb_argmax(const float *x, size_t n);
+
+/* Our own elementary functions: same bits on every machine, at most 2 ulp off for float. */
+float sb_expf(float x);
+double sb_exp(double x);
+double sb_log(double x);
+void sb_sincos(double x, double *sin_x, double *cos_x); /* |x| < 2^30 */
+
+/* ---- rotary position embedding --------------------------------------------------------------- */
+
+enum sb_rope_layout {
+    SB_ROPE_INTERLEAVED, /* pairs (0,1), (2,3), ...: GGUF's llama */
+    SB_ROPE_HALF,        /* pairs (i, i + rot/2): HF layout, qwen2 */
+};
+
+struct sb_rope {
+    size_t n_positions, n_dims; /* n_dims rotated dimensions, even; the rest of a head is copied */
+    enum sb_rope_layout layout;
+    float *cos, *sin; /* [n_positions, n_dims / 2], owned */
+};
+
+/* Angle of pair i at position p: p * scale_linear * base^(-2i / n_dims) / factors[i]; factors may
+ * be NULL (all one). Computed in double and rounded once. Returns 0, or -1 out of memory. */
+int sb_rope_init(struct sb_rope *rope, size_t n_positions, size_t n_dims, enum sb_rope_layout layout,
+                 double base, double scale_linear, const float *factors);
+void sb_rope_finish(struct sb_rope *rope);
+/* Rotate n_heads heads of head_dim, in place, for m rows at positions pos[m]. */
+void sb_rope_apply(const struct sb_rope *rope, float *x, size_t ldx, size_t n_heads,
+                   size_t head_dim, const int32_t *pos, size_t m);
+
+/* ---- attention ------------------------------------------------------------------------------- */
+
+/* Keys and values of one layer. Slot s of head h:
+ *   K: panels of SB_PANEL slots, k[((s / 32) * n_kv_heads + h) * head_dim * 32 + i * 32 + s % 32]
+ *   V: v[(s * n_kv_heads + h) * head_dim + i]
+ * The K panels are the packed form of a matrix with one row per slot, so scores are a product. */
+struct sb_kv_layer {
+    float *k, *v;      /* 64-byte aligned; k zeroed when allocated */
+    size_t n_slots;    /* capacity, a multiple of SB_PANEL */
+    size_t n_kv_heads, head_dim;
+};
+
+void sb_kv_write(const struct sb_kv_layer *kv, size_t slot, const float *k, const float *v);
+/* Copy slot src to slot dst (dst <= src is how commit compacts). */
+void sb_kv_move(const struct sb_kv_layer *kv, size_t dst, size_t src);
+
+/* What row r of a batch sees, in this order: slots 0..n_prefix-1, then n_batch[r] slots
+ * n_prefix + list[r][0], n_prefix + list[r][1], ... (its ancestors by depth, then itself). The
+ * order of this sequence is the order of the reductions, so a tree path has the bits of a chain. */
+struct sb_visible {
+    size_t n_prefix;
+    const int32_t *const *list; /* [m] pointers to ascending batch indices */
+    const int32_t *n_list;      /* [m] */
+};
+
+/* Bytes of scratch that sb_attention needs for m rows that see at most n_slots slots. */
+size_t sb_attention_scratch_bytes(size_t m, size_t n_slots, size_t n_heads, size_t head_dim);
+
+/* out[m, n_heads * head_dim] = softmax(q k^T * scale) v, grouped-query: head h reads KV head
+ * h / (n_heads / n_kv_heads). Scores: chain over head_dim, then one multiplication by scale;
+ * softmax as sb_softmax, division by the sum last; values: chunks over the visible sequence.
+ * scratch: 64-byte aligned, sb_attention_scratch_bytes. */
+void sb_attention(float *out, size_t ldo, const float *q, size_t ldq, size_t n_heads, float scale,
+                  const struct sb_kv_layer *kv, const struct sb_visible *visible, size_t m,
+                  void *scratch);
+
+/* ---- dispatch -------------------------------------------------------------------------------- */
+
+enum sb_cpu { SB_CPU_GENERIC, SB_CPU_AVX2, SB_CPU_AVX512, SB_CPU_COUNT };
+
+/* The best variant of this machine, or the one that SB_CPU=generic|avx2|avx512 asks for. Chosen
+ * once, before the first kernel runs. A variant the machine lacks, or an unknown name, is reported
+ * by sb_cpu_select (0, or -1 with *why set to a static line) and leaves the best one in place. */
+enum sb_cpu sb_cpu_active(void);
+const char *sb_cpu_name(enum sb_cpu cpu);
+bool sb_cpu_supported(enum sb_cpu cpu);
+int sb_cpu_select(const char *name, const char **why); /* NULL or "": the best; tests switch freely */
+
+#endif

@@ -1,0 +1,51 @@
+/* Reports: rows of a named view, printed in four formats from one list of columns. */
+#ifndef SB_RESULTS_REPORT_H
+#define SB_RESULTS_REPORT_H
+
+#include <stdio.h>
+
+#include "harness/core/error.h"
+#include "results/store.h"
+
+enum sb_format { SB_FORMAT_TABLE, SB_FORMAT_MD, SB_FORMAT_CSV, SB_FORMAT_JSON };
+enum sb_status sb_format_parse(enum sb_format *out, const char *name, struct sb_error *err);
+
+/* A table in memory, for everything that prints rows (list, report, bench, ...). Cells are text or
+ * numbers; table and md round for people, csv and json keep full precision. */
+enum sb_cell_type { SB_CELL_NULL, SB_CELL_TEXT, SB_CELL_INT, SB_CELL_REAL };
+struct sb_table;
+struct sb_table *sb_table_create(void); /* NULL out of memory; later failures surface in print */
+void sb_table_destroy(struct sb_table *table);
+void sb_table_column(struct sb_table *table, const char *name, int decimals); /* decimals for people */
+void sb_table_text(struct sb_table *table, const char *text);  /* next cell; NULL: empty */
+void sb_table_int(struct sb_table *table, int64_t value);
+void sb_table_real(struct sb_table *table, double value);      /* NaN: empty */
+size_t sb_table_rows(const struct sb_table *table);
+enum sb_status sb_table_print(const struct sb_table *table, FILE *out, enum sb_format format,
+                              struct sb_error *err);
+
+/* The views: "leaderboard" (per task and overall: MAT, draft efficiency, hit rate, tokens/s, speedup
+ * with interval, geometric mean, lossless), "tasks", "positions", "breakdown", "runs". */
+struct sb_view_info {
+    const char *name, *summary;
+};
+extern const struct sb_view_info sb_views[]; /* ends at a NULL name */
+struct sb_report_options {
+    const char *view;        /* NULL: leaderboard */
+    int64_t experiment_id;   /* 0: the newest */
+    int resamples;           /* 0: 10,000 */
+    uint64_t seed;
+};
+enum sb_status sb_report_table(struct sb_table **out, struct sb_store *store,
+                               const struct sb_report_options *options, struct sb_error *err);
+
+/* Arms against the baseline of an experiment, for "outputs are equal": counts generations whose token
+ * ids equal the baseline's for the same prompt and repeat, and names the first that differs. */
+struct sb_equality {
+    int64_t compared, equal;
+    char first_difference[200]; /* "" when all are equal */
+};
+enum sb_status sb_report_equality(struct sb_equality *out, struct sb_store *store,
+                                  int64_t experiment_id, struct sb_error *err);
+
+#endif

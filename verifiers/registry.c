@@ -1,0 +1,24 @@
+/* The list of verifiers: one line each, sorted by name; meson.build reads the file names from here. */
+#include "harness/decode/verifier.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#define VERIFIERS(X)                                                                                \
+    /* end */
+
+#define X(id) extern const struct sb_verifier_ops sb_verifier_##id;
+VERIFIERS(X)
+#undef X
+
+#define X(id) &sb_verifier_##id,
+const struct sb_verifier_ops *const sb_verifiers[] = { VERIFIERS(X) NULL };
+#undef X
+
+const struct sb_verifier_ops *sb_verifier_find(const char *name)
+{
+    for (size_t i = 0; sb_verifiers[i]; i++)
+        if (strcmp(sb_verifiers[i]->name, name) == 0)
+            return sb_verifiers[i];
+    return NULL;
+}
