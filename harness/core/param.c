@@ -186,8 +186,8 @@ static enum sb_status refuse(const struct sb_param *p, const char *value, const 
         return sb_fail(err, SB_EUSAGE, "%s: %s=%s: expected a whole number from %.0f to %.0f",
                        owner, p->name, value, p->min, p->max);
     case SB_PARAM_NUMBER:
-        return sb_fail(err, SB_EUSAGE, "%s: %s=%s: expected a number from %g to %g", owner,
-                       p->name, value, p->min, p->max);
+        return sb_fail(err, SB_EUSAGE, "%s: %s=%s: expected a number from %g to %g", owner, p->name,
+                       value, p->min, p->max);
     case SB_PARAM_BOOL:
         return sb_fail(err, SB_EUSAGE, "%s: %s=%s: expected true or false", owner, p->name, value);
     case SB_PARAM_CHOICE:

@@ -18,13 +18,13 @@ enum sb_param_type {
 
 /* One row of a plug-in's table; the table ends at a NULL name. */
 struct sb_param {
-    const char *name;           /* snake_case */
+    const char *name; /* snake_case */
     enum sb_param_type type;
-    size_t offset;              /* of the member in the plug-in's parameter struct */
-    const char *fallback;       /* the default, as text; NULL: required (STRING: absent) */
-    double min, max;            /* INT and NUMBER: inclusive range */
-    const char *choices;        /* CHOICE: "ref|first|last" */
-    const char *meaning;        /* one line */
+    size_t offset;        /* of the member in the plug-in's parameter struct */
+    const char *fallback; /* the default, as text; NULL: required (STRING: absent) */
+    double min, max;      /* INT and NUMBER: inclusive range */
+    const char *choices;  /* CHOICE: "ref|first|last" */
+    const char *meaning;  /* one line */
     bool required;
 };
 

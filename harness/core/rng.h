@@ -31,9 +31,9 @@ uint64_t sb_rng_mix(uint64_t a, uint64_t b);
 struct sb_rng sb_rng_make(uint64_t key, enum sb_stream stream);
 void sb_rng_seek(struct sb_rng *rng, uint64_t position); /* draw 0 at that position */
 uint64_t sb_rng_bits(struct sb_rng *rng);
-double sb_rng_uniform(struct sb_rng *rng);               /* [0, 1), 53 bits */
-uint64_t sb_rng_below(struct sb_rng *rng, uint64_t n);   /* 0..n-1 without bias; n > 0 */
-double sb_rng_normal(struct sb_rng *rng);                /* mean 0, variance 1 */
+double sb_rng_uniform(struct sb_rng *rng);             /* [0, 1), 53 bits */
+uint64_t sb_rng_below(struct sb_rng *rng, uint64_t n); /* 0..n-1 without bias; n > 0 */
+double sb_rng_normal(struct sb_rng *rng);              /* mean 0, variance 1 */
 void sb_rng_shuffle(struct sb_rng *rng, size_t *items, size_t n);
 
 /* The bare block function, for known-answer tests: four words from a counter and a key. */

@@ -2,8 +2,8 @@
 #ifndef SB_CORE_THREADS_H
 #define SB_CORE_THREADS_H
 
-int sb_threads_physical(void);  /* physical cores this process may run on; at least 1 */
-void sb_threads_set(int n);     /* n < 1 means the physical cores */
+int sb_threads_physical(void); /* physical cores this process may run on; at least 1 */
+void sb_threads_set(int n);    /* n < 1 means the physical cores */
 int sb_threads_get(void);
 
 #endif

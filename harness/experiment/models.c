@@ -1,0 +1,143 @@
+#include "harness/experiment/models.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "harness/core/alloc.h"
+#include "harness/core/paths.h"
+
+struct entry {
+    char *path;
+    struct sb_model *model;
+    struct sb_tokenizer *tokenizer;
+};
+
+struct sb_models {
+    struct entry *entry;
+    size_t n, cap;
+};
+
+struct sb_models *sb_models_create(void)
+{
+    return sb_alloc_zero(1, sizeof(struct sb_models));
+}
+
+static void finish_entry(struct entry *e)
+{
+    sb_model_destroy(e->model);
+    sb_tokenizer_close(e->tokenizer);
+    sb_free(e->path);
+}
+
+void sb_models_destroy(struct sb_models *models)
+{
+    if (!models)
+        return;
+    for (size_t i = 0; i < models->n; i++)
+        finish_entry(&models->entry[i]);
+    sb_free(models->entry);
+    sb_free(models);
+}
+
+/* The bundled names, for a message: "tiny, tiny-draft". */
+static void list_bundled(char *text, size_t size)
+{
+    text[0] = '\0';
+    char *folder = sb_data_path("models");
+    DIR *dir = folder ? opendir(folder) : NULL;
+    size_t used = 0;
+    for (struct dirent *e; dir && (e = readdir(dir)) && used < size;) {
+        char config[4096];
+        snprintf(config, sizeof config, "%s/%s/config.json", folder, e->d_name);
+        if (sb_is_file(config))
+            used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "", e->d_name);
+    }
+    if (dir)
+        closedir(dir);
+    sb_free(folder);
+}
+
+enum sb_status sb_models_resolve(char **path, const char *name, struct sb_error *err)
+{
+    char *relative = sb_strf("models/%s", name);
+    char *bundled = relative ? sb_data_path(relative) : NULL;
+    sb_free(relative);
+    if (!bundled)
+        return sb_fail(err, SB_ENOMEM, "out of memory for model '%s'", name);
+    if (*name && !strchr(name, '/') && sb_is_dir(bundled)) {
+        *path = bundled;
+        return SB_OK;
+    }
+    sb_free(bundled);
+    if (!sb_is_dir(name) && !sb_is_file(name)) {
+        char names[256];
+        list_bundled(names, sizeof names);
+        return sb_fail(err, SB_EINPUT,
+                       "model '%s': no such file or directory, nor a bundled model (%s)", name,
+                       names[0] ? names : "none is installed");
+    }
+    *path = sb_strdup(name);
+    return *path ? SB_OK : sb_fail(err, SB_ENOMEM, "out of memory for model '%s'", name);
+}
+
+/* A model without tokenizer is legal (bare ids); a tokenizer that is there must be sound. */
+static bool has_tokenizer(const char *path)
+{
+    if (!sb_is_dir(path))
+        return true; /* a GGUF says so itself */
+    char *json = sb_strf("%s/tokenizer.json", path);
+    bool found = json && sb_is_file(json);
+    sb_free(json);
+    return found;
+}
+
+static enum sb_status load(struct entry *e, struct sb_error *err)
+{
+    enum sb_status rc = sb_model_load(&e->model, e->path, err);
+    if (rc != SB_OK || !has_tokenizer(e->path))
+        return rc;
+    struct sb_error why;
+    rc = sb_tokenizer_open(&e->tokenizer, e->path, &why);
+    if (rc == SB_EINPUT && !sb_is_dir(e->path))
+        return SB_OK; /* weights without a vocabulary */
+    if (rc != SB_OK && err)
+        *err = why;
+    return rc;
+}
+
+enum sb_status sb_models_get(struct sb_models *models, const char *name, struct sb_model **model,
+                             const struct sb_tokenizer **tokenizer, struct sb_error *err)
+{
+    struct entry e = { 0 };
+    enum sb_status rc = sb_models_resolve(&e.path, name, err);
+    if (rc != SB_OK)
+        return rc;
+    const struct entry *found = NULL;
+    for (size_t i = 0; i < models->n && !found; i++)
+        if (strcmp(models->entry[i].path, e.path) == 0)
+            found = &models->entry[i];
+    if (found) {
+        finish_entry(&e);
+    } else {
+        rc = load(&e, err);
+        if (rc == SB_OK && sb_grow((void **)&models->entry, &models->cap, models->n + 1, sizeof e))
+            rc = sb_fail(err, SB_ENOMEM, "out of memory for model '%s'", name);
+        if (rc != SB_OK) {
+            finish_entry(&e);
+            return rc;
+        }
+        models->entry[models->n] = e;
+        found = &models->entry[models->n++];
+    }
+    *model = found->model;
+    if (tokenizer)
+        *tokenizer = found->tokenizer;
+    return SB_OK;
+}
+
+enum sb_status sb_models_load(void *loader, const char *name, struct sb_model **model,
+                              const struct sb_tokenizer **tokenizer, struct sb_error *err)
+{
+    return sb_models_get(loader, name, model, tokenizer, err);
+}

@@ -1,0 +1,27 @@
+/* Models of a run: loaded once, by path or bundled name, and shared by all arms. */
+#ifndef SB_EXPERIMENT_MODELS_H
+#define SB_EXPERIMENT_MODELS_H
+
+#include "harness/core/error.h"
+#include "harness/model/model.h"
+#include "harness/model/tokenizer.h"
+
+struct sb_models;
+
+struct sb_models *sb_models_create(void); /* NULL out of memory */
+void sb_models_destroy(struct sb_models *models);
+
+/* "tiny" means models/tiny of the bundled family; anything with a slash, a suffix or on disk is a path.
+ * New memory (sb_free); SB_EINPUT lists the bundled names when there is no such thing. */
+enum sb_status sb_models_resolve(char **path, const char *name, struct sb_error *err);
+
+/* Load on first use. *tokenizer becomes NULL when the model has none (a model of bare ids); pass NULL
+ * when it is not wanted. Borrowed until sb_models_destroy. */
+enum sb_status sb_models_get(struct sb_models *models, const char *name, struct sb_model **model,
+                             const struct sb_tokenizer **tokenizer, struct sb_error *err);
+
+/* The same with the signature that sessions ask for; `loader` is a struct sb_models. */
+enum sb_status sb_models_load(void *loader, const char *name, struct sb_model **model,
+                              const struct sb_tokenizer **tokenizer, struct sb_error *err);
+
+#endif
