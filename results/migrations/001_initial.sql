@@ -1,0 +1,163 @@
+-- Schema 1: the tables as they begin. Comments stand inside the statements, so that `.schema` shows them.
+
+CREATE TABLE host (
+  id                INTEGER PRIMARY KEY,
+  content_key       TEXT NOT NULL UNIQUE,      -- XXH64 of every column below
+  hostname          TEXT,
+  cpu               TEXT,
+  isa               TEXT,                      -- kernels in use: generic, avx2, avx512, ...
+  os                TEXT,
+  compiler          TEXT,
+  build_flags       TEXT,
+  specbench_version TEXT,
+  "commit"          TEXT,
+  blas              TEXT,
+  threads           INTEGER NOT NULL CHECK (threads >= 0),
+  physical_cores    INTEGER NOT NULL CHECK (physical_cores >= 0),
+  memory_bytes      INTEGER NOT NULL CHECK (memory_bytes >= 0)
+) STRICT;
+
+CREATE TABLE model (
+  id             INTEGER PRIMARY KEY,
+  content_key    TEXT NOT NULL UNIQUE,         -- XXH64 of every column below
+  name           TEXT NOT NULL,
+  path           TEXT,
+  arch           TEXT,                         -- llama, qwen2, ...
+  format         TEXT,                         -- gguf, hf
+  weight_type    TEXT,                         -- f32, bf16, q8_0, ...
+  content_hash   TEXT,
+  tokenizer_hash TEXT,
+  config_json    TEXT,
+  n_params       INTEGER NOT NULL CHECK (n_params >= 0),
+  size_bytes     INTEGER NOT NULL CHECK (size_bytes >= 0)
+) STRICT;
+
+CREATE TABLE experiment (
+  id              INTEGER PRIMARY KEY,
+  content_key     TEXT NOT NULL UNIQUE,        -- of all that decides results; finds the run to resume
+  name            TEXT NOT NULL,
+  spec_json       TEXT,                        -- the whole plan
+  script          TEXT,                        -- path of the Lua script
+  dataset         TEXT,
+  dataset_hash    TEXT,
+  chat_template   TEXT,
+  conversation    TEXT CHECK (conversation IN ('baseline', 'own')), -- whose answers turn 2 follows
+  host_id         INTEGER NOT NULL REFERENCES host (id),
+  target_model_id INTEGER NOT NULL REFERENCES model (id),
+  seed            INTEGER NOT NULL,
+  repeats         INTEGER NOT NULL CHECK (repeats >= 1),
+  max_new_tokens  INTEGER NOT NULL CHECK (max_new_tokens >= 0),
+  temperature     REAL NOT NULL CHECK (temperature >= 0), -- 0: greedy
+  top_p           REAL NOT NULL,
+  top_k           INTEGER NOT NULL,
+  ignore_eos      INTEGER NOT NULL CHECK (ignore_eos IN (0, 1)),
+  arithmetic      TEXT,                        -- exact: bit-identical for any batch, threads, CPU
+  created_at      TEXT NOT NULL                -- UTC, 2026-11-21T04:05:06Z
+) STRICT;
+
+CREATE TABLE arm (
+  id              INTEGER PRIMARY KEY,
+  experiment_id   INTEGER NOT NULL REFERENCES experiment (id) ON DELETE CASCADE,
+  arm_no          INTEGER NOT NULL CHECK (arm_no >= 0), -- order in the experiment
+  label           TEXT NOT NULL,
+  drafter         TEXT NOT NULL,
+  drafter_params  TEXT,
+  verifier        TEXT,
+  verifier_params TEXT,
+  policy          TEXT,
+  policy_params   TEXT,
+  guarantee       TEXT CHECK (guarantee IN ('greedy-exact', 'distribution-exact', 'lossy')),
+  is_baseline     INTEGER NOT NULL CHECK (is_baseline IN (0, 1)),
+  UNIQUE (experiment_id, arm_no),
+  UNIQUE (experiment_id, label)
+) STRICT;
+
+CREATE TABLE prompt (
+  id            INTEGER PRIMARY KEY,
+  experiment_id INTEGER NOT NULL REFERENCES experiment (id) ON DELETE CASCADE,
+  question_id   INTEGER NOT NULL,              -- as in the prompt set
+  task          TEXT NOT NULL,
+  category      TEXT,
+  turn          INTEGER NOT NULL CHECK (turn >= 1),
+  n_turns       INTEGER NOT NULL CHECK (n_turns >= turn),
+  text          TEXT,                          -- what the user says in this turn
+  content_key   TEXT NOT NULL,                 -- XXH64 of task, category and text
+  UNIQUE (experiment_id, question_id, turn, content_key)
+) STRICT;
+
+CREATE TABLE generation (
+  id              INTEGER PRIMARY KEY,
+  arm_id          INTEGER NOT NULL REFERENCES arm (id) ON DELETE CASCADE,
+  prompt_id       INTEGER NOT NULL REFERENCES prompt (id) ON DELETE CASCADE,
+  repeat          INTEGER NOT NULL CHECK (repeat >= 0),
+  status          TEXT NOT NULL CHECK (status IN ('ok', 'error')),
+  error           TEXT,                        -- why, when status is error
+  finish          TEXT,                        -- eos, length, context
+  n_prompt_tokens INTEGER NOT NULL CHECK (n_prompt_tokens >= 0),
+  n_tokens        INTEGER NOT NULL CHECK (n_tokens >= 0), -- new ones, that of the prefill included
+  prompt_tokens   TEXT NOT NULL CHECK (prompt_tokens LIKE '[%]'), -- JSON array of ids
+  tokens          TEXT NOT NULL CHECK (tokens LIKE '[%]'),        -- JSON array of ids
+  text            TEXT,
+  prefill_ns      INTEGER NOT NULL CHECK (prefill_ns >= 0), -- prompt forward and its one token
+  decode_ns       INTEGER NOT NULL CHECK (decode_ns >= 0),  -- all steps, first start to last end
+  wall_ns         INTEGER NOT NULL CHECK (wall_ns >= 0),
+  order_no        INTEGER NOT NULL,            -- position in the interleaving
+  load_average    REAL,
+  started_at      TEXT,
+  UNIQUE (arm_id, prompt_id, repeat),
+  CHECK ((status = 'error') = (error IS NOT NULL))
+) STRICT;
+
+CREATE INDEX generation_prompt ON generation (prompt_id);
+
+-- One target forward over a draft; the prefill is never a step.
+CREATE TABLE step (
+  generation_id INTEGER NOT NULL REFERENCES generation (id) ON DELETE CASCADE,
+  step_no       INTEGER NOT NULL CHECK (step_no >= 0),
+  context       INTEGER NOT NULL CHECK (context >= 0),   -- committed tokens before it
+  drafted       INTEGER NOT NULL CHECK (drafted >= 0),   -- draft tokens verified
+  auxiliary     INTEGER NOT NULL CHECK (auxiliary >= 0), -- rows computed, never verified
+  depth         INTEGER NOT NULL CHECK (depth BETWEEN 0 AND drafted), -- of the deepest draft token
+  accepted      INTEGER NOT NULL CHECK (accepted BETWEEN 0 AND depth), -- before any stop or length cut
+  decided       INTEGER NOT NULL CHECK (decided IN (accepted, accepted + 1) AND decided <= depth),
+                -- positions that got a trial: accepted, and one more when the accepted path had
+                -- another draft token below it, which was rejected
+  tokens        INTEGER NOT NULL CHECK (tokens BETWEEN 0 AND accepted + 1), -- kept; fewer when cut
+  bonus         INTEGER NOT NULL CHECK (bonus IN (0, 1)), -- the last token is a bonus, no correction
+  draft_ns      INTEGER NOT NULL CHECK (draft_ns >= 0),
+  verify_ns     INTEGER NOT NULL CHECK (verify_ns >= 0),  -- the target forward
+  accept_ns     INTEGER NOT NULL CHECK (accept_ns >= 0),
+  commit_ns     INTEGER NOT NULL CHECK (commit_ns >= 0),
+  observe_ns    INTEGER NOT NULL CHECK (observe_ns >= 0),
+  PRIMARY KEY (generation_id, step_no)
+) STRICT, WITHOUT ROWID;
+
+-- The draft tree of a step, its root left out (node 0, the last committed token).
+CREATE TABLE draft_node (
+  generation_id INTEGER NOT NULL,
+  step_no       INTEGER NOT NULL,
+  node_no       INTEGER NOT NULL CHECK (node_no >= 1),
+  parent        INTEGER NOT NULL CHECK (parent >= 0 AND parent < node_no), -- node_no; 0: the root
+  depth         INTEGER NOT NULL CHECK (depth >= 1),
+  rank          INTEGER NOT NULL CHECK (rank >= 0),      -- among its siblings, in draw order
+  token         INTEGER NOT NULL,
+  source        INTEGER NOT NULL,              -- the drafter's own tag
+  log_q         REAL,                          -- the drafter's log probability; 0 for a sure choice
+  decision      INTEGER NOT NULL CHECK (decision IN (0, 1, 2)), -- not reached, rejected, accepted
+  auxiliary     INTEGER NOT NULL CHECK (auxiliary IN (0, 1)),
+  PRIMARY KEY (generation_id, step_no, node_no),
+  FOREIGN KEY (generation_id, step_no) REFERENCES step (generation_id, step_no) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+-- The measured cost curve c(M): time of a target forward over M rows, divided by that over one.
+CREATE TABLE cost_curve (
+  host_id   INTEGER NOT NULL REFERENCES host (id) ON DELETE CASCADE,
+  model_id  INTEGER NOT NULL REFERENCES model (id) ON DELETE CASCADE,
+  context   INTEGER NOT NULL CHECK (context >= 0),
+  "rows"    INTEGER NOT NULL CHECK ("rows" >= 1), -- M
+  median_ns INTEGER NOT NULL CHECK (median_ns >= 0),
+  c         REAL NOT NULL,
+  c_lo      REAL,                              -- quartiles
+  c_hi      REAL,
+  PRIMARY KEY (host_id, model_id, context, "rows")
+) STRICT, WITHOUT ROWID;
