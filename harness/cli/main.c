@@ -1,1 +1,75 @@
-int main(void) { return 0; }
+#include <stdio.h>
+#include <string.h>
+
+#include "harness/cli/cli.h"
+
+const struct sb_command sb_commands[] = {
+    { "run", sb_cmd_run, "run an experiment: a Lua script, or arms given as options" },
+    { "list", sb_cmd_list, "drafters, verifiers, policies, datasets or models, with parameters" },
+    { "report", sb_cmd_report, "a results database as tables" },
+    { "generate", sb_cmd_generate, "generate text, with or without a drafter" },
+    { "tokenize", sb_cmd_tokenize, "text to token ids and back" },
+    { "logits", sb_cmd_logits, "log-sum-exp and top logits at each position" },
+    { "inspect", sb_cmd_inspect, "what a model file or a database holds" },
+    { "bench", sb_cmd_bench, "the cost curve c(M) of a model on this machine" },
+    { "train", sb_cmd_train, "train a tokenizer or a model from a recipe" },
+    { 0 },
+};
+
+static const struct sb_command *find(const char *name)
+{
+    for (const struct sb_command *c = sb_commands; c->name; c++)
+        if (strcmp(c->name, name) == 0)
+            return c;
+    return NULL;
+}
+
+static void print_overview(FILE *out)
+{
+    fputs(
+        "  specbench run --target tiny --dataset mini --drafter pld --drafter small-lm:model=tiny-draft\n"
+        "  specbench generate --model tiny --prompt 'What is a draft tree?' --drafter pld\n"
+        "\nusage: specbench COMMAND [options]\n\ncommands:\n",
+        out);
+    for (const struct sb_command *c = sb_commands; c->name; c++)
+        fprintf(out, "  %-10s %s\n", c->name, c->summary);
+    fputs(
+        "\n`specbench help COMMAND` shows its options and examples. Exit codes: 0 done, 1 failed,\n"
+        "2 wrong usage or input, 3 a gate or certificate does not hold, 130 interrupted.\n",
+        out);
+}
+
+static int help(int argc, char **argv)
+{
+    const struct sb_command *c = argc > 2 ? find(argv[2]) : NULL;
+    char *shifted[] = { argc > 2 ? argv[2] : NULL, (char *)"--help", NULL };
+    if (c)
+        return c->run(2, shifted);
+    if (argc > 2) {
+        fprintf(stderr, "specbench: there is no command '%s'; see specbench help\n", argv[2]);
+        return 2;
+    }
+    print_overview(stdout);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_overview(stderr);
+        return 2;
+    }
+    if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
+        strcmp(argv[1], "-h") == 0)
+        return help(argc, argv);
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("specbench " SB_VERSION);
+        return 0;
+    }
+    const struct sb_command *c = find(argv[1]);
+    if (!c) {
+        fprintf(stderr, "specbench: there is no command '%s'; see specbench help\n", argv[1]);
+        return 2;
+    }
+    return c->run(argc - 1, argv + 1);
+}

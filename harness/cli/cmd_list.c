@@ -1,0 +1,189 @@
+/* specbench list: every registry as a table, with declared parameters. */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "datasets/dataset.h"
+#include "harness/cli/cli.h"
+#include "harness/core/alloc.h"
+#include "harness/core/paths.h"
+#include "harness/decode/drafter.h"
+#include "harness/decode/policy.h"
+#include "harness/decode/verifier.h"
+#include "harness/model/weights.h"
+
+static const struct sb_usage usage = {
+    .name = "list",
+    .examples = "  specbench list drafters\n  specbench list verifiers --format json\n",
+    .synopsis = "specbench list drafters|verifiers|policies|datasets|models [--format F]",
+    .about = "Lists what can stand after --drafter, --verifier, --policy, --dataset and --target.",
+};
+
+/* "k=10 ngram_max=3 model=TEXT!" - name and default; '!' marks what must be given. */
+static char *params_text(const struct sb_param *table)
+{
+    char *text = sb_strdup("");
+    for (const struct sb_param *p = table; p && p->name && text; p++) {
+        char *longer = sb_strf("%s%s%s=%s%s", text, *text ? " " : "", p->name,
+                               p->fallback ? p->fallback : "", p->required ? "!" : "");
+        sb_free(text);
+        text = longer;
+    }
+    return text;
+}
+
+static void add_params(struct sb_table *t, const struct sb_param *table)
+{
+    char *text = params_text(table);
+    sb_table_text(t, text);
+    sb_free(text);
+}
+
+static void list_drafters(struct sb_table *t)
+{
+    static const char *const columns[] = { "name", "summary", "params", "paper" };
+    for (size_t i = 0; i < 4; i++)
+        sb_table_column(t, columns[i], 0);
+    for (size_t i = 0; sb_drafters[i]; i++) {
+        sb_table_text(t, sb_drafters[i]->name);
+        sb_table_text(t, sb_drafters[i]->summary);
+        add_params(t, sb_drafters[i]->params);
+        sb_table_text(t, sb_drafters[i]->paper);
+    }
+}
+
+static void kinds_text(char *text, size_t size, unsigned kinds)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (int k = SB_DRAW_ONEHOT; k <= SB_DRAW_WOR && used < size; k++)
+        if (kinds & SB_KIND_BIT(k))
+            used += (size_t)snprintf(text + used, size - used, "%s%s", used ? " " : "",
+                                     sb_draw_kind_name((enum sb_draw_kind)k));
+}
+
+static void list_verifiers(struct sb_table *t)
+{
+    static const char *const columns[] = { "name",    "guarantee", "accepts", "shape",
+                                           "summary", "params",    "paper" };
+    for (size_t i = 0; i < 7; i++)
+        sb_table_column(t, columns[i], 0);
+    for (size_t i = 0; sb_verifiers[i]; i++) {
+        const struct sb_verifier_ops *v = sb_verifiers[i];
+        char kinds[64];
+        kinds_text(kinds, sizeof kinds, v->kinds);
+        sb_table_text(t, v->name);
+        sb_table_text(t, sb_guarantee_name(v->guarantee));
+        sb_table_text(t, kinds);
+        sb_table_text(t, v->chains_only ? "chain" : "tree");
+        sb_table_text(t, v->summary);
+        add_params(t, v->params);
+        sb_table_text(t, v->paper);
+    }
+}
+
+static void list_policies(struct sb_table *t)
+{
+    static const char *const columns[] = { "name", "summary", "params", "paper" };
+    for (size_t i = 0; i < 4; i++)
+        sb_table_column(t, columns[i], 0);
+    for (size_t i = 0; sb_policies[i]; i++) {
+        sb_table_text(t, sb_policies[i]->name);
+        sb_table_text(t, sb_policies[i]->summary);
+        add_params(t, sb_policies[i]->params);
+        sb_table_text(t, sb_policies[i]->paper);
+    }
+}
+
+static void list_datasets(struct sb_table *t)
+{
+    static const char *const columns[] = { "name", "form", "summary" };
+    for (size_t i = 0; i < 3; i++)
+        sb_table_column(t, columns[i], 0);
+    for (size_t i = 0; sb_readers[i]; i++) {
+        sb_table_text(t, sb_readers[i]->name);
+        sb_table_text(t, sb_readers[i]->form);
+        sb_table_text(t, sb_readers[i]->summary);
+    }
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static void list_models(struct sb_table *t)
+{
+    static const char *const columns[] = { "name",  "arch",    "layers", "width",
+                                           "vocab", "context", "mb",     "hash" };
+    char *folder = sb_data_path("models");
+    struct dirent **entry = NULL;
+    int n = folder ? scandir(folder, &entry, NULL, by_name) : 0;
+    for (size_t i = 0; i < 8; i++)
+        sb_table_column(t, columns[i], i == 6 ? 1 : 0);
+    for (int i = 0; i < n; i++) {
+        char *path = sb_strf("%s/%s", folder, entry[i]->d_name);
+        struct sb_weights *w;
+        if (path && entry[i]->d_name[0] != '.' && sb_is_dir(path) &&
+            sb_weights_open(&w, path, NULL) == SB_OK) {
+            char hash[17];
+            snprintf(hash, sizeof hash, "%016llx", (unsigned long long)w->content_hash);
+            sb_table_text(t, entry[i]->d_name);
+            sb_table_text(t, w->config.arch);
+            sb_table_int(t, (int64_t)w->config.n_layers);
+            sb_table_int(t, (int64_t)w->config.d_model);
+            sb_table_int(t, (int64_t)w->config.n_vocab);
+            sb_table_int(t, (int64_t)w->config.max_context);
+            sb_table_real(t, (double)w->file_bytes / 1e6);
+            sb_table_text(t, hash);
+            sb_weights_close(w);
+        }
+        sb_free(path);
+        free(entry[i]);
+    }
+    free(entry);
+    sb_free(folder);
+}
+
+static const struct {
+    const char *name;
+    void (*fill)(struct sb_table *table);
+} lists[] = {
+    { "drafters", list_drafters }, { "verifiers", list_verifiers }, { "policies", list_policies },
+    { "datasets", list_datasets }, { "models", list_models },
+};
+
+int sb_cmd_list(int argc, char **argv)
+{
+    enum sb_format format = SB_FORMAT_TABLE;
+    const struct sb_option options[] = {
+        { .name = "format",
+          .kind = SB_OPT_FORMAT,
+          .dst = &format,
+          .arg = "F",
+          .help = "table, md, csv or json" },
+        { 0 },
+    };
+    struct sb_texts rest = { 0 };
+    struct sb_error err;
+    bool helped;
+    enum sb_status rc = sb_options_parse(argc, argv, &usage, options, &rest, &helped, &err);
+    if (rc != SB_OK || helped)
+        return helped ? 0 : sb_cli_fail("list", &err);
+    for (size_t i = 0; rest.n == 1 && i < sizeof lists / sizeof *lists; i++) {
+        if (strcmp(rest.item[0], lists[i].name) != 0)
+            continue;
+        struct sb_table *table = sb_table_create();
+        if (table)
+            lists[i].fill(table);
+        rc = table ? sb_table_print(table, stdout, format, &err)
+                   : sb_fail(&err, SB_ENOMEM, "out of memory");
+        sb_table_destroy(table);
+        rc = rc == SB_OK ? sb_cli_flush(&err) : rc;
+        return rc == SB_OK ? 0 : sb_cli_fail("list", &err);
+    }
+    sb_fail(&err, SB_EUSAGE, "expected one of drafters, verifiers, policies, datasets, models%s%s",
+            rest.n ? "; found " : "", rest.n ? rest.item[rest.n - 1] : "");
+    return sb_cli_fail("list", &err);
+}

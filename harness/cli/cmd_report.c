@@ -1,0 +1,83 @@
+/* specbench report: views of a results database. */
+#include <stdio.h>
+
+#include "harness/cli/cli.h"
+#include "results/report.h"
+
+static const struct sb_usage usage = {
+    .name = "report",
+    .examples = "  specbench report x.db\n  specbench report x.db --view positions --format csv\n",
+    .synopsis = "specbench report DB [--view V] [--experiment ID] [--format F]",
+    .about =
+        "Prints a view of the newest experiment in a results database. Views: leaderboard, tasks,\n"
+        "positions (acceptance by position), breakdown (shares of time), runs.\n"
+        "MAT = tokens kept per step, all steps counted; prefill is never a step. speedup = decode\n"
+        "time of the baseline / of the arm on the same prompts, with a 95 % paired bootstrap\n"
+        "interval over questions.",
+};
+
+int sb_cmd_report(int argc, char **argv)
+{
+    enum sb_format format = SB_FORMAT_TABLE;
+    struct sb_report_options report = { 0 };
+    int64_t resamples = 0, seed = 0;
+    const struct sb_option options[] = {
+        { .name = "view",
+          .kind = SB_OPT_TEXT,
+          .dst = &report.view,
+          .arg = "V",
+          .help = "which view; default leaderboard" },
+        { .name = "experiment",
+          .kind = SB_OPT_INT,
+          .dst = &report.experiment_id,
+          .arg = "ID",
+          .help = "which experiment; default the newest",
+          .min = 1,
+          .max = 9e15 },
+        { .name = "resamples",
+          .kind = SB_OPT_INT,
+          .dst = &resamples,
+          .arg = "N",
+          .help = "bootstrap resamples; default 10,000",
+          .min = 100,
+          .max = 1e7 },
+        { .name = "seed",
+          .kind = SB_OPT_INT,
+          .dst = &seed,
+          .arg = "N",
+          .help = "seed of the bootstrap; default 0",
+          .min = 0,
+          .max = 9e15 },
+        { .name = "format",
+          .kind = SB_OPT_FORMAT,
+          .dst = &format,
+          .arg = "F",
+          .help = "table, md, csv or json" },
+        { 0 },
+    };
+    struct sb_texts rest = { 0 };
+    struct sb_error err;
+    bool helped;
+    struct sb_store *store = NULL;
+    struct sb_table *table = NULL;
+    enum sb_status rc = sb_options_parse(argc, argv, &usage, options, &rest, &helped, &err);
+    if (rc == SB_OK && helped)
+        return 0;
+    if (rc == SB_OK && rest.n != 1)
+        rc = sb_fail(&err, SB_EUSAGE, "expected one database file; usage: %s", usage.synopsis);
+    report.resamples = (int)resamples;
+    report.seed = (uint64_t)seed;
+    if (rc == SB_OK)
+        rc = sb_store_open(&store, rest.item[0],
+                           &(struct sb_store_options){ .must_exist = true, .read_only = true },
+                           &err);
+    if (rc == SB_OK)
+        rc = sb_report_table(&table, store, &report, &err);
+    if (rc == SB_OK)
+        rc = sb_table_print(table, stdout, format, &err);
+    if (rc == SB_OK)
+        rc = sb_cli_flush(&err);
+    sb_table_destroy(table);
+    sb_store_close(store);
+    return rc == SB_OK ? 0 : sb_cli_fail("report", &err);
+}

@@ -1,0 +1,24 @@
+-- Two drafters against plain decoding on the bundled models and prompts: what `./dev demo` runs.
+--   specbench run scripts/quickstart.lua [--set take=2] [--db FILE]
+local sb = require "specbench"
+
+local exp <close> = sb.experiment {
+  name = "quickstart",
+  target = "tiny",
+  dataset = "mini",
+  take = sb.set.take or 3, -- questions of each task
+  max_new_tokens = sb.set.max_new_tokens or 64,
+  repeats = sb.set.repeats or 3,
+  seed = 7,
+}
+exp:add { drafter = "none" } -- plain decoding, the baseline
+exp:add { drafter = { "pld", k = 10 }, label = "pld" }
+exp:add { drafter = { "small-lm", model = "tiny-draft", k = 4 }, label = "small-lm" }
+
+exp:report "tasks"
+local equal, compared, first = exp:equality()
+if equal == compared then
+  sb.log("Outputs of all arms are equal to plain decoding, token for token (%d generations compared).", compared)
+else
+  sb.log("Outputs DIFFER in %d of %d generations, first: %s", compared - equal, compared, first)
+end
