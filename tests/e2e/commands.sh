@@ -1,0 +1,66 @@
+#!/bin/sh
+# Every command once, as a user would call it.
+# shellcheck source=tests/e2e/lib.sh
+. "$ROOT/tests/e2e/lib.sh"
+
+check_code 0 "$SPECBENCH" --version
+check_out "specbench "
+check_code 0 "$SPECBENCH" help
+check_out "generate"
+for command in run list report generate tokenize logits inspect bench train; do
+    check_code 0 "$SPECBENCH" help "$command"
+    check_out "  specbench $command"
+    cp "$work/out" "$work/help"
+    check_code 0 "$SPECBENCH" "$command" --help
+    cmp -s "$work/out" "$work/help" || fail "help $command is not $command --help"
+done
+
+for list in drafters verifiers policies datasets models; do
+    for format in table md csv json; do
+        check_code 0 "$SPECBENCH" list "$list" --format "$format"
+        [ -s "$work/out" ] || fail "list $list --format $format is empty"
+    done
+done
+check_code 0 "$SPECBENCH" list drafters
+for drafter in none pld small-lm; do check_out "$drafter"; done
+
+# Text to ids and back.
+text='The quick brown fox, 12 naïve äpfel — “quoted”.'
+printf '%s\n\nsecond line\n' "$text" >"$work/in"
+"$SPECBENCH" tokenize --model tiny --no-bos <"$work/in" >"$work/ids" || fail "tokenize"
+check_same "$(wc -l <"$work/ids")" 3 "lines of ids"
+check_same "$(sed -n 2p "$work/ids")" "" "ids of an empty line"
+"$SPECBENCH" tokenize --model tiny --decode <"$work/ids" >"$work/back" || fail "tokenize --decode"
+cmp -s "$work/in" "$work/back" || fail "decoding gives another text: $(cat "$work/back")"
+printf 'a\nb|c' >"$work/in"
+"$SPECBENCH" tokenize --model tiny --no-bos --text-separator '|' <"$work/in" >"$work/ids"
+check_same "$(wc -l <"$work/ids")" 2 "texts split on |"
+
+# One forward, as a chain and as a tree of the same paths: the same figures.
+check_code 0 "$SPECBENCH" logits --model tiny --tokens '5 6 7' --top 3
+cp "$work/out" "$work/chain"
+check_code 0 "$SPECBENCH" logits --model tiny --tokens '5 9 6 7' --parents '-1 0 0 2' --top 3
+tree=$(sed -n 's/.*"token":7.*\("lse".*\]\]\).*/\1/p' "$work/out")
+chain=$(sed -n 's/.*"token":7.*\("lse".*\]\]\).*/\1/p' "$work/chain")
+check_same "$tree" "$chain" "logits of a tree path and of a chain"
+
+# Every drafter gives plain decoding's tokens; threads and instruction sets change nothing.
+generate() { "$SPECBENCH" generate --model tiny --prompt 'What is the capital of France?' \
+    --max-new-tokens 48 --ignore-eos --format json "$@" | sed 's/.*"tokens":\(\[[^]]*\]\).*/\1/'; }
+plain=$(generate)
+case $plain in "["*"]") ;; *) fail "generate prints no tokens: $plain" ;; esac
+check_same "$(generate --drafter pld)" "$plain" "pld against plain decoding"
+check_same "$(generate --drafter small-lm:model=tiny-draft,k=3)" "$plain" "small-lm"
+check_same "$(generate --drafter "small-lm:model=tiny-draft,tree='2x2x1'")" "$plain" "small-lm tree"
+check_same "$(generate --threads 1)" "$plain" "one thread"
+check_same "$(SB_CPU=generic generate)" "$plain" "plain C"
+sampled=$(generate --temperature 0.8 --seed 3)
+check_same "$(generate --temperature 0.8 --seed 3 --threads 1)" "$sampled" "the same seed"
+[ "$(generate --temperature 0.8 --seed 4)" != "$sampled" ] || fail "another seed, the same text"
+
+check_code 0 "$SPECBENCH" inspect tiny
+check_out "llama"
+check_code 0 "$SPECBENCH" inspect tiny --format json
+check_code 0 "$SPECBENCH" bench --model tiny-draft --batch 1,4 --repeats 3 --format json
+check_out '"c_lo"'
+finish

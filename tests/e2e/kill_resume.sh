@@ -1,0 +1,47 @@
+#!/bin/sh
+# kill -9 at 20 random moments of a run: the database opens, is sound, and --resume ends where an undisturbed
+# run ends.
+# shellcheck source=tests/e2e/lib.sh
+. "$ROOT/tests/e2e/lib.sh"
+cd "$work" || exit 1
+
+start() {
+    "$SPECBENCH" run --target tiny --take 3 --max-new-tokens 64 --ignore-eos --repeats 3 --drafter pld \
+        --drafter small-lm:model=tiny-draft --quiet "$@" >/dev/null 2>"$work/err"
+}
+outcome() {
+    sqlite3 "$1" "SELECT label, question_id, turn, repeat, status, tokens, (SELECT group_concat(
+        step_no || ':' || drafted || ':' || accepted || ':' || s.tokens) FROM step s WHERE generation_id = g.id)
+        FROM generation g JOIN arm a ON a.id = arm_id JOIN prompt p ON p.id = prompt_id
+        ORDER BY 1, 2, 3, 4"
+}
+
+start --db whole.db || fail "undisturbed run: $(cat "$work/err")"
+outcome whole.db >whole
+seed=${KILL_SEED:-$$}
+echo "delays from seed $seed"
+kills=0
+resumed=0
+while [ "$kills" -lt 20 ]; do
+    kills=$((kills + 1))
+    start --db killed.db --resume &
+    pid=$!
+    sleep "$(awk -v s="$seed" -v k="$kills" 'BEGIN { srand(s + k); printf "%.3f", 0.02 + rand() * rand() * 1.2 }')"
+    pkill -9 -P "$pid" 2>/dev/null
+    kill -9 "$pid" 2>/dev/null
+    wait "$pid" 2>/dev/null
+    [ -e killed.db ] || continue
+    check_same "$(sqlite3 killed.db 'PRAGMA integrity_check')" ok "integrity after kill $kills"
+    check_same "$(sqlite3 killed.db 'PRAGMA foreign_key_check')" "" "foreign keys after kill $kills"
+    n=$(sqlite3 killed.db "SELECT count(*) FROM sqlite_master WHERE name = 'generation'")
+    [ "$n" = 1 ] || continue
+    n=$(sqlite3 killed.db 'SELECT count(*) FROM generation')
+    [ "$n" -ge "$resumed" ] || fail "kill $kills lost generations: $n after $resumed"
+    resumed=$n
+done
+echo "$resumed of $(wc -l <whole) generations were there after the last kill"
+start --db killed.db --resume || fail "the last resume: $(cat "$work/err")"
+outcome killed.db >killed
+cmp -s whole killed || fail "the resumed run differs: $(diff whole killed | head -c 300)"
+check_same "$(sqlite3 killed.db 'SELECT count(*) FROM experiment')" 1 "experiments"
+finish
