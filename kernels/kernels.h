@@ -28,14 +28,14 @@ enum sb_dtype { SB_F32, SB_F16, SB_BF16, SB_Q8_0, SB_Q4_0, SB_DTYPE_COUNT };
 /* Q8_0: blocks of 32 values, f16 scale d and 32 int8: value = d * q. 34 bytes.
  * Q4_0: blocks of 32 values, f16 scale d and 16 bytes; byte j holds value j in its low and value
  * j + 16 in its high nibble: value = d * (nibble - 8). 18 bytes. Both products are exact in f32. */
-const char *sb_dtype_name(enum sb_dtype type);               /* "f32", "bf16", "q8_0", ... */
-size_t sb_dtype_row_bytes(enum sb_dtype type, size_t k);     /* bytes of a row of k values; 0 when a
+const char *sb_dtype_name(enum sb_dtype type);           /* "f32", "bf16", "q8_0", ... */
+size_t sb_dtype_row_bytes(enum sb_dtype type, size_t k); /* bytes of a row of k values; 0 when a
                                                                 quantized k is no multiple of 32 */
 /* dst[k] = the row as float32, exactly. */
 void sb_dequantize_row(float *dst, enum sb_dtype type, const void *src, size_t k);
 
 float sb_f16_to_f32(uint16_t x);
-uint16_t sb_f32_to_f16(float x);  /* nearest even */
+uint16_t sb_f32_to_f16(float x); /* nearest even */
 float sb_bf16_to_f32(uint16_t x);
 uint16_t sb_f32_to_bf16(float x); /* nearest even; NaN stays NaN */
 
@@ -104,8 +104,9 @@ struct sb_rope {
 
 /* Angle of pair i at position p: p * scale_linear * base^(-2i / n_dims) / factors[i]; factors may
  * be NULL (all one). Computed in double and rounded once. Returns 0, or -1 out of memory. */
-int sb_rope_init(struct sb_rope *rope, size_t n_positions, size_t n_dims, enum sb_rope_layout layout,
-                 double base, double scale_linear, const float *factors);
+int sb_rope_init(struct sb_rope *rope, size_t n_positions, size_t n_dims,
+                 enum sb_rope_layout layout, double base, double scale_linear,
+                 const float *factors);
 void sb_rope_finish(struct sb_rope *rope);
 /* Rotate n_heads heads of head_dim, in place, for m rows at positions pos[m]. */
 void sb_rope_apply(const struct sb_rope *rope, float *x, size_t ldx, size_t n_heads,
@@ -118,8 +119,8 @@ void sb_rope_apply(const struct sb_rope *rope, float *x, size_t ldx, size_t n_he
  *   V: v[(s * n_kv_heads + h) * head_dim + i]
  * The K panels are the packed form of a matrix with one row per slot, so scores are a product. */
 struct sb_kv_layer {
-    float *k, *v;      /* 64-byte aligned; k zeroed when allocated */
-    size_t n_slots;    /* capacity, a multiple of SB_PANEL */
+    float *k, *v;   /* 64-byte aligned; k zeroed when allocated */
+    size_t n_slots; /* capacity, a multiple of SB_PANEL */
     size_t n_kv_heads, head_dim;
 };
 
@@ -157,6 +158,7 @@ enum sb_cpu { SB_CPU_GENERIC, SB_CPU_AVX2, SB_CPU_AVX512, SB_CPU_COUNT };
 enum sb_cpu sb_cpu_active(void);
 const char *sb_cpu_name(enum sb_cpu cpu);
 bool sb_cpu_supported(enum sb_cpu cpu);
-int sb_cpu_select(const char *name, const char **why); /* NULL or "": the best; tests switch freely */
+int sb_cpu_select(const char *name,
+                  const char **why); /* NULL or "": the best; tests switch freely */
 
 #endif

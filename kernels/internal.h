@@ -1,0 +1,68 @@
+/* Inside kernels/: the jobs that public functions hand to a variant, and the table of a variant.
+ *
+ * A variant is one instruction set. All of them are compiled from the same templates (*_v16.h) over
+ * a type of 16 float lanes (v16_<isa>.h), so the order of every reduction exists once. */
+#ifndef SB_KERNELS_INTERNAL_H
+#define SB_KERNELS_INTERNAL_H
+
+#include "kernels/kernels.h"
+
+/* y[m, n] = x[m, k] W^T over panels of SB_PANEL columns; panel p begins at w + p * panel_stride. */
+struct sb_product {
+    enum sb_dtype type;
+    const unsigned char *w;
+    size_t panel_stride; /* bytes */
+    size_t n, k, m;
+    const float *x;
+    size_t ldx;
+    float *y;
+    size_t ldy;
+    const float *bias; /* [n] or NULL */
+    bool add;
+};
+
+/* acc[rows, d] = chain over i < n of p[row, i] * v[i, d], continued from what acc holds. */
+struct sb_values {
+    float *acc;
+    size_t lda;
+    const float *p;
+    size_t ldp;
+    const float *v;
+    size_t ldv;
+    size_t rows, n, d;
+};
+
+struct sb_kernel_table {
+    void (*product)(const struct sb_product *job, size_t first_panel, size_t last_panel);
+    /* acc[m, SB_PANEL] = chain over k of x[m, k] w[k, SB_PANEL], continued from acc. */
+    void (*chain_panel)(float *acc, const float *w, const float *x, size_t ldx, size_t m, size_t k);
+    void (*values)(const struct sb_values *job);
+    void (*rmsnorm)(float *y, const float *x, const float *weight, size_t d, float eps);
+    void (*swiglu)(float *gate, const float *up, size_t n);
+    void (*add)(float *y, const float *x, size_t n);
+    void (*divide)(float *x, size_t n, float by);
+    float (*max_scaled)(const float *x, size_t n, float scale); /* of x * scale */
+    /* Sum over e = exp(x * scale - max), 16 lanes within chunks; e is stored when not NULL. */
+    float (*sum_exp)(float *e, const float *x, size_t n, float scale, float max);
+    size_t (*argmax)(const float *x, size_t n);
+    /* Rotate one head by n_pairs angles: second elements at x + half (half layout) or next door. */
+    void (*rope)(float *x, const float *cos, const float *sin, size_t n_pairs,
+                 enum sb_rope_layout layout);
+};
+
+extern const struct sb_kernel_table sb_kernels_generic;
+extern const struct sb_kernel_table sb_kernels_avx2, sb_kernels_avx512; /* x86-64 builds only */
+
+/* The table of the active variant. */
+const struct sb_kernel_table *sb_kernels(void);
+
+/* Bytes of one packed panel. */
+size_t sb_panel_bytes(enum sb_dtype type, size_t k);
+/* w[k_count] = row `lane` of a packed panel from k_first on, as float32, at distance `step`. */
+void sb_panel_row(float *w, size_t step, enum sb_dtype type, const unsigned char *panel,
+                  size_t lane, size_t k_first, size_t k_count);
+
+/* True when a loop of this many multiply-adds is worth a team of threads. */
+bool sb_worth_threads(size_t work);
+
+#endif

@@ -1,0 +1,54 @@
+/* Rotary position embedding (Su et al. 2021): tables of angles, and their application. */
+#include "harness/core/alloc.h"
+#include "kernels/internal.h"
+
+int sb_rope_init(struct sb_rope *rope, size_t n_positions, size_t n_dims,
+                 enum sb_rope_layout layout, double base, double scale_linear, const float *factors)
+{
+    size_t pairs = n_dims / 2;
+    double log_base = sb_log(base);
+    *rope = (struct sb_rope){ .n_positions = n_positions, .n_dims = n_dims, .layout = layout };
+    if (pairs != 0 && n_positions > SIZE_MAX / pairs)
+        return -1;
+    rope->cos = sb_alloc_array(n_positions * pairs, sizeof *rope->cos);
+    rope->sin = sb_alloc_array(n_positions * pairs, sizeof *rope->sin);
+    if (rope->cos == NULL || rope->sin == NULL) {
+        sb_rope_finish(rope);
+        return -1;
+    }
+    for (size_t i = 0; i < pairs; i++) {
+        double step = scale_linear * sb_exp(-2.0 * (double)i / (double)n_dims * log_base);
+        if (factors)
+            step /= (double)factors[i];
+        for (size_t p = 0; p < n_positions; p++) {
+            double s, c;
+            sb_sincos((double)p * step, &s, &c);
+            rope->cos[p * pairs + i] = (float)c;
+            rope->sin[p * pairs + i] = (float)s;
+        }
+    }
+    return 0;
+}
+
+void sb_rope_finish(struct sb_rope *rope)
+{
+    if (rope == NULL)
+        return;
+    sb_free(rope->cos);
+    sb_free(rope->sin);
+    *rope = (struct sb_rope){ 0 };
+}
+
+void sb_rope_apply(const struct sb_rope *rope, float *x, size_t ldx, size_t n_heads,
+                   size_t head_dim, const int32_t *pos, size_t m)
+{
+    const struct sb_kernel_table *kernels = sb_kernels();
+    size_t pairs = rope->n_dims / 2;
+#pragma omp parallel for schedule(static) if (m > 1 && sb_worth_threads(m * n_heads * head_dim))
+    for (size_t r = 0; r < m; r++) {
+        const float *cos = rope->cos + (size_t)pos[r] * pairs;
+        const float *sin = rope->sin + (size_t)pos[r] * pairs;
+        for (size_t h = 0; h < n_heads; h++)
+            kernels->rope(x + r * ldx + h * head_dim, cos, sin, pairs, rope->layout);
+    }
+}

@@ -1,0 +1,149 @@
+/* Template: operations on rows. Include after a v16_<isa>.h. */
+
+/* exp, at most 1 ulp off: x = n ln 2 + r with |r| <= ln 2 / 2, Taylor's polynomial of degree 7 in r
+ * (truncation below 6e-9 relative), then 2^n. The clamps are where the result is 0 or infinite;
+ * they pass a NaN through. */
+static inline v16 v_exp(v16 x)
+{
+    const v16 shift = v_set1(0x1.8p23f);
+    v16 p, t, n, r;
+    x = v_min(v_set1(89.0f), v_max(v_set1(-104.0f), x));
+    t = v_fma(x, v_set1(0x1.715476p0f), shift);
+    n = v_sub(t, shift);
+    r = v_fma(n, v_set1(-0x1.62e4p-1f), x);    /* ln 2 to 16 bits: the product is exact */
+    r = v_fma(n, v_set1(-0x1.7f7d1cp-20f), r); /* and the rest of it */
+    p = v_set1(1.0f / 5040);
+    p = v_fma(p, r, v_set1(1.0f / 720));
+    p = v_fma(p, r, v_set1(1.0f / 120));
+    p = v_fma(p, r, v_set1(1.0f / 24));
+    p = v_fma(p, r, v_set1(1.0f / 6));
+    p = v_fma(p, r, v_set1(0.5f));
+    p = v_fma(v_mul(r, r), p, r);
+    p = v_add(p, v_set1(1.0f));
+    return v_scale_by_power(p, t);
+}
+
+static void rmsnorm(float *y, const float *x, const float *weight, size_t d, float eps)
+{
+    v16 sum = v_zero(), inv;
+    size_t i;
+    for (i = 0; i + 16 <= d; i += 16) {
+        v16 a = v_load(x + i);
+        sum = v_fma(a, a, sum);
+    }
+    if (i < d) {
+        v16 a = v_load_n(x + i, d - i);
+        sum = v_fma(a, a, sum);
+    }
+    inv = v_set1(1.0f / sqrtf(v_sum(sum) / (float)d + eps));
+    for (i = 0; i + 16 <= d; i += 16)
+        v_store(y + i, v_mul(v_mul(v_load(x + i), inv), v_load(weight + i)));
+    if (i < d)
+        v_store_n(y + i, v_mul(v_mul(v_load_n(x + i, d - i), inv), v_load_n(weight + i, d - i)),
+                  d - i);
+}
+
+static inline v16 v_swiglu(v16 gate, v16 up)
+{
+    v16 denominator = v_add(v_set1(1.0f), v_exp(v_sub(v_zero(), gate)));
+    return v_mul(v_div(gate, denominator), up);
+}
+
+static void swiglu(float *gate, const float *up, size_t n)
+{
+    size_t i;
+    for (i = 0; i + 16 <= n; i += 16)
+        v_store(gate + i, v_swiglu(v_load(gate + i), v_load(up + i)));
+    if (i < n)
+        v_store_n(gate + i, v_swiglu(v_load_n(gate + i, n - i), v_load_n(up + i, n - i)), n - i);
+}
+
+static void add(float *y, const float *x, size_t n)
+{
+    size_t i;
+    for (i = 0; i + 16 <= n; i += 16)
+        v_store(y + i, v_add(v_load(y + i), v_load(x + i)));
+    if (i < n)
+        v_store_n(y + i, v_add(v_load_n(y + i, n - i), v_load_n(x + i, n - i)), n - i);
+}
+
+static void divide(float *x, size_t n, float by)
+{
+    const v16 b = v_set1(by);
+    size_t i;
+    for (i = 0; i + 16 <= n; i += 16)
+        v_store(x + i, v_div(v_load(x + i), b));
+    if (i < n)
+        v_store_n(x + i, v_div(v_load_n(x + i, n - i), b), n - i);
+}
+
+/* NaN never wins: v_max keeps its second operand then. */
+static float max_scaled(const float *x, size_t n, float scale)
+{
+    const v16 s = v_set1(scale);
+    v16 best = v_set1(-INFINITY);
+    size_t i;
+    for (i = 0; i + 16 <= n; i += 16)
+        best = v_max(v_mul(v_load(x + i), s), best);
+    if (i < n)
+        best = v_max(v_keep_n(v_mul(v_load_n(x + i, n - i), s), n - i, -INFINITY), best);
+    return v_largest(best);
+}
+
+static float sum_exp(float *e, const float *x, size_t n, float scale, float max)
+{
+    const v16 s = v_set1(scale), top = v_set1(max);
+    float total = 0.0f;
+    for (size_t first = 0; first < n; first += SB_CHUNK) {
+        size_t end = n - first < SB_CHUNK ? n : first + SB_CHUNK, i;
+        v16 sum = v_zero();
+        for (i = first; i + 16 <= end; i += 16) {
+            v16 a = v_exp(v_sub(v_mul(v_load(x + i), s), top));
+            if (e)
+                v_store(e + i, a);
+            sum = v_add(sum, a);
+        }
+        if (i < end) {
+            v16 a = v_exp(v_sub(v_mul(v_load_n(x + i, end - i), s), top));
+            if (e)
+                v_store_n(e + i, a, end - i);
+            sum = v_add(sum, v_keep_n(a, end - i, 0.0f));
+        }
+        total = first == 0 ? v_sum(sum) : total + v_sum(sum);
+    }
+    return total;
+}
+
+static size_t argmax(const float *x, size_t n)
+{
+    float best = max_scaled(x, n, 1.0f);
+    size_t i;
+    for (i = 0; i + 16 <= n; i += 16) {
+        unsigned mask = v_equal_mask(v_load(x + i), best);
+        if (mask)
+            return i + (size_t)__builtin_ctz(mask);
+    }
+    for (; i < n; i++)
+        if (x[i] == best)
+            return i;
+    return 0; /* all NaN */
+}
+
+static inline void rotate(float *a, float *b, float cos, float sin)
+{
+    float x = *a, y = *b;
+    *a = fmaf(x, cos, -(y * sin));
+    *b = fmaf(x, sin, y * cos);
+}
+
+static void rope(float *x, const float *cos, const float *sin, size_t n_pairs,
+                 enum sb_rope_layout layout)
+{
+    if (layout == SB_ROPE_INTERLEAVED) {
+        for (size_t i = 0; i < n_pairs; i++)
+            rotate(x + 2 * i, x + 2 * i + 1, cos[i], sin[i]);
+        return;
+    }
+    for (size_t i = 0; i < n_pairs; i++)
+        rotate(x + i, x + n_pairs + i, cos[i], sin[i]);
+}

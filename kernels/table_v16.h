@@ -1,0 +1,14 @@
+/* Template: the table of a variant. Include last. */
+const struct sb_kernel_table SB_V16_TABLE = {
+    .product = product,
+    .chain_panel = chain_panel,
+    .values = values,
+    .rmsnorm = rmsnorm,
+    .swiglu = swiglu,
+    .add = add,
+    .divide = divide,
+    .max_scaled = max_scaled,
+    .sum_exp = sum_exp,
+    .argmax = argmax,
+    .rope = rope,
+};

@@ -1,0 +1,188 @@
+/* Sixteen float lanes in plain C: the definition that the other v16_<isa>.h headers match bit for
+ * bit. Maximum and minimum keep the second operand when the two do not compare. */
+#ifndef SB_V16_GENERIC_H
+#define SB_V16_GENERIC_H
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/internal.h"
+
+#define SB_V16_TABLE sb_kernels_generic
+/* Rows of a product tile, and panels side by side for 1, 2 and 3..4 rows. */
+#define SB_TILE_ROWS 4
+#define SB_WIDE_1    1
+#define SB_WIDE_2    1
+#define SB_WIDE_4    1
+
+typedef struct {
+    float l[16];
+} v16;
+
+#define EACH_LANE(expr)          \
+    v16 r;                       \
+    for (int j = 0; j < 16; j++) \
+        r.l[j] = (expr);         \
+    return r
+
+static inline v16 v_set1(float x)
+{
+    EACH_LANE(x);
+}
+
+static inline v16 v_zero(void)
+{
+    return v_set1(0.0f);
+}
+
+static inline v16 v_load(const float *p)
+{
+    EACH_LANE(p[j]);
+}
+
+/* The first n lanes; the rest is zero. Nothing beyond p[n - 1] is read. */
+static inline v16 v_load_n(const float *p, size_t n)
+{
+    EACH_LANE((size_t)j < n ? p[j] : 0.0f);
+}
+
+static inline void v_store(float *p, v16 a)
+{
+    memcpy(p, a.l, sizeof a.l);
+}
+
+static inline void v_store_n(float *p, v16 a, size_t n)
+{
+    for (size_t j = 0; j < n && j < 16; j++)
+        p[j] = a.l[j];
+}
+
+/* Lanes from n on become `fill`. */
+static inline v16 v_keep_n(v16 a, size_t n, float fill)
+{
+    EACH_LANE((size_t)j < n ? a.l[j] : fill);
+}
+
+static inline v16 v_add(v16 a, v16 b)
+{
+    EACH_LANE(a.l[j] + b.l[j]);
+}
+
+static inline v16 v_sub(v16 a, v16 b)
+{
+    EACH_LANE(a.l[j] - b.l[j]);
+}
+
+static inline v16 v_mul(v16 a, v16 b)
+{
+    EACH_LANE(a.l[j] * b.l[j]);
+}
+
+static inline v16 v_div(v16 a, v16 b)
+{
+    EACH_LANE(a.l[j] / b.l[j]);
+}
+
+static inline v16 v_fma(v16 a, v16 b, v16 c)
+{
+    EACH_LANE(fmaf(a.l[j], b.l[j], c.l[j]));
+}
+
+static inline v16 v_max(v16 a, v16 b)
+{
+    EACH_LANE(a.l[j] > b.l[j] ? a.l[j] : b.l[j]);
+}
+
+static inline v16 v_min(v16 a, v16 b)
+{
+    EACH_LANE(a.l[j] < b.l[j] ? a.l[j] : b.l[j]);
+}
+
+/* Bit j: a[j] == b. */
+static inline unsigned v_equal_mask(v16 a, float b)
+{
+    unsigned mask = 0;
+    for (int j = 0; j < 16; j++)
+        mask |= (unsigned)(a.l[j] == b) << j;
+    return mask;
+}
+
+/* Lanes join pairwise: + 8, + 4, + 2, + 1. */
+static inline float v_sum(v16 a)
+{
+    for (int half = 8; half > 0; half /= 2)
+        for (int j = 0; j < half; j++)
+            a.l[j] += a.l[j + half];
+    return a.l[0];
+}
+
+static inline float v_largest(v16 a)
+{
+    for (int half = 8; half > 0; half /= 2)
+        for (int j = 0; j < half; j++)
+            a.l[j] = a.l[j] > a.l[j + half] ? a.l[j] : a.l[j + half];
+    return a.l[0];
+}
+
+/* p * 2^n, where t = 1.5 * 2^23 + n holds n in its low bits, for |n| <= 252; two multiplications
+ * of which only the second can round. */
+static inline float scale_by_power(float p, float t)
+{
+    uint32_t bits, lo, hi;
+    float a, b;
+    memcpy(&bits, &t, sizeof bits);
+    bits -= 0x4b400000u;
+    lo = (uint32_t)((int32_t)bits >> 1);
+    hi = bits - lo;
+    lo = (lo + 127u) << 23;
+    hi = (hi + 127u) << 23;
+    memcpy(&a, &lo, sizeof a);
+    memcpy(&b, &hi, sizeof b);
+    return p * a * b;
+}
+
+static inline v16 v_scale_by_power(v16 p, v16 t)
+{
+    EACH_LANE(scale_by_power(p.l[j], t.l[j]));
+}
+
+/* 16 halves to floats. */
+static inline v16 v_load_f16(const void *p)
+{
+    uint16_t h[16];
+    memcpy(h, p, sizeof h);
+    EACH_LANE(sb_f16_to_f32(h[j]));
+}
+
+/* 16 words of two bfloat16: low halves, high halves. */
+static inline void v_load_bf16_pair(const void *p, v16 *lo, v16 *hi)
+{
+    uint32_t word[16];
+    memcpy(word, p, sizeof word);
+    for (int j = 0; j < 16; j++) {
+        lo->l[j] = sb_bf16_to_f32((uint16_t)word[j]);
+        hi->l[j] = sb_bf16_to_f32((uint16_t)(word[j] >> 16));
+    }
+}
+
+static inline v16 v_load_i8(const void *p)
+{
+    int8_t q[16];
+    memcpy(q, p, sizeof q);
+    EACH_LANE((float)q[j]);
+}
+
+/* 16 bytes: low nibbles - 8, high nibbles - 8. */
+static inline void v_load_q4_pair(const void *p, v16 *lo, v16 *hi)
+{
+    uint8_t q[16];
+    memcpy(q, p, sizeof q);
+    for (int j = 0; j < 16; j++) {
+        lo->l[j] = (float)((int)(q[j] & 15) - 8);
+        hi->l[j] = (float)((int)(q[j] >> 4) - 8);
+    }
+}
+
+#undef EACH_LANE
+
+#endif
