@@ -5,10 +5,8 @@
 . "$ROOT/tests/e2e/lib.sh"
 cd "$work" || exit 1
 
-start() {
-    "$SPECBENCH" run --target tiny --take 3 --max-new-tokens 64 --ignore-eos --repeats 3 --drafter pld \
-        --drafter small-lm:model=tiny-draft --quiet "$@" >/dev/null 2>"$work/err"
-}
+run="run --target tiny --take 3 --max-new-tokens 64 --ignore-eos --repeats 3 --drafter pld
+    --drafter small-lm:model=tiny-draft --quiet"
 outcome() {
     sqlite3 "$1" "SELECT label, question_id, turn, repeat, status, tokens, (SELECT group_concat(
         step_no || ':' || drafted || ':' || accepted || ':' || s.tokens) FROM step s WHERE generation_id = g.id)
@@ -16,7 +14,8 @@ outcome() {
         ORDER BY 1, 2, 3, 4"
 }
 
-start --db whole.db || fail "undisturbed run: $(cat "$work/err")"
+# shellcheck disable=SC2086
+"$SPECBENCH" $run --db whole.db >out 2>"$work/err" || fail "undisturbed run: $(cat "$work/err")"
 outcome whole.db >whole
 seed=${KILL_SEED:-$$}
 echo "delays from seed $seed"
@@ -24,10 +23,10 @@ kills=0
 resumed=0
 while [ "$kills" -lt 20 ]; do
     kills=$((kills + 1))
-    start --db killed.db --resume &
+    # shellcheck disable=SC2086
+    "$SPECBENCH" $run --db killed.db --resume >out 2>err &
     pid=$!
     sleep "$(awk -v s="$seed" -v k="$kills" 'BEGIN { srand(s + k); printf "%.3f", 0.02 + rand() * rand() * 1.2 }')"
-    pkill -9 -P "$pid" 2>/dev/null
     kill -9 "$pid" 2>/dev/null
     wait "$pid" 2>/dev/null
     [ -e killed.db ] || continue
@@ -40,7 +39,8 @@ while [ "$kills" -lt 20 ]; do
     resumed=$n
 done
 echo "$resumed of $(wc -l <whole) generations were there after the last kill"
-start --db killed.db --resume || fail "the last resume: $(cat "$work/err")"
+# shellcheck disable=SC2086
+"$SPECBENCH" $run --db killed.db --resume >out 2>"$work/err" || fail "the last resume: $(cat "$work/err")"
 outcome killed.db >killed
 cmp -s whole killed || fail "the resumed run differs: $(diff whole killed | head -c 300)"
 check_same "$(sqlite3 killed.db 'SELECT count(*) FROM experiment')" 1 "experiments"

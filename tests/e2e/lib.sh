@@ -1,3 +1,4 @@
+#!/bin/sh
 # Shared by the end-to-end tests: sourced with SPECBENCH (the binary) and ROOT (the source tree) set.
 # A test calls check_* and ends with finish.
 set -u
