@@ -439,10 +439,9 @@ static void damaged_databases_give_errors(void **state)
 static void hostile_token_lists_are_refused(void **state)
 {
     (void)state;
-    static const char *const lists[] = {
-        "[1,2,3]",       "[1,2,3,4,5]", "[1,2,3,99999999999]", "[1,2,3,-4]",
-        "[1,2,3,\"4\"]", "[]",          "[1, 2,3,4]",          "4"
-    };
+    static const char *const lists[] = { "[1,2,3]",    "[1,2,3,4,5]",   "[1,2,3,99999999999]",
+                                         "[1,2,3,-4]", "[1,2,3,\"4\"]", "[]",
+                                         "[1, 2,3,4]", "[1,2,3,4]]" };
     struct sb_store *s = open_store(NULL);
     struct ids id = add_experiment(s, "k1");
     struct sb_generation_row row = sample(&id);
