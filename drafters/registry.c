@@ -4,7 +4,9 @@
 #include <stddef.h>
 #include <string.h>
 
-#define DRAFTERS(X)                                                                                \
+#define DRAFTERS(X) \
+    X(none)         \
+    X(pld)          \
     /* end */
 
 #define X(id) extern const struct sb_drafter_ops sb_drafter_##id;

@@ -4,7 +4,10 @@
 #include <stddef.h>
 #include <string.h>
 
-#define VERIFIERS(X)                                                                                \
+#define VERIFIERS(X) \
+    X(greedy)        \
+    X(naive_sample)  \
+    X(rejection)     \
     /* end */
 
 #define X(id) extern const struct sb_verifier_ops sb_verifier_##id;

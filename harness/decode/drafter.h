@@ -13,13 +13,14 @@
 /* What a drafter may ask the harness for, at open. All borrowed for the drafter's lifetime. */
 struct sb_drafter_env {
     struct sb_model *target;
-    const struct sb_tokenizer *tokenizer;   /* the target's; NULL with bare ids */
+    const struct sb_tokenizer *tokenizer; /* the target's; NULL with bare ids */
     struct sb_sampling sampling;
-    const sb_token *eos;                    /* tokens that end a generation */
+    const sb_token *eos; /* tokens that end a generation */
     size_t n_eos;
-    size_t max_context;                     /* positions a sequence can reach */
+    size_t max_context; /* positions a sequence can reach */
     size_t n_vocab;
-    const void *params;                     /* the drafter's parameter struct, filled and checked */
+    const void *params;             /* the drafter's parameter struct, filled and checked */
+    const struct sb_policy *policy; /* never NULL; sb_policy_longest bounds its plans */
     /* Load a model by path or bundled name; the harness keeps it and frees it. */
     enum sb_status (*load_model)(void *loader, const char *name, struct sb_model **model,
                                  const struct sb_tokenizer **tokenizer, struct sb_error *err);
@@ -31,16 +32,16 @@ struct sb_context {
     const sb_token *tokens; /* [n] committed, the root (tokens[n-1]) included */
     size_t n;
     size_t n_prompt;
-    struct sb_dice dice;    /* the drafter's own stream, at this position */
+    struct sb_dice dice;            /* the drafter's own stream, at this position */
     const struct sb_policy *policy; /* how long to draft; never NULL */
 };
 
 /* What a step did, as drafters see it afterwards. Rows are the target's, before S. */
 struct sb_outcome {
     const struct sb_tree *tree;
-    const int32_t *path;     /* accepted nodes, root first: path[0] == 0 */
-    int32_t n_path;          /* accepted draft tokens + 1 */
-    sb_token final_token;    /* -1 when generation ended inside the path */
+    const int32_t *path;         /* accepted nodes, root first: path[0] == 0 */
+    int32_t n_path;              /* accepted draft tokens + 1 */
+    sb_token final_token;        /* -1 when generation ended inside the path */
     const struct sb_seq *target; /* sb_seq_logits(target, node): any node, rejected or auxiliary */
     uint64_t draft_ns, verify_ns;
 };
@@ -55,7 +56,9 @@ struct sb_drafter_ops {
     unsigned kinds_greedy;         /* SB_KIND_BITs of its trees at temperature 0 ... */
     unsigned kinds_sampling;       /* ... and above; 0: the same */
     bool makes_trees;              /* may branch; false: chains only */
-    const char *default_policy;    /* NULL: "constant" */
+    /* Does it branch with these parameters (NULL: the defaults)? NULL: as makes_trees says. */
+    bool (*branches)(const void *params);
+    const char *default_policy; /* NULL: "constant" */
     enum sb_status (*open)(void *st, const struct sb_drafter_env *env, struct sb_error *err);
     /* A new prompt (or the next turn of a conversation). */
     enum sb_status (*begin)(void *st, const struct sb_context *ctx, struct sb_error *err);
@@ -67,12 +70,12 @@ struct sb_drafter_ops {
                               const struct sb_outcome *outcome, struct sb_error *err);
     enum sb_status (*fork)(void *copy, const void *st, struct sb_error *err); /* optional */
     void (*cancel)(void *st);                                                 /* optional */
-    void (*close)(void *st);       /* optional, like begin and observe; accepts a zeroed state */
+    void (*close)(void *st); /* optional, like begin and observe; accepts a zeroed state */
     /* Most draft nodes a step can have with these parameters; sizes buffers at open. */
-    int32_t (*max_nodes)(const void *params);
+    int32_t (*max_nodes)(const void *params, const struct sb_policy *policy);
 };
 
-extern const struct sb_drafter_ops *const sb_drafters[]; /* sorted by name, ends at NULL */
+extern const struct sb_drafter_ops *const sb_drafters[];        /* sorted by name, ends at NULL */
 const struct sb_drafter_ops *sb_drafter_find(const char *name); /* NULL: none */
 
 #endif

@@ -23,8 +23,9 @@ struct sb_policy_ops {
     size_t params_size, state_size;
     /* Longest draft for the coming step; `wanted` is the drafter's own setting. */
     int32_t (*plan)(void *st, const void *params, int32_t wanted);
+    int32_t (*longest)(const void *params, int32_t wanted); /* bound of plan; NULL: wanted */
     enum sb_policy_verdict (*after_node)(void *st, const void *params,
-                                         const struct sb_policy_node *node); /* optional */
+                                         const struct sb_policy_node *node);        /* optional */
     void (*learn)(void *st, const void *params, int32_t drafted, int32_t accepted); /* optional */
 };
 
@@ -40,6 +41,11 @@ struct sb_policy {
 static inline int32_t sb_policy_plan(const struct sb_policy *p, int32_t wanted)
 {
     return p->ops->plan ? p->ops->plan(p->state, p->params, wanted) : wanted;
+}
+/* The longest draft that sb_policy_plan(p, wanted) can ever ask for; sizes buffers at open. */
+static inline int32_t sb_policy_longest(const struct sb_policy *p, int32_t wanted)
+{
+    return p->ops->longest ? p->ops->longest(p->params, wanted) : wanted;
 }
 static inline bool sb_policy_stops(const struct sb_policy *p, const struct sb_policy_node *node)
 {

@@ -15,7 +15,9 @@ struct sb_sampling {
     double top_p;       /* 0 or 1: off */
 };
 
-/* prob[n] = S(logits[n]). Rows sum to 1 within 1e-12. scratch: sb_sampling_scratch_bytes(n). */
+/* prob[n] = S(logits[n]). Rows sum to 1 within 1e-12. scratch: sb_sampling_scratch_bytes(n). Ties at
+ * the border of top-k and top-p go to the smaller id. Logits that hold NaN or +inf, or nothing above
+ * -inf, give a row of NaN, which verifiers refuse. */
 void sb_sampling_apply(double *prob, const struct sb_sampling *s, const float *logits, size_t n,
                        void *scratch);
 size_t sb_sampling_scratch_bytes(size_t n);
@@ -25,12 +27,23 @@ struct sb_dice {
     bool (*flip)(void *self, double probability);               /* true with that probability */
     size_t (*pick)(void *self, const double *weight, size_t n); /* index by weight (sum > 0) */
     void *self;
+    /* Choices from here on belong to the token `offset` positions after the dice's own; NULL: the
+     * source does not care. A token's draw thus depends on where it stands, not on the step that
+     * made it: text sampled by naive-sample is the same for every drafter at one seed. */
+    void (*seek)(void *self, uint64_t offset);
 };
+static inline void sb_dice_seek(const struct sb_dice *dice, uint64_t offset)
+{
+    if (dice->seek)
+        dice->seek(dice->self, offset);
+}
 
 struct sb_rng_dice {
     struct sb_rng flips, picks;
+    uint64_t position;
 };
-/* Dice over two streams, both at `position`. */
+/* Dice over two streams, both at `position`. One stream may serve both: flips then use the upper
+ * half of its draws. */
 struct sb_dice sb_rng_dice_at(struct sb_rng_dice *self, uint64_t position);
 struct sb_rng_dice sb_rng_dice_make(uint64_t key, enum sb_stream flips, enum sb_stream picks);
 

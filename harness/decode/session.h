@@ -12,12 +12,12 @@ struct sb_session;
 
 struct sb_session_options {
     struct sb_model *target;
-    const struct sb_tokenizer *tokenizer;  /* the target's; may be NULL when working on ids */
-    const struct sb_spec *drafter;         /* NULL: none */
-    const struct sb_spec *verifier;        /* NULL: sb_verifier_default */
-    const struct sb_spec *policy;          /* NULL: the drafter's default */
+    const struct sb_tokenizer *tokenizer; /* the target's; may be NULL when working on ids */
+    const struct sb_spec *drafter;        /* NULL: none */
+    const struct sb_spec *verifier;       /* NULL: sb_verifier_default */
+    const struct sb_spec *policy;         /* NULL: the drafter's default */
     struct sb_sampling sampling;
-    size_t max_context;                    /* 0: the model's own, at most 4,096 */
+    size_t max_context; /* 0: the model's own, at most 4,096 */
     bool ignore_eos;
     enum sb_status (*load_model)(void *loader, const char *name, struct sb_model **model,
                                  const struct sb_tokenizer **tokenizer, struct sb_error *err);
@@ -34,12 +34,12 @@ enum sb_guarantee sb_session_guarantee(const struct sb_session *session);
 
 /* One step, as stored (C 5). tree and decision are borrowed until the callback returns. */
 struct sb_step {
-    int32_t step_no;      /* from 0 */
-    int32_t context;      /* committed tokens before the step, root included */
+    int32_t step_no; /* from 0 */
+    int32_t context; /* committed tokens before the step, root included */
     int32_t drafted, auxiliary, depth;
-    int32_t accepted;     /* draft tokens accepted, before any cut by a stop or the budget */
-    int32_t tokens;       /* tokens kept, final token included */
-    bool bonus;           /* the final token was a bonus, not a correction */
+    int32_t accepted; /* draft tokens accepted, before any cut by a stop or the budget */
+    int32_t tokens;   /* tokens kept, final token included */
+    bool bonus;       /* the final token was a bonus, not a correction */
     uint64_t draft_ns, verify_ns, accept_ns, commit_ns, observe_ns;
     const struct sb_tree *tree;
     const uint8_t *decision; /* [tree->n] enum sb_decision */
@@ -49,20 +49,21 @@ enum sb_finish { SB_FINISH_LENGTH, SB_FINISH_EOS, SB_FINISH_CONTEXT, SB_FINISH_S
 const char *sb_finish_name(enum sb_finish finish); /* "length", "eos", "context", "stopped" */
 
 struct sb_generation {
-    struct sb_tokens tokens;  /* what was generated: the prefill's token first, EOS included if hit */
+    struct sb_tokens
+        tokens; /* what was generated: the prefill's token first, EOS included if hit */
     enum sb_finish finish;
-    int32_t steps;            /* target forwards over a draft; prefill is never a step */
+    int32_t steps; /* target forwards over a draft; prefill is never a step */
     int32_t drafted, accepted, step_tokens;
-    uint64_t prefill_ns;      /* prompt forward and its token */
-    uint64_t decode_ns;       /* all steps, start of the first to the end of the last */
+    uint64_t prefill_ns; /* prompt forward and its token */
+    uint64_t decode_ns;  /* all steps, start of the first to the end of the last */
 };
 void sb_generation_finish(struct sb_generation *generation);
 
 struct sb_request {
     const sb_token *prompt;
-    size_t n_prompt;        /* at least 1 */
+    size_t n_prompt; /* at least 1 */
     size_t max_new_tokens;
-    uint64_t rng_key;       /* from (seed, prompt, repeat) */
+    uint64_t rng_key;                                        /* from (seed, prompt, repeat) */
     void (*on_step)(void *self, const struct sb_step *step); /* optional */
     void (*on_tokens)(void *self, const sb_token *tokens, size_t n); /* optional; for streaming */
     void *self;

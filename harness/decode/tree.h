@@ -25,17 +25,18 @@ const char *sb_draw_kind_name(enum sb_draw_kind kind); /* "none", "onehot", "iid
 
 struct sb_node {
     sb_token token;
-    int32_t parent;   /* -1 for the root */
-    int32_t depth;    /* 0 for the root */
-    int32_t rank;     /* among its siblings, in draw order */
-    int32_t source;   /* the drafter's own tag: which n-gram order, which sub-drafter, ... */
-    float log_q;      /* log probability the drafter gave it; 0 (probability 1) for one-hot choices */
+    int32_t parent; /* -1 for the root */
+    int32_t depth;  /* 0 for the root */
+    int32_t rank;   /* among its siblings, in draw order */
+    int32_t source; /* the drafter's own tag: which n-gram order, which sub-drafter, ... */
+    float log_q;    /* log probability the drafter gave it; 0 (probability 1) for one-hot choices */
     bool auxiliary;
     /* About this node's children: */
     enum sb_draw_kind kind;
-    const double *q;      /* [n_vocab] the row they were drawn from, after S, as used; NULL: one-hot.
+    const double *q; /* [n_vocab] the row they were drawn from, after S, as used; NULL: one-hot.
                              Drafter-owned, valid until its next propose */
-    int32_t first_draw, n_draws; /* into tree->draw: the ordered draws, duplicates included */
+    int32_t first_draw, n_draws; /* into tree->draw: the ordered draws, duplicates included; none
+                                    for one-hot children, whose order is their rank */
 };
 
 struct sb_tree {
@@ -44,7 +45,9 @@ struct sb_tree {
     int32_t n, cap;       /* nodes, root included */
     int32_t n_draws;
     int32_t n_auxiliary;
-    int32_t max_depth;    /* deepest verified node allowed: the token budget */
+    int32_t max_depth;   /* deepest verified node allowed: the token budget */
+    const sb_token *eos; /* [n_eos] tokens that end a generation; borrowed, kept by a reset */
+    size_t n_eos;
 };
 
 enum sb_status sb_tree_create(struct sb_tree *tree, int32_t cap, struct sb_error *err);
@@ -52,8 +55,8 @@ void sb_tree_finish(struct sb_tree *tree);
 void sb_tree_reset(struct sb_tree *tree, sb_token root, int32_t max_depth);
 
 /* Add a child chosen deterministically (one-hot). Returns its index, the existing child's index if
- * that token is there already, or -1 when the tree is full, the depth limit is reached, or the
- * parent is an end-of-generation token. */
+ * that token is there already, or -1 when the tree is full, the depth limit is reached, the parent is
+ * an end-of-generation token, or its children are of another kind. */
 int32_t sb_tree_add(struct sb_tree *tree, int32_t parent, sb_token token, int32_t source);
 
 /* Record a draw of `token` from row q under `parent`: children of one parent must be added one after
@@ -63,10 +66,11 @@ int32_t sb_tree_draw(struct sb_tree *tree, int32_t parent, sb_token token, enum 
 
 int32_t sb_tree_add_auxiliary(struct sb_tree *tree, int32_t parent, sb_token token, int32_t source);
 
+bool sb_tree_ends(const struct sb_tree *tree, sb_token token); /* an end-of-generation token? */
 int32_t sb_tree_child(const struct sb_tree *tree, int32_t parent, sb_token token); /* -1: none */
 int32_t sb_tree_drafted(const struct sb_tree *tree); /* verified nodes without the root */
 int32_t sb_tree_depth(const struct sb_tree *tree);   /* of the deepest verified node */
-bool sb_tree_is_chain(const struct sb_tree *tree);
+bool sb_tree_is_chain(const struct sb_tree *tree);   /* at most one child, drawn once, per node */
 unsigned sb_tree_kinds(const struct sb_tree *tree);  /* SB_KIND_BITs of its internal nodes */
 
 /* All invariants; SB_EINTERNAL names the first that is broken. Debug builds check every step. */

@@ -1,0 +1,59 @@
+/* Exact enumeration of a decoding step on tabular toys (methods A 2.6, C 6.2).
+ *
+ * Drafter and verifier make every random choice through sb_dice. The enumerating dice replay a
+ * prefix of choices, take the first possible branch at each new one, and are advanced like an
+ * odometer; the weights of all runs sum to 1. A run's tokens are continued by the target's own rows
+ * to a fixed length, so that runs of different lengths add up to one law over sequences. */
+#ifndef SB_TESTS_ENUMERATE_H
+#define SB_TESTS_ENUMERATE_H
+
+#include "harness/decode/verifier.h"
+
+enum { ENUM_MAX_CHOICES = 64, ENUM_MAX_VOCAB = 5, ENUM_MAX_LENGTH = 4, ENUM_MAX_NODES = 64 };
+
+struct enum_dice {
+    struct {
+        size_t taken, next; /* next: the branch to try after this one; SIZE_MAX: none */
+    } choice[ENUM_MAX_CHOICES];
+    size_t n, at;
+    double weight; /* of the run so far */
+    bool overflow; /* a run made more choices than there is room for */
+};
+struct sb_dice enum_dice_start(struct enum_dice *dice); /* begin a run: replay, then explore */
+bool enum_dice_next(struct enum_dice *dice);            /* false: every run has been made */
+
+/* Next-token rows for every prefix of up to ENUM_MAX_LENGTH tokens. */
+struct enum_table {
+    size_t n_vocab;
+    double row[1 + 5 + 25 + 125 + 625][ENUM_MAX_VOCAB];
+};
+size_t enum_prefix(const struct enum_table *table, const sb_token *x, size_t n);
+const double *enum_row(const struct enum_table *table, const sb_token *x, size_t n);
+
+struct enum_case {
+    const struct enum_table *target, *draft;
+    /* Grow the tree for the empty prefix; tree tokens under the root are the first tokens. */
+    void (*propose)(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree);
+    int32_t depth, width; /* of the draft, for propose */
+    const struct sb_verifier_ops *verifier;
+    const void *params;
+};
+
+struct enum_result {
+    double max_error;             /* of any sequence's probability against the target's own law */
+    double variation;             /* total variation between the two laws */
+    double accepted;              /* expected accepted draft tokens */
+    double first_accept;          /* probability that the first position is accepted */
+    double first[ENUM_MAX_VOCAB]; /* law of the first token */
+    double total;                 /* weights of all runs: 1 */
+    size_t runs;
+    enum sb_status status; /* of the first run that failed */
+};
+struct enum_result enum_run(const struct enum_case *c);
+
+/* Drafting rules over c->draft. */
+void enum_propose_iid(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree);
+void enum_propose_top(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree);
+void enum_propose_wor(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree);
+
+#endif

@@ -1,0 +1,421 @@
+/* verifiers/: walks, decision logs, broken input, and which pairs are lawful. Laws are tested by
+ * enumeration in tests/property. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <string.h>
+
+#include "harness/decode/verifier.h"
+
+enum { V = 4, CAP = 16 };
+
+/* One row for every node, or a row per node. */
+struct table {
+    double row[CAP][V];
+    size_t n_vocab;
+    int32_t asked[CAP];
+    int32_t n_asked;
+};
+
+static const double *table_row(void *self, int32_t node)
+{
+    struct table *t = self;
+    t->asked[t->n_asked++ % CAP] = node;
+    return t->row[node];
+}
+
+static size_t table_argmax(void *self, int32_t node)
+{
+    struct table *t = self;
+    const double *row = table_row(self, node);
+    size_t best = 0;
+    for (size_t i = 0; i < t->n_vocab; i++) {
+        if (isnan(row[i]))
+            return t->n_vocab;
+        if (row[i] > row[best])
+            best = i;
+    }
+    return best;
+}
+
+/* Dice with a fixed uniform number. */
+static bool fixed_flip(void *self, double probability)
+{
+    return *(double *)self < probability;
+}
+
+static size_t fixed_pick(void *self, const double *weight, size_t n)
+{
+    return sb_pick_by(*(double *)self, weight, n);
+}
+
+struct rig {
+    struct sb_tree tree;
+    struct table table;
+    int32_t path[CAP];
+    uint8_t decision[CAP];
+    struct sb_verdict verdict;
+    double u;
+    const void *params;
+};
+
+struct rejection_params {
+    double lenience, alpha, beta;
+};
+static const struct rejection_params exact = { 1, 0, 1 };
+
+static void rig_open(struct rig *rig)
+{
+    *rig = (struct rig){ .table.n_vocab = V, .params = &exact };
+    assert_int_equal(sb_tree_create(&rig->tree, CAP, NULL), SB_OK);
+    sb_tree_reset(&rig->tree, 0, CAP);
+    rig->verdict = (struct sb_verdict){ .path = rig->path, .decision = rig->decision };
+}
+
+static enum sb_status verify(struct rig *rig, const char *name, struct sb_error *err)
+{
+    double scratch[64];
+    const struct sb_verifier_ops *v = sb_verifier_find(name);
+    assert_non_null(v);
+    assert_true(!v->scratch_size || v->scratch_size(rig->params, V, CAP) <= sizeof scratch);
+    struct sb_dice dice = { .flip = fixed_flip, .pick = fixed_pick, .self = &rig->u };
+    struct sb_rows rows = {
+        .row = table_row, .argmax = table_argmax, .self = &rig->table, .n_vocab = rig->table.n_vocab
+    };
+    rig->table.n_asked = 0;
+    return v->verify(rig->params, &rig->tree, &rows, &dice, scratch, &rig->verdict, err);
+}
+
+static void set_row(struct rig *rig, int32_t node, double a, double b, double c, double d)
+{
+    const double row[V] = { a, b, c, d };
+    memcpy(rig->table.row[node], row, sizeof row);
+}
+
+/* Root -> 1, 2; 1 -> 1, 3. */
+static void grow(struct rig *rig)
+{
+    sb_tree_add(&rig->tree, 0, 1, 0);
+    sb_tree_add(&rig->tree, 0, 2, 0);
+    sb_tree_add(&rig->tree, 1, 1, 0);
+    sb_tree_add(&rig->tree, 1, 3, 0);
+}
+
+static void greedy_and_naive_walk_to_the_leaf_that_matches(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "greedy", "naive-sample" };
+    for (size_t i = 0; i < 2; i++) {
+        struct rig rig;
+        rig_open(&rig);
+        grow(&rig);
+        set_row(&rig, 0, 0, 1, 0, 0);
+        set_row(&rig, 1, 0, 0, 0, 1);
+        set_row(&rig, 4, 1, 0, 0, 0);
+        assert_int_equal(verify(&rig, names[i], NULL), SB_OK);
+        const int32_t path[] = { 0, 1, 4 };
+        const uint8_t decision[] = { SB_ACCEPTED, SB_ACCEPTED, SB_REJECTED, SB_REJECTED,
+                                     SB_ACCEPTED };
+        assert_int_equal(rig.verdict.n_path, 3);
+        assert_memory_equal(rig.path, path, sizeof path);
+        assert_memory_equal(rig.decision, decision, sizeof decision);
+        assert_int_equal(rig.verdict.final_token, 0);
+        assert_true(rig.verdict.bonus);
+        assert_int_equal(rig.table.n_asked, 3); /* rows are asked for lazily */
+        sb_tree_finish(&rig.tree);
+    }
+}
+
+static void a_mismatch_ends_the_walk_with_a_correction(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig);
+    grow(&rig);
+    set_row(&rig, 0, .4, .1, .3, .2);
+    assert_int_equal(verify(&rig, "greedy", NULL), SB_OK);
+    const uint8_t decision[] = { SB_ACCEPTED, SB_REJECTED, SB_REJECTED, SB_NOT_REACHED,
+                                 SB_NOT_REACHED };
+    assert_memory_equal(rig.decision, decision, sizeof decision);
+    assert_int_equal(rig.verdict.n_path, 1);
+    assert_int_equal(rig.verdict.final_token, 0);
+    assert_false(rig.verdict.bonus);
+    sb_tree_finish(&rig.tree);
+}
+
+static void an_empty_tree_is_a_plain_step_for_every_verifier(void **state)
+{
+    (void)state;
+    for (size_t i = 0; sb_verifiers[i]; i++) {
+        struct rig rig;
+        rig_open(&rig);
+        rig.u = .5;
+        set_row(&rig, 0, 0, 0, 1, 0);
+        assert_int_equal(verify(&rig, sb_verifiers[i]->name, NULL), SB_OK);
+        assert_int_equal(rig.verdict.n_path, 1);
+        assert_int_equal(rig.verdict.final_token, 2);
+        assert_true(rig.verdict.bonus);
+        sb_tree_finish(&rig.tree);
+    }
+}
+
+static void auxiliary_nodes_are_never_accepted(void **state)
+{
+    (void)state;
+    for (size_t i = 0; sb_verifiers[i]; i++) {
+        struct rig rig;
+        rig_open(&rig);
+        sb_tree_add_auxiliary(&rig.tree, 0, 2, 0);
+        set_row(&rig, 0, 0, 0, 1, 0);
+        assert_int_equal(verify(&rig, sb_verifiers[i]->name, NULL), SB_OK);
+        assert_int_equal(rig.verdict.n_path, 1);
+        assert_int_equal(rig.decision[1], SB_NOT_REACHED);
+        assert_true(rig.verdict.bonus);
+        sb_tree_finish(&rig.tree);
+    }
+}
+
+static void a_vocabulary_of_one_token_accepts_everything(void **state)
+{
+    (void)state;
+    const double q[] = { 1 };
+    for (size_t i = 0; sb_verifiers[i]; i++) {
+        for (int sampled = 0; sampled < 2; sampled++) {
+            struct rig rig;
+            rig_open(&rig);
+            rig.table.n_vocab = 1;
+            rig.u = 0x1.fffffffffffffp-1;
+            for (int32_t node = 0; node < 3; node++)
+                rig.table.row[node][0] = 1;
+            for (int32_t node = 0; node < 2; node++)
+                assert_int_equal(sampled ? sb_tree_draw(&rig.tree, node, 0, SB_DRAW_IID, q, 0, 0)
+                                         : sb_tree_add(&rig.tree, node, 0, 0),
+                                 node + 1);
+            assert_int_equal(verify(&rig, sb_verifiers[i]->name, NULL), SB_OK);
+            assert_int_equal(rig.verdict.n_path, 3);
+            assert_int_equal(rig.verdict.final_token, 0);
+            sb_tree_finish(&rig.tree);
+        }
+    }
+}
+
+/* p = (.5, .3, .2), q = (.2, .6, .2), draft token 1: accepted below .5, else token 0. */
+static void rejection_accepts_strictly_below_the_ratio(void **state)
+{
+    (void)state;
+    const double q[V] = { .2, .6, .2, 0 };
+    static const struct {
+        double u;
+        int32_t n_path;
+        sb_token final;
+    } cases[] = { { .4999, 2, 1 }, { .5, 1, 0 }, { .9999, 1, 0 } };
+    for (size_t i = 0; i < 3; i++) {
+        struct rig rig;
+        rig_open(&rig);
+        sb_tree_draw(&rig.tree, 0, 1, SB_DRAW_IID, q, -.5f, 0);
+        set_row(&rig, 0, .5, .3, .2, 0);
+        set_row(&rig, 1, 0, 1, 0, 0);
+        rig.u = cases[i].u;
+        assert_int_equal(verify(&rig, "rejection", NULL), SB_OK);
+        assert_int_equal(rig.verdict.n_path, cases[i].n_path);
+        assert_int_equal(rig.verdict.final_token, cases[i].final);
+        sb_tree_finish(&rig.tree);
+    }
+}
+
+static void a_probability_of_zero_is_never_accepted_even_at_u_zero(void **state)
+{
+    (void)state;
+    const double q[V] = { 0, 1, 0, 0 };
+    struct rig rig;
+    rig_open(&rig);
+    sb_tree_draw(&rig.tree, 0, 1, SB_DRAW_IID, q, 0, 0);
+    set_row(&rig, 0, 0, 0, 1, 0);
+    assert_int_equal(verify(&rig, "rejection", NULL), SB_OK);
+    assert_int_equal(rig.verdict.n_path, 1);
+    assert_int_equal(rig.verdict.final_token, 2);
+    sb_tree_finish(&rig.tree);
+}
+
+/* p below q by rounding at the drawn token only: a rejection leaves no residual. */
+static void an_empty_residual_falls_back_to_the_target_row(void **state)
+{
+    (void)state;
+    const double q[V] = { .5, .5, 0, 0 };
+    struct rig rig;
+    rig_open(&rig);
+    sb_tree_draw(&rig.tree, 0, 1, SB_DRAW_IID, q, -.7f, 0);
+    set_row(&rig, 0, .5, .5 - 1e-13, 0, 0);
+    rig.u = 0x1.fffffffffffffp-1;
+    assert_int_equal(verify(&rig, "rejection", NULL), SB_OK);
+    assert_int_equal(rig.verdict.n_path, 1);
+    assert_int_equal(rig.verdict.final_token, 1);
+    sb_tree_finish(&rig.tree);
+}
+
+static void broken_target_rows_are_refused_by_every_verifier(void **state)
+{
+    (void)state;
+    static const char *const messages[] = {
+        "the target's logits at node 0 hold NaN",
+        "the target's row at node 0 is no probability row (its logits hold NaN or infinity)",
+    };
+    for (size_t i = 0; sb_verifiers[i]; i++) {
+        struct rig rig;
+        struct sb_error err;
+        rig_open(&rig);
+        set_row(&rig, 0, NAN, NAN, NAN, NAN);
+        assert_int_equal(verify(&rig, sb_verifiers[i]->name, &err), SB_EFORMAT);
+        assert_string_equal(err.message, messages[strcmp(sb_verifiers[i]->name, "greedy") != 0]);
+        set_row(&rig, 0, .5, .4, 0, 0); /* no sum of 1: greedy does not care */
+        if (strcmp(sb_verifiers[i]->name, "greedy") != 0)
+            assert_int_equal(verify(&rig, sb_verifiers[i]->name, &err), SB_EFORMAT);
+        sb_tree_finish(&rig.tree);
+    }
+}
+
+static void broken_drafts_are_refused_by_rejection(void **state)
+{
+    (void)state;
+    static const struct {
+        double q[V];
+        const char *message;
+    } cases[] = {
+        { { .5, 0, .5, 0 }, "verifier rejection: the drafter drew token 1 with q = 0" },
+        { { .5, .4, 0, 0 },
+          "verifier rejection: the drafter's row at node 0 is no probability row" },
+        { { NAN, .4, 0, 0 },
+          "verifier rejection: the drafter's row at node 0 is no probability row" },
+    };
+    for (size_t i = 0; i < 3; i++) {
+        struct rig rig;
+        struct sb_error err;
+        rig_open(&rig);
+        sb_tree_draw(&rig.tree, 0, 1, SB_DRAW_IID, cases[i].q, -.7f, 0);
+        set_row(&rig, 0, .25, .25, .25, .25);
+        assert_int_equal(verify(&rig, "rejection", &err), SB_EINTERNAL);
+        assert_string_equal(err.message, cases[i].message);
+        sb_tree_finish(&rig.tree);
+    }
+    struct rig rig;
+    struct sb_error err;
+    rig_open(&rig);
+    grow(&rig);
+    set_row(&rig, 0, .25, .25, .25, .25);
+    assert_int_equal(verify(&rig, "rejection", &err), SB_EINTERNAL);
+    assert_string_equal(err.message, "verifier rejection: node 0 has more than one draw");
+    sb_tree_finish(&rig.tree);
+}
+
+static void parameters_decide_the_guarantee_of_rejection(void **state)
+{
+    (void)state;
+    const struct sb_verifier_ops *v = sb_verifier_find("rejection");
+    static const struct rejection_params lossy[] = { { .5, 0, 1 }, { 1, .1, 1 }, { 1, 0, 2 } };
+    assert_int_equal(sb_verifier_guarantee(v, &exact), SB_DISTRIBUTION_EXACT);
+    assert_int_equal(sb_verifier_guarantee(v, NULL), SB_DISTRIBUTION_EXACT);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(sb_verifier_guarantee(v, &lossy[i]), SB_LOSSY);
+        assert_int_equal(v->check(&lossy[i], NULL), SB_OK);
+    }
+    struct sb_error err;
+    assert_int_equal(v->check(&(struct rejection_params){ 1, .2, .5 }, &err), SB_EUSAGE);
+    assert_string_equal(err.message,
+                        "verifier rejection: beta=0.5: expected at least 1 - alpha = 0.8");
+    assert_int_equal(v->check(&(struct rejection_params){ .5, .2, 1 }, &err), SB_EUSAGE);
+    assert_int_equal(v->check(&exact, &err), SB_OK);
+    assert_string_equal(sb_guarantee_name(SB_LOSSY), "lossy");
+}
+
+/* ---- lawful pairs ---- */
+
+static bool asked_for_a_tree(const void *params)
+{
+    return params && *(const bool *)params;
+}
+
+static const struct sb_drafter_ops onehot_chain = { .name = "onehot-chain",
+                                                    .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT) };
+static const struct sb_drafter_ops model_like = {
+    .name = "model-like",
+    .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT),
+    .kinds_sampling = SB_KIND_BIT(SB_DRAW_IID),
+    .makes_trees = true,
+    .branches = asked_for_a_tree,
+};
+
+static void the_default_verifier_is_the_strongest_exact_one(void **state)
+{
+    (void)state;
+    const struct sb_sampling cold = { 0 }, warm = { .temperature = .8 };
+    const bool tree = true;
+    assert_string_equal(sb_verifier_default(&onehot_chain, &cold)->name, "greedy");
+    assert_string_equal(sb_verifier_default(&onehot_chain, &warm)->name, "naive-sample");
+    assert_string_equal(sb_verifier_default(&model_like, &cold)->name, "greedy");
+    assert_string_equal(sb_verifier_default(&model_like, &warm)->name, "rejection");
+    assert_string_equal(sb_verifier_default_with(&model_like, &tree, &warm)->name, "naive-sample");
+}
+
+static void unlawful_pairs_are_refused_with_the_lawful_ones(void **state)
+{
+    (void)state;
+    const struct sb_sampling cold = { 0 }, warm = { .temperature = .8 };
+    const struct sb_verifier_ops *rejection = sb_verifier_find("rejection");
+    const bool tree = true;
+    struct sb_error err;
+    assert_int_equal(sb_pair_check(&onehot_chain, sb_verifier_find("greedy"), &warm, &err),
+                     SB_EUSAGE);
+    assert_string_equal(
+        err.message, "drafter onehot-chain with verifier greedy: the verifier never samples, and "
+                     "the temperature is above 0; lawful here: naive-sample, rejection");
+    assert_int_equal(sb_pair_check_with(&model_like, &tree, rejection, &warm, &err), SB_EUSAGE);
+    assert_string_equal(
+        err.message, "drafter model-like with verifier rejection: the verifier takes chains only, "
+                     "and the drafter makes trees with these parameters; lawful here: "
+                     "naive-sample");
+    assert_int_equal(sb_pair_check(&model_like, rejection, &warm, &err), SB_OK);
+    assert_int_equal(sb_pair_check(&onehot_chain, sb_verifier_find("greedy"), &cold, &err), SB_OK);
+    assert_int_equal(sb_pair_check_with(&model_like, &tree, rejection, &cold, &err), SB_EUSAGE);
+    static const struct sb_verifier_ops iid_only = { .name = "iid-only",
+                                                     .guarantee = SB_DISTRIBUTION_EXACT,
+                                                     .kinds = SB_KIND_BIT(SB_DRAW_IID) };
+    assert_int_equal(sb_pair_check(&onehot_chain, &iid_only, &warm, &err), SB_EUSAGE);
+    assert_non_null(strstr(err.message, "would be biased by the way this drafter draws"));
+}
+
+static void registries_are_sorted_and_complete(void **state)
+{
+    (void)state;
+    for (size_t i = 0; sb_verifiers[i]; i++) {
+        const struct sb_verifier_ops *v = sb_verifiers[i];
+        assert_true(v->name && v->summary && v->paper && v->verify && v->kinds);
+        assert_true(i == 0 || strcmp(sb_verifiers[i - 1]->name, v->name) < 0);
+        assert_ptr_equal(sb_verifier_find(v->name), v);
+    }
+    assert_null(sb_verifier_find("no-such-verifier"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(greedy_and_naive_walk_to_the_leaf_that_matches),
+        cmocka_unit_test(a_mismatch_ends_the_walk_with_a_correction),
+        cmocka_unit_test(an_empty_tree_is_a_plain_step_for_every_verifier),
+        cmocka_unit_test(auxiliary_nodes_are_never_accepted),
+        cmocka_unit_test(a_vocabulary_of_one_token_accepts_everything),
+        cmocka_unit_test(rejection_accepts_strictly_below_the_ratio),
+        cmocka_unit_test(a_probability_of_zero_is_never_accepted_even_at_u_zero),
+        cmocka_unit_test(an_empty_residual_falls_back_to_the_target_row),
+        cmocka_unit_test(broken_target_rows_are_refused_by_every_verifier),
+        cmocka_unit_test(broken_drafts_are_refused_by_rejection),
+        cmocka_unit_test(parameters_decide_the_guarantee_of_rejection),
+        cmocka_unit_test(the_default_verifier_is_the_strongest_exact_one),
+        cmocka_unit_test(unlawful_pairs_are_refused_with_the_lawful_ones),
+        cmocka_unit_test(registries_are_sorted_and_complete),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
