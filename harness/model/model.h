@@ -43,7 +43,11 @@ size_t sb_seq_length(const struct sb_seq *seq);
 size_t sb_seq_capacity(const struct sb_seq *seq);
 struct sb_model *sb_seq_model(const struct sb_seq *seq);
 
-enum { SB_PARENT_PREFIX = -1 }; /* parent of a row that follows the committed prefix directly */
+enum {
+    SB_PARENT_PREFIX = -1, /* parent of a row that follows the committed prefix directly */
+    SB_MAX_ROWS = 1024,    /* of a batch */
+    SB_MAX_TAPS = 16,      /* of a prefill */
+};
 
 struct sb_row {
     sb_token token;         /* ignored when embedding is set */

@@ -1,0 +1,204 @@
+/* One forward: M rows through the layers. */
+#include <math.h>
+#include <string.h>
+
+#include "harness/model/internal.h"
+
+/* ---- what the rows are and see ------------------------------------------------------------------- */
+
+static enum sb_status check_rows(const struct sb_seq *seq, const struct sb_row *rows, size_t n,
+                                 struct sb_error *err)
+{
+    size_t n_vocab = sb_model_config(seq->model)->n_vocab;
+    if (n < 1 || n > seq->max_rows)
+        return sb_fail(err, SB_EUSAGE, "a batch of %zu rows; this sequence takes 1 to %zu", n,
+                       seq->max_rows);
+    if (n > seq->capacity - seq->length)
+        return sb_fail(err, SB_EUSAGE, "%zu rows after %zu do not fit a context of %zu", n,
+                       seq->length, seq->capacity);
+    for (size_t i = 0; i < n; i++) {
+        if (!rows[i].embedding && (rows[i].token < 0 || (size_t)rows[i].token >= n_vocab))
+            return sb_fail(err, SB_EUSAGE, "row %zu: token %d is outside the vocabulary of %zu", i,
+                           rows[i].token, n_vocab);
+        if (rows[i].parent < SB_PARENT_PREFIX || rows[i].parent >= (int64_t)i)
+            return sb_fail(err, SB_EUSAGE, "row %zu: parent %d is not an earlier row, nor -1", i,
+                           rows[i].parent);
+    }
+    return SB_OK;
+}
+
+static enum sb_status check_options(const struct sb_seq *seq, size_t n,
+                                    const struct sb_forward_options *o, struct sb_error *err)
+{
+    size_t n_layers = seq->model->n_layers;
+    if (o->first_layer > n_layers || o->stop_layer > n_layers ||
+        (o->stop_layer && o->stop_layer < o->first_layer))
+        return sb_fail(err, SB_EUSAGE, "layers %zu to %zu of a model of %zu", o->first_layer,
+                       o->stop_layer, n_layers);
+    if ((o->first_layer > 0) != (o->hidden != NULL))
+        return sb_fail(err, SB_EUSAGE, "resuming at a layer and giving hidden rows go together");
+    for (size_t i = 0; i < o->n_taps; i++)
+        if (o->taps[i].kind <= SB_TAP_OUT && o->taps[i].layer >= n_layers)
+            return sb_fail(err, SB_EUSAGE, "a tap at layer %zu of a model of %zu", o->taps[i].layer,
+                           n_layers);
+    for (size_t i = 0; o->positions && i < n; i++)
+        if (o->positions[i] < 0 || (size_t)o->positions[i] >= seq->capacity)
+            return sb_fail(err, SB_EUSAGE, "row %zu: position %d in a context of %zu", i,
+                           o->positions[i], seq->capacity);
+    for (size_t i = 0; o->visible && i < n; i++) {
+        size_t words = (n + 63) / 64;
+        const uint64_t *bits = o->visible + i * words;
+        bool later = false;
+        for (size_t j = i + 1; j < n; j++)
+            later = later || (bits[j / 64] >> j % 64 & 1);
+        if (later || !(bits[i / 64] >> i % 64 & 1))
+            return sb_fail(err, SB_EUSAGE, "row %zu must see itself, and no later row", i);
+    }
+    return SB_OK;
+}
+
+/* The batch rows that each row sees, ascending: its ancestors and itself, or the bits given. */
+static void list_visible(struct sb_seq *seq, size_t n, const uint64_t *visible)
+{
+    int32_t *next = seq->list_memory;
+    size_t words = (n + 63) / 64;
+    for (size_t i = 0; i < n; i++) {
+        int32_t count = 0;
+        seq->list[i] = next;
+        if (visible) {
+            for (size_t j = 0; j <= i; j++)
+                if (visible[i * words + j / 64] >> j % 64 & 1)
+                    next[count++] = (int32_t)j;
+        } else {
+            count = seq->depth[i] + 1;
+            for (int32_t j = (int32_t)i, at = count; at-- > 0; j = seq->parent[j])
+                next[at] = j;
+        }
+        seq->n_list[i] = count;
+        next += count;
+    }
+}
+
+static void place_rows(struct sb_seq *seq, const struct sb_row *rows, size_t n,
+                       const struct sb_forward_options *o)
+{
+    int32_t n_logits = 0;
+    for (size_t i = 0; i < n; i++) {
+        seq->parent[i] = rows[i].parent;
+        seq->depth[i] = rows[i].parent < 0 ? 0 : seq->depth[rows[i].parent] + 1;
+        seq->position[i] = o->positions ? o->positions[i] : (int32_t)seq->length + seq->depth[i];
+        seq->logits_row[i] = rows[i].want_logits && !o->stop_layer ? n_logits++ : -1;
+    }
+    list_visible(seq, n, o->visible);
+}
+
+static void read_inputs(struct sb_seq *seq, const struct sb_row *rows, size_t n,
+                        const struct sb_forward_options *o)
+{
+    size_t d = sb_model_config(seq->model)->d_model;
+    if (o->hidden) {
+        memcpy(seq->x, o->hidden, n * d * sizeof *seq->x);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (rows[i].embedding)
+            memcpy(seq->x + i * d, rows[i].embedding, d * sizeof *seq->x);
+        else
+            sb_model_embed(seq->model, seq->x + i * d, &rows[i].token, 1);
+    }
+}
+
+/* ---- the layers ---------------------------------------------------------------------------------------- */
+
+static void tap(const struct sb_seq *seq, const struct sb_forward_options *o, enum sb_tap_kind kind,
+                size_t layer, const float *values, size_t n)
+{
+    size_t d = sb_model_config(seq->model)->d_model;
+    for (size_t i = 0; i < o->n_taps; i++)
+        if (o->taps[i].kind == kind && (kind > SB_TAP_OUT || o->taps[i].layer == layer))
+            memcpy(o->taps[i].dst, values, n * d * sizeof *values);
+}
+
+/* x += Wo attention(rope(Wq norm(x)), rope(Wk norm(x)), Wv norm(x)) */
+static void attention_sublayer(struct sb_seq *seq, size_t index, size_t n)
+{
+    const struct sb_model *model = seq->model;
+    const struct sb_config *c = sb_model_config(model);
+    const struct sb_layer *layer = &model->layer[index];
+    const struct sb_kv_layer *kv = &seq->kv[index];
+    size_t d = c->d_model, hd = c->head_dim, ld = model->q_width + 2 * model->kv_width;
+    float *q = seq->qkv, *k = q + model->q_width, *v = k + model->kv_width;
+    sb_rmsnorm(seq->normed, d, seq->x, d, layer->attn_norm, d, n, c->norm_eps);
+    sb_group_product(q, ld, &layer->qkv, seq->normed, d, n, layer->qkv_bias);
+    sb_rope_apply(&seq->rope, q, ld, c->n_heads, hd, seq->position, n);
+    sb_rope_apply(&seq->rope, k, ld, c->n_kv_heads, hd, seq->position, n);
+    for (size_t i = 0; i < n; i++)
+        sb_kv_write(kv, seq->length + i, k + i * ld, v + i * ld);
+    const struct sb_visible visible = { seq->length, seq->list, seq->n_list };
+    sb_attention(seq->attended, model->q_width, q, ld, c->n_heads, 1.0f / sqrtf((float)hd), kv,
+                 &visible, n, seq->attention_scratch);
+    sb_matmul(seq->x, d, &layer->wo, seq->attended, model->q_width, n, NULL, true);
+}
+
+/* x += Wdown (silu(Wgate norm(x)) * Wup norm(x)) */
+static void mlp_sublayer(struct sb_seq *seq, size_t index, size_t n)
+{
+    const struct sb_config *c = sb_model_config(seq->model);
+    const struct sb_layer *layer = &seq->model->layer[index];
+    size_t d = c->d_model, ff = c->d_ff;
+    sb_rmsnorm(seq->normed, d, seq->x, d, layer->ffn_norm, d, n, c->norm_eps);
+    sb_group_product(seq->ff, 2 * ff, &layer->gate_up, seq->normed, d, n, NULL);
+    sb_swiglu(seq->ff, 2 * ff, seq->ff + ff, 2 * ff, ff, n);
+    sb_matmul(seq->x, d, &layer->w_down, seq->ff, 2 * ff, n, NULL, true);
+}
+
+/* Final norm, and logits for the rows that want them. */
+static void finish_rows(struct sb_seq *seq, size_t n, const struct sb_forward_options *o)
+{
+    size_t d = sb_model_config(seq->model)->d_model, wanted = 0;
+    tap(seq, o, SB_TAP_LAST, 0, seq->x, n);
+    for (size_t i = 0; i < o->n_taps; i++)
+        if (o->taps[i].kind == SB_TAP_FINAL)
+            sb_model_final_norm(seq->model, o->taps[i].dst, seq->x, n);
+    for (size_t i = 0; i < n; i++)
+        if (seq->logits_row[i] >= 0)
+            sb_model_final_norm(seq->model, seq->normed + wanted++ * d, seq->x + i * d, 1);
+    if (wanted > 0)
+        sb_model_lm_head(seq->model, seq->logits, seq->normed, wanted);
+}
+
+enum sb_status sb_forward(struct sb_seq *seq, const struct sb_row *rows, size_t n_rows,
+                          const struct sb_forward_options *options, struct sb_error *err)
+{
+    static const struct sb_forward_options defaults;
+    const struct sb_forward_options *o = options ? options : &defaults;
+    enum sb_status rc = check_rows(seq, rows, n_rows, err);
+    if (rc == SB_OK)
+        rc = check_options(seq, n_rows, o, err);
+    if (rc != SB_OK)
+        return rc;
+    size_t stop = o->stop_layer ? o->stop_layer : seq->model->n_layers;
+    /* A resumed pass goes on where the last one of the same rows stopped; else its KV has a gap. */
+    bool gap =
+        o->first_layer > 0 && (seq->n_layers_done != o->first_layer || seq->n_rows != n_rows);
+    seq->tainted = gap || (o->first_layer > 0 && seq->tainted);
+    seq->n_rows = n_rows;
+    place_rows(seq, rows, n_rows, o);
+    read_inputs(seq, rows, n_rows, o);
+    for (size_t i = o->first_layer; i < stop; i++) {
+        bool skip_attn = o->skip_attn && o->skip_attn[i], skip_mlp = o->skip_mlp && o->skip_mlp[i];
+        tap(seq, o, SB_TAP_IN, i, seq->x, n_rows);
+        if (!skip_attn)
+            attention_sublayer(seq, i, n_rows);
+        if (!skip_mlp)
+            mlp_sublayer(seq, i, n_rows);
+        tap(seq, o, SB_TAP_OUT, i, seq->x, n_rows);
+        seq->tainted = seq->tainted || skip_attn || skip_mlp;
+    }
+    seq->n_layers_done = stop;
+    if (o->stop_layer)
+        tap(seq, o, SB_TAP_IN, stop, seq->x, n_rows); /* what a resumed pass is given */
+    else
+        finish_rows(seq, n_rows, o);
+    return SB_OK;
+}

@@ -1,0 +1,233 @@
+/* Loading: from a file's weights to packed matrices; and the parts of the forward on their own. */
+#include <string.h>
+
+#include "harness/core/alloc.h"
+#include "harness/model/internal.h"
+
+size_t sb_group_outputs(const struct sb_group *group)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < group->n_parts; i++)
+        n += group->part[i].n;
+    return n;
+}
+
+void sb_group_product(float *y, size_t ldy, const struct sb_group *group, const float *x,
+                      size_t ldx, size_t m, const float *bias)
+{
+    size_t from = 0;
+    for (size_t i = 0; i < group->n_parts; i++) {
+        sb_matmul(y + from, ldy, &group->part[i], x, ldx, m, bias ? bias + from : NULL, false);
+        from += group->part[i].n;
+    }
+}
+
+/* ---- packing --------------------------------------------------------------------------------- */
+
+static enum sb_status pack(struct sb_model *model, struct sb_packed *out, const struct sb_tensor *t,
+                           struct sb_error *err)
+{
+    if (sb_packed_init(out, t->type, t->n, t->k, t->data) != 0)
+        return sb_fail(err, SB_ENOMEM, "out of memory for a %zu x %zu matrix of %s", t->n, t->k,
+                       sb_dtype_name(t->type));
+    model->packed_bytes += out->size_bytes;
+    return SB_OK;
+}
+
+/* Rows of several matrices under each other, so that one product serves them all. */
+static enum sb_status pack_joined(struct sb_model *model, struct sb_packed *out,
+                                  const struct sb_tensor *const *t, size_t n, struct sb_error *err)
+{
+    size_t row_bytes = sb_dtype_row_bytes(t[0]->type, t[0]->k), rows = 0, used = 0;
+    for (size_t i = 0; i < n; i++)
+        rows += t[i]->n;
+    unsigned char *joined = sb_alloc_array(rows, row_bytes);
+    if (!joined)
+        return sb_fail(err, SB_ENOMEM, "out of memory to join %zu matrices", n);
+    for (size_t i = 0; i < n; i++) {
+        memcpy(joined + used, t[i]->data, t[i]->n * row_bytes);
+        used += t[i]->n * row_bytes;
+    }
+    const struct sb_tensor all = { joined, t[0]->type, rows, t[0]->k };
+    enum sb_status rc = pack(model, out, &all, err);
+    sb_free(joined);
+    return rc;
+}
+
+static enum sb_status pack_group(struct sb_model *model, struct sb_group *group,
+                                 const struct sb_tensor *const *t, size_t n, struct sb_error *err)
+{
+    bool same = true;
+    for (size_t i = 1; i < n; i++)
+        same = same && t[i]->type == t[0]->type;
+    enum sb_status rc = SB_OK;
+    if (same)
+        rc = pack_joined(model, &group->part[group->n_parts++], t, n, err);
+    for (size_t i = 0; i < n && rc == SB_OK && !same; i++)
+        rc = pack(model, &group->part[group->n_parts++], t[i], err);
+    return rc;
+}
+
+/* Norm weights and biases, one after the other, as float32. */
+static enum sb_status read_vectors(float **out, const struct sb_tensor *const *t, size_t n,
+                                   struct sb_error *err)
+{
+    size_t total = 0, used = 0;
+    for (size_t i = 0; i < n; i++)
+        total += t[i]->k;
+    float *values = sb_alloc_aligned(total, sizeof *values);
+    if (!values)
+        return sb_fail(err, SB_ENOMEM, "out of memory for a vector of %zu", total);
+    for (size_t i = 0; i < n; i++) {
+        sb_dequantize_row(values + used, t[i]->type, t[i]->data, t[i]->k);
+        used += t[i]->k;
+    }
+    *out = values;
+    return SB_OK;
+}
+
+static enum sb_status pack_layer(struct sb_model *model, struct sb_layer *layer,
+                                 const struct sb_layer_weights *w, struct sb_error *err)
+{
+    const struct sb_tensor *qkv[] = { &w->wq, &w->wk, &w->wv },
+                           *gate_up[] = { &w->w_gate, &w->w_up };
+    const struct sb_tensor *bias[] = { &w->bq, &w->bk, &w->bv };
+    const struct sb_tensor *attn_norm = &w->attn_norm, *ffn_norm = &w->ffn_norm;
+    enum sb_status rc = pack_group(model, &layer->qkv, qkv, 3, err);
+    if (rc == SB_OK)
+        rc = pack_group(model, &layer->gate_up, gate_up, 2, err);
+    if (rc == SB_OK)
+        rc = pack(model, &layer->wo, &w->wo, err);
+    if (rc == SB_OK)
+        rc = pack(model, &layer->w_down, &w->w_down, err);
+    if (rc == SB_OK)
+        rc = read_vectors(&layer->attn_norm, &attn_norm, 1, err);
+    if (rc == SB_OK)
+        rc = read_vectors(&layer->ffn_norm, &ffn_norm, 1, err);
+    if (rc == SB_OK && model->weights->config.qkv_bias)
+        rc = read_vectors(&layer->qkv_bias, bias, 3, err);
+    return rc;
+}
+
+static void finish_layer(struct sb_layer *layer)
+{
+    for (size_t i = 0; i < 3; i++) {
+        sb_packed_finish(&layer->qkv.part[i]);
+        sb_packed_finish(&layer->gate_up.part[i]);
+    }
+    sb_packed_finish(&layer->wo);
+    sb_packed_finish(&layer->w_down);
+    sb_free(layer->attn_norm);
+    sb_free(layer->ffn_norm);
+    sb_free(layer->qkv_bias);
+}
+
+/* Everything that was packed; the weights stay. */
+static void release(struct sb_model *model)
+{
+    if (!model)
+        return;
+    for (size_t i = 0; model->layer && i < model->n_layers; i++)
+        finish_layer(&model->layer[i]);
+    sb_packed_finish(&model->head);
+    sb_free(model->final_norm);
+    sb_free(model->layer);
+    sb_free(model);
+}
+
+enum sb_status sb_model_from_weights(struct sb_model **out, struct sb_weights *weights,
+                                     struct sb_error *err)
+{
+    const struct sb_config *c = &weights->config;
+    struct sb_model *model = sb_alloc_zero(1, sizeof *model);
+    enum sb_status rc = SB_OK;
+    if (model)
+        model->layer = sb_alloc_zero(c->n_layers, sizeof *model->layer);
+    if (!model || !model->layer)
+        rc = sb_fail(err, SB_ENOMEM, "out of memory for %zu layers", c->n_layers);
+    if (rc == SB_OK) {
+        const struct sb_tensor *norm = &weights->final_norm;
+        model->weights = weights;
+        model->n_layers = c->n_layers;
+        model->q_width = c->n_heads * c->head_dim;
+        model->kv_width = c->n_kv_heads * c->head_dim;
+        rc = read_vectors(&model->final_norm, &norm, 1, err);
+    }
+    if (rc == SB_OK)
+        rc = pack(model, &model->head, c->tied_embeddings ? &weights->embedding : &weights->lm_head,
+                  err);
+    for (size_t i = 0; rc == SB_OK && i < c->n_layers; i++)
+        rc = pack_layer(model, &model->layer[i], &weights->layers[i], err);
+    if (rc == SB_OK) {
+        *out = model;
+        return SB_OK;
+    }
+    release(model);
+    return rc;
+}
+
+enum sb_status sb_model_load(struct sb_model **out, const char *path, struct sb_error *err)
+{
+    struct sb_weights *weights;
+    enum sb_status rc = sb_weights_open(&weights, path, err);
+    if (rc != SB_OK)
+        return rc;
+    rc = sb_model_from_weights(out, weights, err);
+    if (rc != SB_OK)
+        sb_weights_close(weights);
+    return rc == SB_OK ? SB_OK : sb_fail_context(err, rc, "%s", path);
+}
+
+void sb_model_destroy(struct sb_model *model)
+{
+    if (!model)
+        return;
+    struct sb_weights *weights = model->weights;
+    release(model);
+    sb_weights_close(weights);
+}
+
+/* ---- parts -------------------------------------------------------------------------------------- */
+
+const struct sb_config *sb_model_config(const struct sb_model *model)
+{
+    return &model->weights->config;
+}
+
+const struct sb_weights *sb_model_weights(const struct sb_model *model)
+{
+    return model->weights;
+}
+
+size_t sb_model_packed_bytes(const struct sb_model *model)
+{
+    return model->packed_bytes;
+}
+
+void sb_model_embed(const struct sb_model *model, float *y, const sb_token *tokens, size_t m)
+{
+    const struct sb_tensor *e = &model->weights->embedding;
+    size_t row_bytes = sb_dtype_row_bytes(e->type, e->k);
+    for (size_t i = 0; i < m; i++)
+        sb_dequantize_row(y + i * e->k, e->type,
+                          (const unsigned char *)e->data + (size_t)tokens[i] * row_bytes, e->k);
+}
+
+void sb_model_final_norm(const struct sb_model *model, float *y, const float *x, size_t m)
+{
+    size_t d = model->weights->config.d_model;
+    sb_rmsnorm(y, d, x, d, model->final_norm, d, m, model->weights->config.norm_eps);
+}
+
+void sb_model_lm_head(const struct sb_model *model, float *logits, const float *normed, size_t m)
+{
+    const struct sb_config *c = &model->weights->config;
+    sb_matmul(logits, c->n_vocab, &model->head, normed, c->d_model, m, NULL, false);
+}
+
+void sb_model_lm_head_rows(const struct sb_model *model, float *logits, const float *normed,
+                           size_t m, const int32_t *ids, size_t n_ids)
+{
+    sb_matmul_rows(logits, n_ids, &model->head, ids, n_ids, normed, model->weights->config.d_model,
+                   m);
+}
