@@ -219,7 +219,7 @@ static enum sb_status check_size(struct reader *r, struct sb_gguf_tensor *t, con
 static enum sb_status read_tensor(struct reader *r, struct sb_gguf_tensor *t, uint64_t *offset)
 {
     char what[160];
-    uint32_t n_dims, code;
+    uint32_t n_dims = 0, code = 0;
     enum sb_status rc = read_text(r, &t->name, "a tensor's name");
     if (rc != SB_OK)
         return rc;
