@@ -7,6 +7,7 @@
 #define DRAFTERS(X) \
     X(none)         \
     X(pld)          \
+    X(small_lm)     \
     /* end */
 
 #define X(id) extern const struct sb_drafter_ops sb_drafter_##id;

@@ -11,7 +11,7 @@ static const struct sb_param constant_params[] = {
       .offset = offsetof(struct constant, k),
       .fallback = "0",
       .min = 0,
-      .max = 1024,
+      .max = 1000,
       .meaning = "draft length; 0: the drafter's own setting" },
     { 0 },
 };

@@ -54,8 +54,9 @@ struct sb_generation {
     enum sb_finish finish;
     int32_t steps; /* target forwards over a draft; prefill is never a step */
     int32_t drafted, accepted, step_tokens;
-    uint64_t prefill_ns; /* prompt forward and its token */
-    uint64_t decode_ns;  /* all steps, start of the first to the end of the last */
+    uint64_t prefill_ns; /* prompt forward, its token, and the drafter's begin */
+    uint64_t begin_ns;   /* the drafter's begin alone: its own pass over the prompt */
+    uint64_t decode_ns;  /* sum over the steps, callbacks left out */
 };
 void sb_generation_finish(struct sb_generation *generation);
 
@@ -70,7 +71,9 @@ struct sb_request {
     const volatile int *stop; /* nonzero: finish the step at hand and return SB_FINISH_STOPPED */
 };
 
-/* Run one request from an empty sequence. The caller owns *out (sb_generation_finish). */
+/* Run one request from an empty sequence. The first token is drawn by the verifier's own law from
+ * the prompt's last row. A prompt and its tokens never pass max_context positions together; a
+ * prompt that is longer by itself is SB_EUSAGE. The caller owns *out (sb_generation_finish). */
 enum sb_status sb_session_generate(struct sb_session *session, const struct sb_request *request,
                                    struct sb_generation *out, struct sb_error *err);
 

@@ -116,8 +116,8 @@ int32_t sb_tree_draw(struct sb_tree *tree, int32_t parent, sb_token token, enum 
                      const double *q, float log_q, int32_t source)
 {
     if ((kind != SB_DRAW_IID && kind != SB_DRAW_WOR) || !q || !takes_child(tree, parent, kind) ||
-        tree->n_draws >= tree->cap)
-        return -1;
+        tree->n_draws >= tree->cap || tree->n >= tree->cap)
+        return -1; /* a full tree refuses every draw: taking only known tokens would bias the law */
     struct sb_node *p = &tree->node[parent];
     /* The draws of a parent are one run of tree->draw: another parent's draws end it. */
     if (p->n_draws > 0 && (p->first_draw + p->n_draws != tree->n_draws || p->q != q))
@@ -126,8 +126,6 @@ int32_t sb_tree_draw(struct sb_tree *tree, int32_t parent, sb_token token, enum 
     if (child >= 0 && kind == SB_DRAW_WOR)
         return -1; /* a repeat is no draw without replacement */
     if (child < 0) {
-        if (tree->n >= tree->cap)
-            return -1;
         child = append(tree, parent, token, source, false);
         tree->node[child].log_q = log_q;
     }

@@ -60,7 +60,8 @@ void sb_tree_reset(struct sb_tree *tree, sb_token root, int32_t max_depth);
 int32_t sb_tree_add(struct sb_tree *tree, int32_t parent, sb_token token, int32_t source);
 
 /* Record a draw of `token` from row q under `parent`: children of one parent must be added one after
- * the other. IID duplicates share a node and count as draws. Same return values as sb_tree_add. */
+ * the other. IID duplicates share a node and count as draws. Same return values as sb_tree_add, but a
+ * full tree refuses every draw: whether a draw exists must not depend on its token. */
 int32_t sb_tree_draw(struct sb_tree *tree, int32_t parent, sb_token token, enum sb_draw_kind kind,
                      const double *q, float log_q, int32_t source);
 

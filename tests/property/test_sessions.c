@@ -1,0 +1,724 @@
+/* The decoding loop: every drafter against plain decoding, in every token and in how it ends. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <string.h>
+
+#include "harness/core/alloc.h"
+#include "harness/decode/session.h"
+#include "kernels/kernels.h"
+#include "tests/property/toy_model.h"
+
+enum { V = 24, CONTEXT = 96, MOST = 128, EOS = 3 };
+
+/* The target; models by name for the loader: "same", "near", "wide" and "narrow" vocabularies,
+ * "short" context, "far" (an unrelated one), "other" (a vocabulary of another size). */
+static struct toy_model target, near, wide, narrow, brief, far, other;
+
+static int make_models(void **state)
+{
+    (void)state;
+    target = toy_model_create(1, 0, V, CONTEXT, EOS);
+    near = toy_model_create(1, .12, V, CONTEXT, EOS);
+    wide = toy_model_create(1, .12, V + 9, CONTEXT, EOS);
+    narrow = toy_model_create(1, .12, V - 4, CONTEXT, EOS);
+    brief = toy_model_create(1, .12, V, 20, EOS);
+    far = toy_model_create(77, 0, V, CONTEXT, EOS);
+    other = toy_model_create(1, 0, V + 129, CONTEXT, EOS);
+    return 0;
+}
+
+static int destroy_models(void **state)
+{
+    (void)state;
+    struct toy_model *all[] = { &target, &near, &wide, &narrow, &brief, &far, &other };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        toy_model_destroy(all[i]);
+    return 0;
+}
+
+static struct sb_model *by_name(const char *name)
+{
+    static const struct {
+        const char *name;
+        struct toy_model *toy;
+    } models[] = { { "same", &target },   { "near", &near },   { "wide", &wide },
+                   { "narrow", &narrow }, { "short", &brief }, { "far", &far },
+                   { "other", &other } };
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        if (strcmp(name, models[i].name) == 0)
+            return models[i].toy->model;
+    return NULL;
+}
+
+static enum sb_status load(void *loader, const char *name, struct sb_model **model,
+                           const struct sb_tokenizer **tokenizer, struct sb_error *err)
+{
+    *model = by_name(name);
+    *tokenizer = NULL;
+    return *model ? SB_OK : sb_fail(err, SB_EINPUT, "no model '%s'", name);
+}
+
+/* Several ways to run one drafter. A drafter that is not listed runs with its defaults. */
+static const char *const variants[] = {
+    "none",
+    "pld",
+    "pld:match=ref,k=3",
+    "pld:match=first,k=5",
+    "pld:match=best,wrap=1",
+    "small-lm:model=same",
+    "small-lm:model=near",
+    "small-lm:model=near,k=9,p_min=0.3",
+    "small-lm:model=near,tree=3x2x1",
+    "small-lm:model=near,tree=1x1x3x2",
+    "small-lm:model=same,tree=2x2x2x1x1",
+    "small-lm:model=far,tree=5",
+    "small-lm:model=wide,k=5",
+    "small-lm:model=narrow,tree=2x3",
+    "small-lm:model=short,k=6",
+    "small-lm:model=near,tree=4x4x4",
+};
+enum { N_VARIANTS = sizeof variants / sizeof *variants };
+
+static bool runs(const char *variant, const char *name)
+{
+    size_t n = strlen(name);
+    return strncmp(variant, name, n) == 0 && (variant[n] == ':' || variant[n] == '\0');
+}
+
+struct setup {
+    const char *drafter, *verifier, *policy;
+    struct sb_sampling sampling;
+    size_t max_context;
+    bool ignore_eos;
+};
+
+static enum sb_status open_session(struct sb_session **out, struct setup setup,
+                                   struct sb_error *err)
+{
+    struct sb_spec spec[3] = { 0 };
+    const char *text[] = { setup.drafter, setup.verifier, setup.policy };
+    for (size_t i = 0; i < 3; i++)
+        if (text[i])
+            assert_int_equal(sb_spec_parse(&spec[i], text[i], NULL), SB_OK);
+    enum sb_status rc = sb_session_create(out,
+                                          &(struct sb_session_options){
+                                              .target = target.model,
+                                              .drafter = text[0] ? &spec[0] : NULL,
+                                              .verifier = text[1] ? &spec[1] : NULL,
+                                              .policy = text[2] ? &spec[2] : NULL,
+                                              .sampling = setup.sampling,
+                                              .max_context = setup.max_context,
+                                              .ignore_eos = setup.ignore_eos,
+                                              .load_model = load,
+                                          },
+                                          err);
+    for (size_t i = 0; i < 3; i++)
+        sb_spec_finish(&spec[i]);
+    return rc;
+}
+
+static struct sb_session *opened(struct setup setup)
+{
+    struct sb_session *session;
+    struct sb_error err = { .message = "" };
+    if (open_session(&session, setup, &err) != SB_OK)
+        fail_msg("%s: %s", setup.drafter, err.message);
+    return session;
+}
+
+/* What the callbacks see, checked step by step. */
+struct watch {
+    int32_t steps, drafted, accepted, tokens, next_context;
+    size_t streamed, allocations;
+    sb_token stream[MOST];
+    volatile int stop;
+    int32_t stop_after; /* steps; 0: never */
+    bool allocated;
+};
+
+static void watch_step(void *self, const struct sb_step *step)
+{
+    struct watch *w = self;
+    struct sb_error err;
+    if (sb_tree_check(step->tree, V, &err) != SB_OK)
+        fail_msg("step %d: %s", step->step_no, err.message);
+    assert_int_equal(step->step_no, w->steps);
+    if (w->steps > 0)
+        assert_int_equal(step->context, w->next_context);
+    w->next_context = step->context + step->tokens;
+    assert_int_equal(step->drafted, sb_tree_drafted(step->tree));
+    assert_true(step->accepted <= step->depth && step->tokens >= 1);
+    assert_true(step->tokens <= step->accepted + 1);
+    int32_t accepted = 0;
+    for (int32_t i = 1; i < step->tree->n; i++)
+        accepted += step->decision[i] == SB_ACCEPTED;
+    assert_int_equal(accepted, step->accepted);
+    assert_int_equal(step->decision[0], SB_ACCEPTED);
+    w->steps++;
+    w->drafted += step->drafted;
+    w->accepted += step->accepted;
+    w->tokens += step->tokens;
+    w->allocated = w->allocated || (w->steps > 1 && sb_alloc_count() != w->allocations);
+    w->allocations = sb_alloc_count();
+    w->stop = w->stop_after && w->steps >= w->stop_after;
+}
+
+static void watch_tokens(void *self, const sb_token *tokens, size_t n)
+{
+    struct watch *w = self;
+    assert_true(n > 0 && w->streamed + n <= MOST);
+    memcpy(w->stream + w->streamed, tokens, n * sizeof *tokens);
+    w->streamed += n;
+}
+
+static struct sb_generation generate(struct sb_session *session, const sb_token *prompt,
+                                     size_t n_prompt, size_t budget, struct watch *watch)
+{
+    struct watch mine = { 0 };
+    struct watch *w = watch ? watch : &mine;
+    struct sb_generation out;
+    struct sb_error err = { .message = "" };
+    enum sb_status rc = sb_session_generate(session,
+                                            &(struct sb_request){ .prompt = prompt,
+                                                                  .n_prompt = n_prompt,
+                                                                  .max_new_tokens = budget,
+                                                                  .rng_key = 5,
+                                                                  .on_step = watch_step,
+                                                                  .on_tokens = watch_tokens,
+                                                                  .self = w,
+                                                                  .stop = &w->stop },
+                                            &out, &err);
+    if (rc != SB_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(out.steps, w->steps);
+    assert_int_equal(out.drafted, w->drafted);
+    assert_int_equal(out.accepted, w->accepted);
+    assert_int_equal(out.step_tokens, w->tokens);
+    assert_int_equal(out.tokens.n, w->streamed);
+    if (out.tokens.n > 0) {
+        assert_int_equal(out.tokens.n, out.step_tokens + 1); /* and the prefill's token */
+        assert_memory_equal(out.tokens.id, w->stream, out.tokens.n * sizeof(sb_token));
+    }
+    assert_false(w->allocated);
+    return out;
+}
+
+/* Plain greedy decoding without any of the loop: one row at a time. */
+static struct sb_generation decode_plainly(const sb_token *prompt, size_t n_prompt, size_t budget,
+                                           size_t context, bool ignore_eos)
+{
+    struct sb_generation out = { .finish = SB_FINISH_LENGTH };
+    struct sb_seq *seq;
+    assert_int_equal(sb_seq_create(&seq, target.model, CONTEXT, 8, NULL), SB_OK);
+    size_t row;
+    assert_int_equal(sb_seq_prefill(seq, prompt, n_prompt, NULL, 0, &row, NULL), SB_OK);
+    while (out.tokens.n < budget) {
+        if (n_prompt + out.tokens.n >= context) {
+            out.finish = SB_FINISH_CONTEXT;
+            break;
+        }
+        sb_token token = (sb_token)sb_argmax(sb_seq_logits(seq, row), V);
+        assert_int_equal(sb_tokens_push(&out.tokens, &token, 1, NULL), SB_OK);
+        if (token == EOS && !ignore_eos) {
+            out.finish = SB_FINISH_EOS;
+            break;
+        }
+        if (n_prompt + out.tokens.n < CONTEXT)
+            assert_int_equal(sb_seq_prefill(seq, &token, 1, NULL, 0, &row, NULL), SB_OK);
+    }
+    sb_seq_destroy(seq);
+    return out;
+}
+
+static void assert_same(const struct sb_generation *a, const struct sb_generation *b,
+                        const char *what)
+{
+    bool same = a->tokens.n == b->tokens.n && a->finish == b->finish;
+    for (size_t i = 0; same && i < a->tokens.n; i++)
+        same = a->tokens.id[i] == b->tokens.id[i];
+    if (!same)
+        fail_msg("%s: %zu tokens (%s), expected %zu (%s)", what, a->tokens.n,
+                 sb_finish_name(a->finish), b->tokens.n, sb_finish_name(b->finish));
+}
+
+struct prompt {
+    sb_token id[40];
+    size_t n;
+};
+static const struct prompt prompts[] = {
+    { { 7 }, 1 },
+    { { 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5 }, 12 },
+    { { 1, 9, 14, 2, 9, 14, 2, 11, 9, 14 }, 10 },
+    { { 20, 21, 22, 23, 0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21, 22 }, 20 },
+    { { 3, 3, 8, 17 }, 4 }, /* begins with the end token */
+};
+enum { N_PROMPTS = sizeof prompts / sizeof *prompts };
+
+static void every_drafter_equals_plain_greedy_decoding(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t budget, context;
+        bool ignore_eos;
+    } limits[] = { { 40, CONTEXT, true },
+                   { 40, CONTEXT, false },
+                   { 200, CONTEXT, true },
+                   { 60, 41, true },
+                   { 7, CONTEXT, true } };
+    size_t covered = 0;
+    for (size_t d = 0; sb_drafters[d]; d++) {
+        bool listed = false;
+        for (size_t v = 0; v < N_VARIANTS + 1; v++) {
+            if (v < N_VARIANTS ? !runs(variants[v], sb_drafters[d]->name) : listed)
+                continue;
+            listed = true;
+            const char *drafter = v < N_VARIANTS ? variants[v] : sb_drafters[d]->name;
+            for (size_t l = 0; l < 5; l++) {
+                struct sb_session *s = opened((struct setup){ .drafter = drafter,
+                                                              .max_context = limits[l].context,
+                                                              .ignore_eos = limits[l].ignore_eos });
+                for (size_t p = 0; p < N_PROMPTS; p++) { /* one session serves them all */
+                    struct sb_generation got =
+                        generate(s, prompts[p].id, prompts[p].n, limits[l].budget, NULL);
+                    struct sb_generation want =
+                        decode_plainly(prompts[p].id, prompts[p].n, limits[l].budget,
+                                       limits[l].context, limits[l].ignore_eos);
+                    assert_same(&got, &want, drafter);
+                    sb_generation_finish(&got);
+                    sb_generation_finish(&want);
+                    covered++;
+                }
+                sb_session_destroy(s);
+            }
+        }
+    }
+    assert_true(covered >= N_VARIANTS * N_PROMPTS * 5);
+}
+
+static void every_verifier_and_policy_equals_plain_greedy_decoding(void **state)
+{
+    (void)state;
+    struct sb_generation want = decode_plainly(prompts[2].id, prompts[2].n, 50, CONTEXT, true);
+    for (size_t v = 0; v < N_VARIANTS; v++) {
+        for (size_t i = 0; sb_verifiers[i]; i++) {
+            for (size_t p = 0; sb_policies[p]; p++) {
+                struct sb_session *s;
+                struct sb_error err;
+                struct setup setup = { .drafter = variants[v],
+                                       .verifier = sb_verifiers[i]->name,
+                                       .policy = sb_policies[p]->name,
+                                       .ignore_eos = true };
+                enum sb_status rc = open_session(&s, setup, &err);
+                if (rc == SB_EUSAGE && strstr(err.message, "lawful here"))
+                    continue;
+                assert_int_equal(rc, SB_OK);
+                if (sb_session_guarantee(s) != SB_LOSSY) {
+                    struct sb_generation got = generate(s, prompts[2].id, prompts[2].n, 50, NULL);
+                    assert_same(&got, &want, variants[v]);
+                    sb_generation_finish(&got);
+                }
+                sb_session_destroy(s);
+            }
+        }
+    }
+    sb_generation_finish(&want);
+}
+
+/* Draws belong to positions: naive-sample writes the same text whatever was drafted. */
+static void sampled_text_of_naive_sample_does_not_depend_on_the_drafter(void **state)
+{
+    (void)state;
+    static const struct sb_sampling settings[] = {
+        { .temperature = .8 }, { .temperature = 1.3, .top_k = 9, .top_p = .9 }
+    };
+    for (size_t t = 0; t < 2; t++) {
+        struct sb_generation want[N_PROMPTS];
+        for (size_t v = 0; v < N_VARIANTS; v++) {
+            struct sb_session *s = opened((struct setup){ .drafter = variants[v],
+                                                          .verifier = "naive-sample",
+                                                          .sampling = settings[t],
+                                                          .ignore_eos = t == 0 });
+            for (size_t p = 0; p < N_PROMPTS; p++) {
+                struct sb_generation got = generate(s, prompts[p].id, prompts[p].n, 60, NULL);
+                if (v == 0) {
+                    want[p] = got;
+                    continue;
+                }
+                assert_same(&got, &want[p], variants[v]);
+                sb_generation_finish(&got);
+            }
+            sb_session_destroy(s);
+        }
+        for (size_t p = 0; p < N_PROMPTS; p++)
+            sb_generation_finish(&want[p]);
+    }
+}
+
+static void a_drafter_that_is_the_target_is_always_accepted(void **state)
+{
+    (void)state;
+    static const double temperatures[] = { 0, .8, 2 };
+    for (size_t t = 0; t < 3; t++) {
+        for (int k = 1; k <= 5; k += 2) {
+            char *drafter = sb_strf("small-lm:model=same,k=%d", k);
+            struct sb_session *s = opened((struct setup){
+                .drafter = drafter, .sampling.temperature = temperatures[t], .ignore_eos = true });
+            assert_string_equal(sb_session_verifier(s)->name, t ? "rejection" : "greedy");
+            struct watch w = { 0 };
+            size_t budget = 1 + 10 * (size_t)(k + 1); /* the prefill's token, then full steps */
+            struct sb_generation out = generate(s, prompts[2].id, prompts[2].n, budget, &w);
+            assert_int_equal(out.drafted, 10 * k);
+            assert_int_equal(out.accepted, out.drafted);
+            assert_int_equal(out.step_tokens, out.steps * (k + 1)); /* MAT = k + 1 */
+            sb_generation_finish(&out);
+            sb_session_destroy(s);
+            sb_free(drafter);
+        }
+    }
+}
+
+static void sampling_is_repeatable_and_follows_its_key(void **state)
+{
+    (void)state;
+    struct setup setup = { .drafter = "small-lm:model=near",
+                           .sampling.temperature = 1,
+                           .ignore_eos = true };
+    struct sb_session *a = opened(setup), *b = opened(setup);
+    struct sb_generation warm = generate(b, prompts[3].id, prompts[3].n, 30, NULL);
+    struct sb_generation x = generate(a, prompts[2].id, prompts[2].n, 50, NULL);
+    struct sb_generation y = generate(b, prompts[2].id, prompts[2].n, 50, NULL);
+    assert_same(&x, &y, "a session that has served another prompt");
+    struct sb_generation z;
+    assert_int_equal(sb_session_generate(a,
+                                         &(struct sb_request){ .prompt = prompts[2].id,
+                                                               .n_prompt = prompts[2].n,
+                                                               .max_new_tokens = 50,
+                                                               .rng_key = 6 },
+                                         &z, NULL),
+                     SB_OK);
+    assert_memory_not_equal(x.tokens.id, z.tokens.id, 50 * sizeof(sb_token));
+    struct sb_generation *all[] = { &warm, &x, &y, &z };
+    for (size_t i = 0; i < 4; i++)
+        sb_generation_finish(all[i]);
+    sb_session_destroy(a);
+    sb_session_destroy(b);
+}
+
+static void budgets_of_zero_and_one_take_no_step(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < N_VARIANTS; v++) {
+        struct sb_session *s = opened((struct setup){ .drafter = variants[v], .ignore_eos = true });
+        for (size_t budget = 0; budget < 2; budget++) {
+            struct sb_generation out = generate(s, prompts[2].id, prompts[2].n, budget, NULL);
+            assert_int_equal(out.tokens.n, budget);
+            assert_int_equal(out.steps, 0);
+            assert_int_equal(out.finish, SB_FINISH_LENGTH);
+            sb_generation_finish(&out);
+        }
+        sb_session_destroy(s);
+    }
+}
+
+static void a_full_context_ends_the_generation(void **state)
+{
+    (void)state;
+    sb_token prompt[CONTEXT + 1];
+    for (int i = 0; i <= CONTEXT; i++)
+        prompt[i] = i % V;
+    for (size_t v = 0; v < N_VARIANTS; v++) {
+        struct sb_session *s = opened((struct setup){ .drafter = variants[v], .ignore_eos = true });
+        for (size_t left = 0; left < 4; left++) {
+            struct sb_generation out = generate(s, prompt, CONTEXT - left, 20, NULL);
+            assert_int_equal(out.tokens.n, left);
+            assert_int_equal(out.finish, SB_FINISH_CONTEXT);
+            sb_generation_finish(&out);
+        }
+        struct sb_generation out;
+        struct sb_error err;
+        struct sb_request request = { .prompt = prompt,
+                                      .n_prompt = CONTEXT + 1,
+                                      .max_new_tokens = 4 };
+        assert_int_equal(sb_session_generate(s, &request, &out, &err), SB_EUSAGE);
+        assert_string_equal(err.message, "the prompt has 97 tokens, the context holds 96");
+        sb_session_destroy(s);
+    }
+}
+
+static void a_stop_flag_ends_between_steps_and_keeps_the_tokens(void **state)
+{
+    (void)state;
+    struct sb_session *s = opened((struct setup){ .drafter = "pld", .ignore_eos = true });
+    struct watch w = { .stop_after = 3 };
+    struct sb_generation out = generate(s, prompts[2].id, prompts[2].n, 60, &w);
+    assert_int_equal(out.finish, SB_FINISH_STOPPED);
+    assert_int_equal(out.steps, 3);
+    sb_generation_finish(&out);
+    sb_session_destroy(s);
+}
+
+/* Draft trees of one generation, to be drafted again from nothing. */
+struct record {
+    struct watch w;
+    struct sb_node node[64 * 40];
+    int32_t from[64], n[64], context[64], steps;
+};
+
+static void record_step(void *self, const struct sb_step *step)
+{
+    struct record *r = self;
+    int32_t at = r->steps ? r->from[r->steps - 1] + r->n[r->steps - 1] : 0;
+    assert_true(r->steps < 64 && at + step->tree->n <= 64 * 40);
+    memcpy(r->node + at, step->tree->node, (size_t)step->tree->n * sizeof *r->node);
+    r->from[r->steps] = at;
+    r->n[r->steps] = step->tree->n;
+    r->context[r->steps++] = step->context;
+}
+
+/* Is `token` the rank-th best after text[0..n)? */
+static void assert_is_drafted(const struct sb_model *model, const sb_token *text, size_t n,
+                              sb_token token, int32_t rank)
+{
+    struct sb_seq *seq;
+    size_t row;
+    assert_int_equal(sb_seq_create(&seq, (struct sb_model *)model, CONTEXT, CONTEXT, NULL), SB_OK);
+    assert_int_equal(sb_seq_prefill(seq, text, n, NULL, 0, &row, NULL), SB_OK);
+    const float *logits = sb_seq_logits(seq, row);
+    int32_t better = 0;
+    for (sb_token t = 0; t < V; t++)
+        better += logits[t] > logits[token] || (logits[t] == logits[token] && t < token);
+    assert_int_equal(better, rank);
+    sb_seq_destroy(seq);
+}
+
+/* The draft model's cache survives rejections, bonuses and trees: each draft is what the model says
+ * after the committed text, computed from nothing. */
+static void drafts_do_not_depend_on_what_the_drafter_kept(void **state)
+{
+    (void)state;
+    static const char *const specs[] = { "small-lm:model=near,k=4",
+                                         "small-lm:model=near,tree=3x2x2",
+                                         "small-lm:model=near,tree=1x1x2x1x2" };
+    for (size_t i = 0; i < 3; i++) {
+        static struct record r;
+        struct sb_generation out;
+        sb_token text[CONTEXT];
+        memset(&r, 0, sizeof r);
+        struct sb_session *s = opened((struct setup){ .drafter = specs[i], .ignore_eos = true });
+        struct sb_request request = { .prompt = prompts[2].id,
+                                      .n_prompt = prompts[2].n,
+                                      .max_new_tokens = 50,
+                                      .on_step = record_step,
+                                      .self = &r };
+        assert_int_equal(sb_session_generate(s, &request, &out, NULL), SB_OK);
+        assert_true(out.accepted > 0 && out.accepted < out.drafted);
+        for (int32_t step = 0; step < r.steps; step++) {
+            const struct sb_node *node = r.node + r.from[step];
+            size_t n_context = (size_t)r.context[step];
+            memcpy(text, prompts[2].id, prompts[2].n * sizeof *text);
+            memcpy(text + prompts[2].n, out.tokens.id, (n_context - prompts[2].n) * sizeof *text);
+            for (int32_t j = 1; j < r.n[step]; j++) {
+                size_t depth = (size_t)node[j].depth;
+                for (int32_t at = node[j].parent; at > 0; at = node[at].parent)
+                    text[n_context + (size_t)node[at].depth - 1] = node[at].token;
+                assert_is_drafted(near.model, text, n_context + depth - 1, node[j].token,
+                                  node[j].rank);
+            }
+        }
+        sb_generation_finish(&out);
+        sb_session_destroy(s);
+    }
+}
+
+/* ---- drafters on their own, with little room ---- */
+
+static void drafters_stay_inside_the_tree(void **state)
+{
+    (void)state;
+    sb_token text[60], eos = EOS;
+    for (int i = 0; i < 60; i++)
+        text[i] = (i * i) % 7;
+    for (size_t v = 0; v < N_VARIANTS; v++) {
+        for (int t = 0; t < 2; t++) {
+            struct sb_spec spec;
+            assert_int_equal(sb_spec_parse(&spec, variants[v], NULL), SB_OK);
+            const struct sb_drafter_ops *ops = sb_drafter_find(spec.name);
+            int64_t k = 0;
+            const struct sb_policy policy = { .ops = sb_policy_find("constant"), .params = &k };
+            void *params = sb_alloc_zero(1, ops->params_size + 1);
+            void *st = sb_alloc_zero(1, ops->state_size + 1);
+            assert_int_equal(sb_params_apply(params, ops->params, &spec, "drafter", NULL), SB_OK);
+            const struct sb_drafter_env env = { .target = target.model,
+                                                .sampling.temperature = t,
+                                                .eos = &eos,
+                                                .n_eos = 1,
+                                                .max_context = CONTEXT,
+                                                .n_vocab = V,
+                                                .params = params,
+                                                .policy = &policy,
+                                                .load_model = load };
+            if (ops->open)
+                assert_int_equal(ops->open(st, &env, NULL), SB_OK);
+            struct sb_rng_dice rng = sb_rng_dice_make(1, SB_STREAM_DRAFT, SB_STREAM_DRAFT);
+            struct sb_tree tree;
+            assert_int_equal(sb_tree_create(&tree, 400, NULL), SB_OK);
+            tree.eos = &eos;
+            tree.n_eos = 1;
+            int32_t most = ops->max_nodes ? ops->max_nodes(params, &policy) : 0;
+            for (size_t n = 1; n < 60; n = n * 3 / 2 + 1) {
+                struct sb_context ctx = { .tokens = text,
+                                          .n = n,
+                                          .n_prompt = 1,
+                                          .dice = sb_rng_dice_at(&rng, n),
+                                          .policy = &policy };
+                if (ops->begin)
+                    assert_int_equal(ops->begin(st, &ctx, NULL), SB_OK);
+                for (int32_t cap = 1; cap <= 8; cap++) {
+                    for (int32_t depth = 0; depth < 4; depth++) {
+                        tree.cap = cap;
+                        sb_tree_reset(&tree, text[n - 1], depth);
+                        memset(tree.node + cap, 0xa5, sizeof *tree.node);
+                        assert_int_equal(ops->propose(st, &ctx, &tree, NULL), SB_OK);
+                        assert_int_equal(sb_tree_check(&tree, V, NULL), SB_OK);
+                        assert_true(tree.n <= cap && sb_tree_drafted(&tree) <= most);
+                        for (size_t i = 0; i < sizeof *tree.node; i++)
+                            assert_int_equal(((unsigned char *)(tree.node + cap))[i], 0xa5);
+                    }
+                }
+            }
+            tree.cap = 400;
+            sb_tree_finish(&tree);
+            if (ops->close)
+                ops->close(st);
+            sb_free(st);
+            sb_free(params);
+            sb_spec_finish(&spec);
+        }
+    }
+}
+
+/* ---- what is refused ---- */
+
+static void wrong_setups_are_refused_with_one_line(void **state)
+{
+    (void)state;
+    static const struct {
+        struct setup setup;
+        const char *message;
+    } cases[] = {
+        { { .drafter = "pdl" }, "no drafter is named 'pdl'; there are: none, pld, small-lm" },
+        { { .verifier = "gready" },
+          "no verifier is named 'gready'; there are: greedy, naive-sample, rejection" },
+        { { .policy = "x" }, "no policy is named 'x'; there are: constant" },
+        { { .drafter = "pld:k=0" }, "drafter pld: k=0: expected a whole number from 1 to 1000" },
+        { { .drafter = "none:k=1" }, "drafter none has no parameter 'k'; it takes none" },
+        { { .drafter = "small-lm" },
+          "drafter small-lm needs model=... (path of the draft model, or the name of a bundled "
+          "one)" },
+        { { .drafter = "small-lm:model=none-such" }, "no model 'none-such'" },
+        { { .drafter = "small-lm:model=other" },
+          "drafter small-lm: model other has a vocabulary of 153, the target one of 24: expected a "
+          "difference of at most 128" },
+        { { .drafter = "small-lm:model=near,tree=3y2" },
+          "drafter small-lm: tree=3y2: expected children per level such as 3x2x1, at most 16 levels "
+          "of 1 to 64 and 1000 nodes" },
+        { { .drafter = "small-lm:model=near,tree=64x64" }, NULL },
+        { { .drafter = "small-lm:model=near,tree=2x" }, NULL },
+        { { .drafter = "small-lm:model=near,tree=0" }, NULL },
+        { { .drafter = "small-lm:model=near,tree=99999999999999999999" }, NULL },
+        { { .drafter = "small-lm:model=near,tree=" }, NULL },
+        { { .drafter = "small-lm:model=near,tree=2x2",
+            .verifier = "rejection",
+            .sampling.temperature = 1 },
+          "drafter small-lm with verifier rejection: the verifier takes chains only, and the drafter "
+          "makes trees with these parameters; lawful here: naive-sample" },
+        { { .verifier = "greedy", .sampling.temperature = 1 },
+          "drafter none with verifier greedy: the verifier never samples, and the temperature is "
+          "above 0; lawful here: naive-sample, rejection" },
+        { { .verifier = "rejection:alpha=0.5,beta=0.25" },
+          "verifier rejection: beta=0.25: expected at least 1 - alpha = 0.5" },
+        { { .max_context = 97 }, "max_context=97: the target was made for 96 positions" },
+        { { .sampling.temperature = NAN }, NULL },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sb_session *s = NULL;
+        struct sb_error err = { .message = "" };
+        enum sb_status rc = open_session(&s, cases[i].setup, &err);
+        if (cases[i].message)
+            assert_string_equal(err.message, cases[i].message);
+        assert_true(rc == SB_EUSAGE || rc == SB_EINPUT);
+        assert_null(s);
+    }
+}
+
+static void wrong_prompts_are_refused_and_the_session_lives_on(void **state)
+{
+    (void)state;
+    struct sb_session *s = opened((struct setup){ .drafter = "pld" });
+    const sb_token bad[] = { 1, V };
+    struct sb_generation out;
+    struct sb_error err;
+    assert_int_equal(
+        sb_session_generate(s, &(struct sb_request){ .prompt = bad, .n_prompt = 2 }, &out, &err),
+        SB_EUSAGE);
+    assert_string_equal(err.message, "prompt token 1 is 24, the vocabulary has 24");
+    assert_int_equal(sb_session_generate(s, &(struct sb_request){ .prompt = bad }, &out, &err),
+                     SB_EUSAGE);
+    out = generate(s, prompts[2].id, prompts[2].n, 10, NULL);
+    sb_generation_finish(&out);
+    sb_session_destroy(s);
+}
+
+static void running_out_of_memory_while_opening_leaks_nothing(void **state)
+{
+    (void)state;
+    struct setup setup = { .drafter = "small-lm:model=near,tree=3x2",
+                           .verifier = "naive-sample",
+                           .sampling.temperature = 1 };
+    struct sb_spec drafter, verifier;
+    assert_int_equal(sb_spec_parse(&drafter, setup.drafter, NULL), SB_OK);
+    assert_int_equal(sb_spec_parse(&verifier, setup.verifier, NULL), SB_OK);
+    const struct sb_session_options options = { .target = target.model,
+                                                .drafter = &drafter,
+                                                .verifier = &verifier,
+                                                .sampling = setup.sampling,
+                                                .load_model = load };
+    enum sb_status rc = SB_ENOMEM;
+    size_t n = 0;
+    for (; rc == SB_ENOMEM && n < 400; n++) {
+        struct sb_session *s = NULL;
+        sb_alloc_fail_after(n);
+        rc = sb_session_create(&s, &options, NULL);
+        sb_alloc_fail_after(SIZE_MAX);
+        sb_session_destroy(s);
+    }
+    assert_int_equal(rc, SB_OK);
+    assert_true(n > 20);
+    sb_spec_finish(&drafter);
+    sb_spec_finish(&verifier);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_drafter_equals_plain_greedy_decoding),
+        cmocka_unit_test(every_verifier_and_policy_equals_plain_greedy_decoding),
+        cmocka_unit_test(sampled_text_of_naive_sample_does_not_depend_on_the_drafter),
+        cmocka_unit_test(a_drafter_that_is_the_target_is_always_accepted),
+        cmocka_unit_test(sampling_is_repeatable_and_follows_its_key),
+        cmocka_unit_test(budgets_of_zero_and_one_take_no_step),
+        cmocka_unit_test(a_full_context_ends_the_generation),
+        cmocka_unit_test(a_stop_flag_ends_between_steps_and_keeps_the_tokens),
+        cmocka_unit_test(drafts_do_not_depend_on_what_the_drafter_kept),
+        cmocka_unit_test(drafters_stay_inside_the_tree),
+        cmocka_unit_test(wrong_setups_are_refused_with_one_line),
+        cmocka_unit_test(wrong_prompts_are_refused_and_the_session_lives_on),
+        cmocka_unit_test(running_out_of_memory_while_opening_leaks_nothing),
+    };
+    return cmocka_run_group_tests(tests, make_models, destroy_models);
+}
