@@ -2,6 +2,8 @@
 #ifndef SB_RESULTS_REPORT_H
 #define SB_RESULTS_REPORT_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "harness/core/error.h"
@@ -16,24 +18,33 @@ enum sb_cell_type { SB_CELL_NULL, SB_CELL_TEXT, SB_CELL_INT, SB_CELL_REAL };
 struct sb_table;
 struct sb_table *sb_table_create(void); /* NULL out of memory; later failures surface in print */
 void sb_table_destroy(struct sb_table *table);
-void sb_table_column(struct sb_table *table, const char *name, int decimals); /* decimals for people */
-void sb_table_text(struct sb_table *table, const char *text);  /* next cell; NULL: empty */
+void sb_table_column(struct sb_table *table, const char *name,
+                     int decimals); /* for people; -1: %g */
+/* Leave the column just added out of table and md when all its cells are empty or 0 (flags, errors). */
+void sb_table_optional(struct sb_table *table);
+void sb_table_text(struct sb_table *table, const char *text); /* next cell; NULL: empty */
 void sb_table_int(struct sb_table *table, int64_t value);
-void sb_table_real(struct sb_table *table, double value);      /* NaN: empty */
+void sb_table_real(struct sb_table *table, double value); /* NaN: empty */
 size_t sb_table_rows(const struct sb_table *table);
 enum sb_status sb_table_print(const struct sb_table *table, FILE *out, enum sb_format format,
                               struct sb_error *err);
 
-/* The views: "leaderboard" (per task and overall: MAT, draft efficiency, hit rate, tokens/s, speedup
- * with interval, geometric mean, lossless), "tasks", "positions", "breakdown", "runs". */
+/* The views. "leaderboard": a row per arm over all prompts (task 'all'): MAT, draft efficiency, hit rate,
+ * tokens/s, speedup with interval, geometric mean, equality with the baseline. "tasks": the same columns
+ * per task, then over all prompts. "positions", "breakdown", "runs": the SQL views of these names.
+ *
+ * Speedups pair an arm with the baseline (the first arm with is_baseline) on the same prompts: medians
+ * over repeats, the turns of a question summed, only turns that ended well in both arms. Where their
+ * token counts differ (sampling, lossy verifiers) the time is taken per token, weighted by the
+ * baseline's counts, and per_token is 1. few is 1 below 10 prompts: mind the interval's width. */
 struct sb_view_info {
     const char *name, *summary;
 };
 extern const struct sb_view_info sb_views[]; /* ends at a NULL name */
 struct sb_report_options {
-    const char *view;        /* NULL: leaderboard */
-    int64_t experiment_id;   /* 0: the newest */
-    int resamples;           /* 0: 10,000 */
+    const char *view;      /* NULL: leaderboard */
+    int64_t experiment_id; /* 0: the newest */
+    int resamples;         /* 0: 10,000 */
     uint64_t seed;
 };
 enum sb_status sb_report_table(struct sb_table **out, struct sb_store *store,

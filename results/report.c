@@ -1,0 +1,339 @@
+/* The named reports: SQL views as tables, and the leaderboard with its paired intervals. */
+#include "results/report.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "harness/core/alloc.h"
+#include "results/internal.h"
+#include "results/report_speed.h"
+
+const struct sb_view_info sb_views[] = {
+    { "leaderboard",
+      "a row per arm over all prompts: MAT, efficiency, speed, speedup with interval" },
+    { "tasks", "the leaderboard's columns for every arm in every task" },
+    { "positions", "acceptance by position in the draft" },
+    { "breakdown", "where decoding time goes" },
+    { "runs", "the experiments of the database" },
+    { 0 },
+};
+
+/* Column "name:decimals", for people; the queries and their columns go together. */
+struct sql_view {
+    const char *name, *sql;
+};
+static const struct sql_view sql_views[] = {
+    { "positions", "SELECT arm, position, exposure, accepted, conditional AS \"conditional:3\","
+                   " survival AS \"survival:3\", marginal AS \"marginal:3\""
+                   " FROM positions WHERE experiment_id = ?1 ORDER BY arm_no, position" },
+    { "breakdown",
+      "SELECT arm, steps, prefill_s AS \"prefill_s:2\", decode_s AS \"decode_s:2\","
+      " ms_per_step AS \"ms_per_step:3\", draft AS \"draft:3\", verify AS \"verify:3\","
+      " accept AS \"accept:3\", \"commit\" AS \"commit:3\", observe AS \"observe:3\","
+      " other AS \"other:3\", draft_overhead AS \"draft_overhead:3\""
+      " FROM breakdown WHERE experiment_id = ?1 ORDER BY arm_no" },
+    { "runs",
+      "SELECT experiment_id, name, created_at, target, dataset, temperature AS \"temperature:2\", seed,"
+      " repeats, arms, prompts, planned, done, errors, cpu, threads, isa, specbench_version, \"commit\""
+      " FROM runs WHERE ?1 = 0 OR experiment_id = ?1 ORDER BY experiment_id" },
+    { 0 },
+};
+
+/* ---- any query as a table ---- */
+
+static void add_column(struct sb_table *t, const char *label)
+{
+    const char *colon = strrchr(label, ':');
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", colon ? (int)(colon - label) : (int)strlen(label), label);
+    sb_table_column(t, name, colon ? colon[1] - '0' : 2);
+}
+
+static void add_value(struct sb_table *t, sqlite3_stmt *st, int c)
+{
+    switch (sqlite3_column_type(st, c)) {
+    case SQLITE_INTEGER:
+        sb_table_int(t, sqlite3_column_int64(st, c));
+        break;
+    case SQLITE_FLOAT:
+        sb_table_real(t, sqlite3_column_double(st, c));
+        break;
+    default: /* NULL gives NULL */
+        sb_table_text(t, (const char *)sqlite3_column_text(st, c));
+    }
+}
+
+static enum sb_status query_table(struct sb_table *t, struct sb_store *s, const char *sql,
+                                  int64_t experiment_id, struct sb_error *err)
+{
+    sqlite3_stmt *st;
+    enum sb_status status = sb_sqlite_prepare(&st, s, sql, err);
+    if (status != SB_OK)
+        return status;
+    sqlite3_bind_int64(st, 1, experiment_id);
+    for (int c = 0; c < sqlite3_column_count(st); c++)
+        add_column(t, sqlite3_column_name(st, c));
+    int rc;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW)
+        for (int c = 0; c < sqlite3_column_count(st); c++)
+            add_value(t, st, c);
+    if (rc != SQLITE_DONE)
+        status = sb_sqlite_fail(err, s, rc, "read");
+    sqlite3_finalize(st);
+    return status;
+}
+
+/* ---- leaderboard ---- */
+
+/* The last columns: whose outputs were compared only matters under greedy decoding. */
+static const char *const leaderboard_sql =
+    "SELECT b.arm_id, b.is_baseline, b.overall, b.arm, b.task, b.prompts, b.generations, b.steps, b.mat,"
+    " b.draft_efficiency, b.hit_rate, b.tokens_per_s, b.guarantee, b.errors,"
+    " CASE WHEN x.temperature = 0 THEN q.equal || '/' || q.compared END"
+    " FROM leaderboard_base b JOIN experiment x ON x.id = b.experiment_id"
+    " LEFT JOIN (SELECT arm_id, 0 AS overall, task, sum(equal) AS equal, count(*) AS compared"
+    "            FROM v_equality WHERE experiment_id = ?1 GROUP BY arm_id, task"
+    "            UNION ALL SELECT arm_id, 1, 'all', sum(equal), count(*)"
+    "            FROM v_equality WHERE experiment_id = ?1 GROUP BY arm_id) q"
+    " ON q.arm_id = b.arm_id AND q.overall = b.overall AND q.task = b.task"
+    " WHERE b.experiment_id = ?1 AND (b.overall = 1 OR ?2)"
+    " ORDER BY b.overall, b.task, b.arm_no";
+
+static const struct {
+    const char *name;
+    int decimals;
+    bool optional;
+} leaderboard_columns[] = {
+    { "arm", 0, false },
+    { "task", 0, false },
+    { "prompts", 0, false },
+    { "mat", 2, false },
+    { "draft_efficiency", 3, false },
+    { "hit_rate", 3, false },
+    { "tokens_per_s", 1, false },
+    { "speedup", 2, false },
+    { "speedup_lo", 2, false },
+    { "speedup_hi", 2, false },
+    { "speedup_gm", 2, false },
+    { "specbench_speedup", 2, false },
+    { "equal", 0, false },
+    { "guarantee", 0, false },
+    { "few", 0, true },
+    { "per_token", 0, true },
+    { "errors", 0, true },
+};
+
+/* The baseline has a speedup of 1 by definition and no interval. */
+static void add_speed(struct sb_table *t, const struct sb_speed *speed, bool is_baseline)
+{
+    bool none = speed->n == 0;
+    double missing = none ? NAN : is_baseline ? 1 : 0;
+    sb_table_real(t, none || is_baseline ? missing : speed->totals.estimate);
+    sb_table_real(t, none || is_baseline ? NAN : speed->totals.low);
+    sb_table_real(t, none || is_baseline ? NAN : speed->totals.high);
+    sb_table_real(t, none || is_baseline ? missing : speed->geometric.estimate);
+    sb_table_real(t, none || is_baseline ? missing : speed->specbench);
+}
+
+static enum sb_status leaderboard_row(struct sb_table *t, sqlite3_stmt *st,
+                                      const struct sb_speeds *speeds,
+                                      const struct sb_report_options *o, struct sb_error *err)
+{
+    struct sb_speed speed;
+    bool is_baseline = sqlite3_column_int(st, 1), overall = sqlite3_column_int(st, 2);
+    const char *task = overall ? NULL : (const char *)sqlite3_column_text(st, 4);
+    /* The baseline against itself needs no draws: two are enough to fill the fields. */
+    enum sb_status rc = sb_speeds_get(&speed, speeds, sqlite3_column_int64(st, 0), task,
+                                      is_baseline ? 2 : o->resamples, o->seed, err);
+    if (rc != SB_OK)
+        return rc;
+    add_value(t, st, 3);
+    add_value(t, st, 4);
+    add_value(t, st, 5);
+    for (int c = 8; c <= 11; c++)
+        add_value(t, st, c);
+    add_speed(t, &speed, is_baseline);
+    add_value(t, st, 14);
+    add_value(t, st, 12);
+    bool compared = speed.n > 0 && !is_baseline;
+    sb_table_int(t, compared && speed.n < SB_FEW_PROMPTS);
+    sb_table_int(t, compared && speed.per_token);
+    add_value(t, st, 13);
+    return SB_OK;
+}
+
+static enum sb_status leaderboard(struct sb_table *t, struct sb_store *s, int64_t experiment_id,
+                                  const struct sb_report_options *o, bool with_tasks,
+                                  struct sb_error *err)
+{
+    struct sb_speeds *speeds = NULL;
+    sqlite3_stmt *st = NULL;
+    for (size_t i = 0; i < sizeof leaderboard_columns / sizeof *leaderboard_columns; i++) {
+        sb_table_column(t, leaderboard_columns[i].name, leaderboard_columns[i].decimals);
+        if (leaderboard_columns[i].optional)
+            sb_table_optional(t);
+    }
+    enum sb_status status = sb_speeds_load(&speeds, s, experiment_id, err);
+    if (status == SB_OK)
+        status = sb_sqlite_prepare(&st, s, leaderboard_sql, err);
+    if (status == SB_OK) {
+        int rc = sb_sqlite_bind(st, "ii", experiment_id, (int64_t)with_tasks);
+        while (status == SB_OK && (rc = sqlite3_step(st)) == SQLITE_ROW)
+            status = leaderboard_row(t, st, speeds, o, err);
+        if (status == SB_OK && rc != SQLITE_DONE)
+            status = sb_sqlite_fail(err, s, rc, "read");
+    }
+    sqlite3_finalize(st);
+    sb_speeds_destroy(speeds);
+    return status;
+}
+
+/* ---- entry points ---- */
+
+/* The experiment asked for, or the newest. */
+static enum sb_status choose_experiment(struct sb_store *s, int64_t *id, struct sb_error *err)
+{
+    sqlite3_stmt *st;
+    enum sb_status status =
+        sb_sqlite_prepare(&st, s, "SELECT max(id) FROM experiment WHERE ?1 = 0 OR id = ?1", err);
+    if (status != SB_OK)
+        return status;
+    sqlite3_bind_int64(st, 1, *id);
+    int rc = sqlite3_step(st);
+    if (rc != SQLITE_ROW)
+        status = sb_sqlite_fail(err, s, rc, "read");
+    else if (sqlite3_column_type(st, 0) != SQLITE_NULL)
+        *id = sqlite3_column_int64(st, 0);
+    else if (*id == 0)
+        status = sb_fail(err, SB_EINPUT, "%s: holds no experiment yet", s->path);
+    else
+        status = sb_fail(err, SB_EUSAGE, "%s: has no experiment %lld", s->path, (long long)*id);
+    sqlite3_finalize(st);
+    return status;
+}
+
+static enum sb_status unknown_view(const char *name, struct sb_error *err)
+{
+    char known[200] = "";
+    for (const struct sb_view_info *v = sb_views; v->name; v++) {
+        size_t n = strlen(known);
+        snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", v->name);
+    }
+    return sb_fail(err, SB_EUSAGE, "no view '%s'; there are: %s", name, known);
+}
+
+static enum sb_status fill(struct sb_table *t, struct sb_store *s, const char *view,
+                           const struct sb_report_options *o, struct sb_error *err)
+{
+    int64_t experiment_id = o->experiment_id;
+    bool all_experiments = strcmp(view, "runs") == 0 && experiment_id == 0;
+    enum sb_status rc = all_experiments ? SB_OK : choose_experiment(s, &experiment_id, err);
+    if (rc != SB_OK)
+        return rc;
+    for (const struct sql_view *v = sql_views; v->name; v++)
+        if (strcmp(v->name, view) == 0)
+            return query_table(t, s, v->sql, experiment_id, err);
+    return leaderboard(t, s, experiment_id, o, strcmp(view, "tasks") == 0, err);
+}
+
+enum sb_status sb_report_table(struct sb_table **out, struct sb_store *store,
+                               const struct sb_report_options *options, struct sb_error *err)
+{
+    static const struct sb_report_options usual = { 0 };
+    const struct sb_report_options *o = options ? options : &usual;
+    const char *view = o->view ? o->view : "leaderboard";
+    const struct sb_view_info *v = sb_views;
+    while (v->name && strcmp(v->name, view) != 0)
+        v++;
+    if (!v->name)
+        return unknown_view(view, err);
+    struct sb_table *t = sb_table_create();
+    if (!t)
+        return sb_fail(err, SB_ENOMEM, "out of memory for a table");
+    enum sb_status rc = fill(t, store, view, o, err);
+    if (rc == SB_OK)
+        *out = t;
+    else
+        sb_table_destroy(t);
+    return rc;
+}
+
+/* ---- equality ---- */
+
+static const char *const equality_sql =
+    "SELECT count(*), coalesce(sum(equal), 0) FROM v_equality WHERE experiment_id = ?1";
+static const char *const difference_sql =
+    "SELECT q.arm, q.question_id, q.turn, q.repeat, g.tokens, b.tokens FROM v_equality q"
+    " JOIN generation g ON g.id = q.generation_id JOIN generation b ON b.id = q.baseline_generation_id"
+    " WHERE q.experiment_id = ?1 AND NOT q.equal"
+    " ORDER BY q.arm_no, q.task, q.question_id, q.turn, q.repeat LIMIT 1";
+
+/* Number of the first element in which two arrays such as [1,22,3] differ. */
+static int first_different_element(const char *a, const char *b)
+{
+    int element = 0;
+    size_t start = 1;
+    for (size_t i = 0; a[i] && a[i] == b[i]; i++)
+        if (a[i] == ',') {
+            element++;
+            start = i + 1;
+        }
+    /* One array may end where the other goes on: then the next element is the first that differs. */
+    size_t la = strcspn(a + start, ",]"), lb = strcspn(b + start, ",]");
+    bool same = la == lb && la > 0 && strncmp(a + start, b + start, la) == 0;
+    return element + same;
+}
+
+static void describe_difference(struct sb_equality *out, sqlite3_stmt *st)
+{
+    const char *a = (const char *)sqlite3_column_text(st, 4);
+    const char *b = (const char *)sqlite3_column_text(st, 5);
+    snprintf(
+        out->first_difference, sizeof out->first_difference,
+        "%.80s differs from the baseline in question %lld, turn %d, repeat %d, from new token %d on",
+        (const char *)sqlite3_column_text(st, 0), (long long)sqlite3_column_int64(st, 1),
+        sqlite3_column_int(st, 2), sqlite3_column_int(st, 3),
+        a && b && *a && *b ? first_different_element(a, b) : 0);
+}
+
+/* Run a query on an experiment's id; true in *row when it has a row to look at. */
+static enum sb_status first_row(sqlite3_stmt **st, bool *row, struct sb_store *s, const char *sql,
+                                int64_t experiment_id, struct sb_error *err)
+{
+    enum sb_status status = sb_sqlite_prepare(st, s, sql, err);
+    if (status != SB_OK)
+        return status;
+    sqlite3_bind_int64(*st, 1, experiment_id);
+    int rc = sqlite3_step(*st);
+    *row = rc == SQLITE_ROW;
+    if (rc == SQLITE_ROW || rc == SQLITE_DONE)
+        return SB_OK;
+    status = sb_sqlite_fail(err, s, rc, "read");
+    sqlite3_finalize(*st);
+    return status;
+}
+
+enum sb_status sb_report_equality(struct sb_equality *out, struct sb_store *store,
+                                  int64_t experiment_id, struct sb_error *err)
+{
+    sqlite3_stmt *st;
+    bool row;
+    struct sb_equality result = { 0 };
+    enum sb_status rc = choose_experiment(store, &experiment_id, err);
+    if (rc == SB_OK)
+        rc = first_row(&st, &row, store, equality_sql, experiment_id, err);
+    if (rc != SB_OK)
+        return rc;
+    result.compared = sqlite3_column_int64(st, 0);
+    result.equal = sqlite3_column_int64(st, 1);
+    sqlite3_finalize(st);
+    rc = first_row(&st, &row, store, difference_sql, experiment_id, err);
+    if (rc != SB_OK)
+        return rc;
+    if (row)
+        describe_difference(&result, st);
+    sqlite3_finalize(st);
+    *out = result;
+    return SB_OK;
+}

@@ -1,0 +1,15 @@
+-- Every generation beside the baseline's for the same prompt and repeat: are the token ids the same? The
+-- baseline of an experiment is its first arm marked as one. Under greedy decoding all arms that are not
+-- lossy must agree; with a temperature above 0 a difference means nothing.
+CREATE VIEW v_equality AS
+SELECT a.experiment_id, a.id AS arm_id, a.arm_no, a.label AS arm, p.id AS prompt_id, p.task, p.question_id,
+       p.turn, g.repeat, g.id AS generation_id, b.id AS baseline_generation_id,
+       g.tokens = b.tokens AS equal
+FROM arm a
+JOIN arm base ON base.id = (SELECT id FROM arm WHERE experiment_id = a.experiment_id AND is_baseline = 1
+                            ORDER BY arm_no LIMIT 1)
+JOIN generation g ON g.arm_id = a.id AND g.status = 'ok'
+JOIN generation b ON b.arm_id = base.id AND b.prompt_id = g.prompt_id AND b.repeat = g.repeat
+                 AND b.status = 'ok'
+JOIN prompt p ON p.id = g.prompt_id
+WHERE a.id <> base.id;
