@@ -22,14 +22,14 @@ enum {
 struct sb_config {
     char arch[16]; /* "llama" or "qwen2" */
     size_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, n_vocab;
-    size_t max_context;     /* positions the model was made for */
+    size_t max_context; /* positions the model was made for */
     float norm_eps;
     double rope_base;
-    double rope_scale_linear;          /* multiplies positions; 1 when there is no linear scaling */
-    enum sb_rope_layout rope_layout;   /* of the q and k rows as loaded */
-    bool tied_embeddings;              /* the LM head is the embedding matrix */
+    double rope_scale_linear;        /* multiplies positions; 1 when there is no linear scaling */
+    enum sb_rope_layout rope_layout; /* of the q and k rows as loaded */
+    bool tied_embeddings;            /* the LM head is the embedding matrix */
     bool qkv_bias;
-    sb_token bos, eos[SB_MAX_EOS];     /* -1: none; from the model file, not the tokenizer */
+    sb_token bos, eos[SB_MAX_EOS]; /* -1: none; from the model file, not the tokenizer */
     size_t n_eos;
 };
 

@@ -50,8 +50,8 @@ enum {
 };
 
 struct sb_row {
-    sb_token token;         /* ignored when embedding is set */
-    int32_t parent;         /* an earlier row of this batch, or SB_PARENT_PREFIX */
+    sb_token token; /* ignored when embedding is set */
+    int32_t parent; /* an earlier row of this batch, or SB_PARENT_PREFIX */
     bool want_logits;
     const float *embedding; /* [d_model] instead of a token, or NULL */
 };
@@ -73,15 +73,15 @@ struct sb_tap {
 struct sb_forward_options {
     const struct sb_tap *taps;
     size_t n_taps;
-    const uint64_t *visible;    /* bitset [n_rows, ceil(n_rows / 64)]: batch rows a row sees; replaces
+    const uint64_t *visible;  /* bitset [n_rows, ceil(n_rows / 64)]: batch rows a row sees; replaces
                                    the parent links for visibility (positions stay parent-made); a
                                    row must see itself, and only rows up to itself */
-    const int32_t *positions;   /* [n_rows] absolute, replacing prefix length + depth */
-    size_t first_layer;         /* resume here, with hidden rows given in `hidden` */
-    size_t stop_layer;          /* leave before this layer (0: run all); then no logits */
-    const float *hidden;        /* [n_rows, d_model]: residual stream entering first_layer */
-    const uint8_t *skip_attn;   /* [n_layers] nonzero: attention sublayer passed over; or NULL */
-    const uint8_t *skip_mlp;    /* [n_layers] */
+    const int32_t *positions; /* [n_rows] absolute, replacing prefix length + depth */
+    size_t first_layer;       /* resume here, with hidden rows given in `hidden` */
+    size_t stop_layer;        /* leave before this layer (0: run all); then no logits */
+    const float *hidden;      /* [n_rows, d_model]: residual stream entering first_layer */
+    const uint8_t *skip_attn; /* [n_layers] nonzero: attention sublayer passed over; or NULL */
+    const uint8_t *skip_mlp;  /* [n_layers] */
 };
 
 /* Compute n_rows rows (1..max_rows) after the committed prefix. Rows of an earlier forward that
@@ -98,7 +98,8 @@ const float *sb_seq_logits(const struct sb_seq *seq, size_t row);
  * the rest; length grows by n. Refuses rows that were computed with sublayers passed over. */
 enum sb_status sb_seq_commit(struct sb_seq *seq, const int32_t *path, size_t n,
                              struct sb_error *err);
-void sb_seq_truncate(struct sb_seq *seq, size_t length); /* length <= current; drops batch rows too */
+void sb_seq_truncate(struct sb_seq *seq,
+                     size_t length); /* length <= current; drops batch rows too */
 /* A copy with the same committed rows, capacity and batch width. */
 enum sb_status sb_seq_fork(struct sb_seq **out, const struct sb_seq *seq, struct sb_error *err);
 

@@ -33,8 +33,8 @@ enum sb_status sb_tokens_push(struct sb_tokens *tokens, const sb_token *id, size
                               struct sb_error *err);
 
 enum {
-    SB_ENCODE_BOS = 1,          /* put BOS first if the tokenizer adds one by default */
-    SB_ENCODE_PLAIN = 2,        /* the text of special tokens is ordinary text (user input) */
+    SB_ENCODE_BOS = 1,   /* put BOS first if the tokenizer adds one by default */
+    SB_ENCODE_PLAIN = 2, /* the text of special tokens is ordinary text (user input) */
 };
 
 /* Append the ids of text[0..length) (any bytes; invalid UTF-8 goes through as bytes where the kind of

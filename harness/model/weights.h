@@ -24,13 +24,13 @@ struct sb_weights {
     struct sb_config config;
     struct sb_tensor embedding, final_norm, lm_head; /* lm_head absent when tied */
     struct sb_layer_weights *layers;                 /* [n_layers], owned */
-    float *rope_factors;  /* [head_dim / 2] divisors of the frequencies, owned; NULL: all one.
+    float *rope_factors;   /* [head_dim / 2] divisors of the frequencies, owned; NULL: all one.
                              llama3 scaling of HF configs is turned into this */
-    char *chat_template;  /* the model's own template text, owned, or NULL */
-    char format[8];       /* "gguf" or "hf" */
+    char *chat_template;   /* the model's own template text, owned, or NULL */
+    char format[8];        /* "gguf" or "hf" */
     uint64_t content_hash; /* xxHash64 of config and tensors as stored: the model's identity */
     size_t file_bytes;
-    void *private_files;  /* mappings, owned by the loader */
+    void *private_files; /* mappings, owned by the loader */
 };
 
 /* Load `path`: a GGUF file, an HF directory, or a bare *.safetensors is refused with advice.
