@@ -1,0 +1,174 @@
+/* A small experiment with known figures, for the tests of views, reports and docs/sql.md.
+ *
+ * Two tasks, three questions (one of two turns), two repeats; arms none, pld and tree. */
+#ifndef SB_TESTS_RESULTS_SAMPLE_H
+#define SB_TESTS_RESULTS_SAMPLE_H
+
+#include <sqlite3.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "results/store.h"
+
+struct sample {
+    int64_t host, model, experiment, arm[3], prompt[4];
+};
+
+/* A chain of `drafted` with `accepted` accepted. Times: 1 ms draft per token, 10 ms verify. */
+static struct sb_step_row sample_step(int step_no, int drafted, int accepted, int tokens)
+{
+    return (struct sb_step_row){ .step_no = step_no,
+                                 .context = 10 + step_no,
+                                 .drafted = drafted,
+                                 .depth = drafted,
+                                 .accepted = accepted,
+                                 .tokens = tokens,
+                                 .bonus = accepted == drafted,
+                                 .draft_ns = 1000000 * drafted,
+                                 .verify_ns = 10000000,
+                                 .accept_ns = 100000,
+                                 .commit_ns = 50000,
+                                 .observe_ns = 50000 };
+}
+
+static void sample_begin(struct sample *id, struct sb_store *s, const char *key, double temperature)
+{
+    const struct sb_host_row host = { .hostname = "box",
+                                      .cpu = "cpu",
+                                      .isa = "generic",
+                                      .specbench_version = "0.1.0",
+                                      .threads = 2,
+                                      .physical_cores = 2 };
+    const struct sb_model_row model = { .name = "tiny", .arch = "llama", .n_params = 1000 };
+    assert_int_equal(sb_store_host(s, &host, &id->host, NULL), SB_OK);
+    assert_int_equal(sb_store_model(s, &model, &id->model, NULL), SB_OK);
+    const struct sb_experiment_row e = { .name = "sample",
+                                         .content_key = key,
+                                         .dataset = "mini",
+                                         .conversation = "baseline",
+                                         .host_id = id->host,
+                                         .target_model_id = id->model,
+                                         .seed = 7,
+                                         .repeats = 2,
+                                         .max_new_tokens = 64,
+                                         .temperature = temperature,
+                                         .top_p = 1,
+                                         .arithmetic = "exact" };
+    assert_int_equal(sb_store_experiment(s, &e, &id->experiment, NULL), SB_OK);
+}
+
+static int64_t sample_arm(const struct sample *id, struct sb_store *s, int no, const char *label,
+                          const char *guarantee)
+{
+    int64_t arm = 0;
+    const struct sb_arm_row row = { .experiment_id = id->experiment,
+                                    .arm_no = no,
+                                    .label = label,
+                                    .drafter = label,
+                                    .verifier = "greedy",
+                                    .policy = "constant",
+                                    .guarantee = guarantee,
+                                    .is_baseline = no == 0 };
+    assert_int_equal(sb_store_arm(s, &row, &arm, NULL), SB_OK);
+    return arm;
+}
+
+static int64_t sample_prompt(const struct sample *id, struct sb_store *s, int question, int turn,
+                             int n_turns, const char *task)
+{
+    int64_t prompt = 0;
+    const struct sb_prompt_row row = { .experiment_id = id->experiment,
+                                       .question_id = question,
+                                       .task = task,
+                                       .category = task,
+                                       .turn = turn,
+                                       .n_turns = n_turns,
+                                       .text = "Say it again." };
+    assert_int_equal(sb_store_prompt(s, &row, &prompt, NULL), SB_OK);
+    return prompt;
+}
+
+static const int32_t sample_ids[] = { 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22 };
+
+/* Tokens are counted from the steps, plus the prefill's; decode_ns as given. */
+static void sample_generation(struct sb_store *s, int64_t arm, int64_t prompt, int repeat,
+                              const struct sb_step_row *steps, size_t n_steps, int64_t decode_ns)
+{
+    size_t tokens = 1;
+    struct sb_error err = { 0 };
+    for (size_t i = 0; i < n_steps; i++)
+        tokens += (size_t)steps[i].tokens;
+    const struct sb_generation_row row = { .arm_id = arm,
+                                           .prompt_id = prompt,
+                                           .repeat = repeat,
+                                           .status = "ok",
+                                           .finish = "length",
+                                           .prompt_tokens = sample_ids,
+                                           .n_prompt_tokens = 4,
+                                           .tokens = sample_ids,
+                                           .n_tokens = tokens,
+                                           .text = "again",
+                                           .prefill_ns = 20000000,
+                                           .decode_ns = decode_ns,
+                                           .wall_ns = decode_ns + 21000000,
+                                           .started_at = "2026-01-01T00:00:00Z",
+                                           .steps = steps,
+                                           .n_steps = n_steps };
+    if (sb_store_generation(s, &row, &err) != SB_OK)
+        fail_msg("%s", err.message);
+}
+
+/* none: 11 plain steps of 10 ms. pld: the chain of methods C 5.2 (drafts of 4; accepted 4, 2, 0, 1:
+ * 5 + 3 + 1 + 2 = 11 tokens) in 55 ms. tree: 5 steps, the first of them a tree with two branches. */
+static void sample_fill(struct sample *id, struct sb_store *s, const char *key)
+{
+    static const struct sb_node_row tree[] = {
+        { .depth = 1, .token = 3, .decision = 1, .log_q = -1.5, .source = 1 },
+        { .depth = 1, .rank = 1, .token = 12, .decision = 2, .log_q = -0.5, .source = 2 },
+        { .parent = 1, .depth = 2, .token = 9, .log_q = -2 },
+        { .parent = 2, .depth = 2, .token = 13, .decision = 2, .log_q = -0.25, .source = 2 },
+    };
+    struct sb_step_row plain[11], chain[4], branched[5];
+    static const int accepted[] = { 4, 2, 0, 1 };
+    for (int i = 0; i < 11; i++) {
+        plain[i] = sample_step(i, 0, 0, 1);
+        plain[i].verify_ns = 9000000;
+    }
+    for (int i = 0; i < 4; i++)
+        chain[i] = sample_step(i, 4, accepted[i], accepted[i] + 1);
+    branched[0] = sample_step(0, 4, 2, 3);
+    branched[0].depth = 2;
+    branched[0].nodes = tree;
+    branched[0].n_nodes = 4;
+    branched[1] = sample_step(1, 4, 3, 4);
+    branched[2] = sample_step(2, 0, 0, 1);
+    branched[3] = sample_step(3, 2, 1, 2);
+    branched[4] = sample_step(4, 1, 1, 1); /* the length limit cut the final token */
+
+    sample_begin(id, s, key, 0);
+    id->arm[0] = sample_arm(id, s, 0, "none", "greedy-exact");
+    id->arm[1] = sample_arm(id, s, 1, "pld", "greedy-exact");
+    id->arm[2] = sample_arm(id, s, 2, "tree", "greedy-exact");
+    id->prompt[0] = sample_prompt(id, s, 81, 1, 2, "conversation");
+    id->prompt[1] = sample_prompt(id, s, 81, 2, 2, "conversation");
+    id->prompt[2] = sample_prompt(id, s, 90, 1, 1, "qa");
+    id->prompt[3] = sample_prompt(id, s, 91, 1, 1, "qa");
+    for (int repeat = 0; repeat < 2; repeat++)
+        for (int p = 0; p < 4; p++) {
+            sample_generation(s, id->arm[0], id->prompt[p], repeat, plain, 11, 110000000);
+            sample_generation(s, id->arm[1], id->prompt[p], repeat, chain, 4, 57000000);
+            sample_generation(s, id->arm[2], id->prompt[p], repeat, branched, 5,
+                              p == 2 ? 110000000 : 88000000);
+        }
+    const struct sb_cost_row cost = { .host_id = id->host,
+                                      .model_id = id->model,
+                                      .context = 128,
+                                      .rows = 5,
+                                      .median_ns = 10000000,
+                                      .c = 1.1,
+                                      .c_lo = 1.0,
+                                      .c_hi = 1.2 };
+    assert_int_equal(sb_store_cost(s, &cost, NULL), SB_OK);
+}
+
+#endif
