@@ -143,9 +143,6 @@ static void text_that_is_not_json_is_refused_at_its_byte(void **state)
     (void)state;
     static const char *const readers[] = { "spec-bench", "jsonl" };
     for (size_t i = 0; i < 2; i++) {
-        assert_refused(readers[i], "{\"question_id\": 1,",
-                       "line 1: byte 18: string or '}' expected near end of file, expected one "
-                       "JSON value");
         assert_refused(readers[i], "\r\n\"caf\xe9 noir\"",
                        "line 2: byte 5 is 0xe9, expected UTF-8");
         assert_refused(readers[i], "\xff\xfe{", "line 1: byte 1 is 0xff, expected UTF-8");
@@ -153,6 +150,9 @@ static void text_that_is_not_json_is_refused_at_its_byte(void **state)
         assert_refused(readers[i], "", "found an empty file, expected prompts");
         struct sb_dataset set;
         struct sb_error err;
+        assert_int_equal(open_text(&set, readers[i], "\n{\"question_id\": 1,", &err), SB_EFORMAT);
+        assert_non_null(strstr(err.message, ": line 2: byte 18: ")); /* the reason is Jansson's */
+        assert_non_null(strstr(err.message, ", expected one JSON value"));
         assert_int_equal(
             open_text(&set, readers[i], "{\"prompt\": \"a\", \"prompt\": \"b\"}", &err),
             SB_EFORMAT);
