@@ -338,21 +338,36 @@ static struct layout lay_out(const struct sb_table *t, size_t c, char *const *te
     return l;
 }
 
-static void print_names(const struct sb_table *t, FILE *out, const struct layout *l, int line)
+/* A line under construction: blanks are held back, so that none end it. */
+struct line {
+    FILE *out;
+    int blanks;
+    bool begun;
+};
+
+static void line_cell(struct line *line, const char *text, int bytes, int blanks, bool right)
 {
-    bool first = true;
+    line->blanks += line->begun ? 2 : 0;
+    line->begun = true;
+    line->blanks += right ? blanks : 0;
+    if (bytes > 0) {
+        fprintf(line->out, "%*s%.*s", line->blanks, "", bytes, text);
+        line->blanks = 0;
+    }
+    line->blanks += right ? 0 : blanks;
+}
+
+static void print_names(const struct sb_table *t, FILE *out, const struct layout *l, bool upper)
+{
+    struct line line = { .out = out };
     for (size_t c = 0; c < t->n_columns; c++) {
         if (!l[c].shown)
             continue;
         const char *name = t->column[c].name;
-        int length = (int)strlen(name), from, to;
-        bool split = l[c].split < length;
-        from = line == 0 ? 0 : split ? l[c].split : 0;
-        to = line == 0 ? (split ? l[c].split : 0)
-                       : length; /* short names stand on the second line */
-        fputs(first ? "" : "  ", out);
-        pad(out, name + from, to - from, l[c].width - (to - from), l[c].right);
-        first = false;
+        int length = (int)strlen(name), split = l[c].split < length ? l[c].split : 0;
+        int from = upper ? 0 : split,
+            n = upper ? split : length - split; /* short names stand below */
+        line_cell(&line, name + from, n, l[c].width - n, l[c].right);
     }
     fputc('\n', out);
 }
@@ -364,17 +379,14 @@ static void print_plain(const struct sb_table *t, FILE *out, const struct layout
     for (size_t c = 0; c < t->n_columns; c++)
         two_lines = two_lines || (l[c].shown && l[c].split < (int)strlen(t->column[c].name));
     if (two_lines)
-        print_names(t, out, l, 0);
-    print_names(t, out, l, 1);
+        print_names(t, out, l, true);
+    print_names(t, out, l, false);
     for (size_t r = 0; r < sb_table_rows(t); r++) {
-        bool first = true;
+        struct line line = { .out = out };
         for (size_t c = 0; c < t->n_columns; c++) {
             const char *cell = text[r * t->n_columns + c];
-            if (!l[c].shown)
-                continue;
-            fputs(first ? "" : "  ", out);
-            pad(out, cell, (int)strlen(cell), l[c].width - width_of(cell), l[c].right);
-            first = false;
+            if (l[c].shown)
+                line_cell(&line, cell, (int)strlen(cell), l[c].width - width_of(cell), l[c].right);
         }
         fputc('\n', out);
     }
