@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "kernels/kernels.h"
 
@@ -50,43 +51,98 @@ static void sift_down(uint32_t *heap, size_t n, size_t at, const float *logits)
     heap[at] = item;
 }
 
-/* Move the likeliest of heap[0..n) to heap[n - 1]. */
-static uint32_t pop(uint32_t *heap, size_t n, const float *logits)
+/* x[i] = exp(x[i]) for x[i] <= 0; what is below -700 becomes 0. Multiplications and additions alone,
+ * without fma: the same bits on every machine, and compilers make vectors of it (sb_exp, one call
+ * per token, took ten times as long). Taylor's polynomial of degree 13 on |r| <= ln 2 / 2. */
+static void exp_row(double *x, size_t n)
 {
-    uint32_t top = heap[0];
-    heap[0] = heap[n - 1];
-    heap[n - 1] = top;
-    sift_down(heap, n - 1, 0, logits);
+    static const double magic = 0x1.8p52; /* adding it rounds to a whole number in the low bits */
+    uint64_t magic_bits;
+    memcpy(&magic_bits, &magic, sizeof magic_bits);
+    for (size_t i = 0; i < n; i++) {
+        double z = x[i], shifted = z * 0x1.71547652b82fep0 + magic, k = shifted - magic;
+        double r = (z - k * 0x1.62e42fee00000p-1) - k * 0x1.a39ef35793c76p-33;
+        double p = 1.0 / 6227020800;
+        p = p * r + 1.0 / 479001600;
+        p = p * r + 1.0 / 39916800;
+        p = p * r + 1.0 / 3628800;
+        p = p * r + 1.0 / 362880;
+        p = p * r + 1.0 / 40320;
+        p = p * r + 1.0 / 5040;
+        p = p * r + 1.0 / 720;
+        p = p * r + 1.0 / 120;
+        p = p * r + 1.0 / 24;
+        p = p * r + 1.0 / 6;
+        p = p * r + 1.0 / 2;
+        p = 1 + (r + r * r * p);
+        uint64_t power, bits;
+        memcpy(&power, &shifted, sizeof power);
+        memcpy(&bits, &p, sizeof bits);
+        bits += (power - magic_bits) << 52; /* times 2^k */
+        memcpy(&p, &bits, sizeof p);
+        x[i] = z > -700 ? p : 0;
+    }
+}
+
+/* The tokens as a heap, so that taking the likeliest costs n once and log n each: the rest is never
+ * sorted. Popped tokens end up in id[n - popped .. n), likeliest last. */
+struct heap {
+    uint32_t *id;
+    size_t n, popped;
+    const float *logits;
+};
+
+static struct heap heap_make(void *scratch, const float *logits, size_t n)
+{
+    struct heap heap = { .id = scratch, .n = n, .logits = logits };
+    for (size_t i = 0; i < n; i++)
+        heap.id[i] = (uint32_t)i;
+    for (size_t i = n / 2; i-- > 0;)
+        sift_down(heap.id, n, i, logits);
+    return heap;
+}
+
+static uint32_t heap_pop(struct heap *heap)
+{
+    size_t last = heap->n - ++heap->popped;
+    uint32_t top = heap->id[0];
+    heap->id[0] = heap->id[last];
+    heap->id[last] = top;
+    sift_down(heap->id, last, 0, heap->logits);
     return top;
 }
 
-/* Zero what top-k and top-p leave out of weight[n]. A heap, so that the cost is n plus the kept
- * tokens times log n: the rest is never sorted. */
-static void truncate_row(double *weight, const struct sb_sampling *s, const float *logits, size_t n,
-                         uint32_t *heap)
+/* The token of that rank, 0 the likeliest. */
+static uint32_t heap_at(struct heap *heap, size_t rank)
+{
+    while (heap->popped <= rank)
+        heap_pop(heap);
+    return heap->id[heap->n - 1 - rank];
+}
+
+/* Turn z[n] (logits over temperature, largest 0) into weights: exponentials of the tokens that top-k
+ * and top-p keep, 0 elsewhere. Tokens that top-k drops are never exponentiated. */
+static void keep_likely(double *z, const struct sb_sampling *s, const float *logits, size_t n,
+                        void *scratch)
 {
     bool by_mass = s->top_p > 0 && s->top_p < 1;
     size_t k = s->top_k > 0 && s->top_k < n ? s->top_k : n;
+    if (k == n)
+        exp_row(z, n);
     if (k == n && !by_mass)
         return;
-    for (size_t i = 0; i < n; i++)
-        heap[i] = (uint32_t)i;
-    for (size_t i = n / 2; i-- > 0;)
-        sift_down(heap, n, i, logits);
-    size_t popped = 0; /* they end up in heap[n - popped .. n), likeliest last */
-    double mass = 0, part = 0;
-    while (k < n && popped < k)
-        mass += weight[pop(heap, n - popped++, logits)];
-    if (k == n)
-        mass = sum_row(weight, n);
-    size_t kept = by_mass ? 0 : k;
-    for (; by_mass && kept < k && !(part >= s->top_p * mass); kept++) {
-        if (kept == popped)
-            pop(heap, n - popped++, logits);
-        part += weight[heap[n - 1 - kept]];
+    struct heap heap = heap_make(scratch, logits, n);
+    double mass = k == n ? sum_row(z, n) : 0, part = 0;
+    for (size_t i = 0; k < n && i < k; i++) {
+        double *weight = &z[heap_at(&heap, i)];
+        exp_row(weight, 1);
+        mass += *weight;
     }
+    size_t kept = by_mass ? 0 : k;
+    while (by_mass && kept < k && !(part >= s->top_p * mass))
+        part += z[heap_at(&heap, kept++)];
     for (size_t i = 0; i < n - kept; i++)
-        weight[heap[i]] = 0;
+        z[heap.id[i]] = 0;
 }
 
 void sb_sampling_apply(double *prob, const struct sb_sampling *s, const float *logits, size_t n,
@@ -107,11 +163,9 @@ void sb_sampling_apply(double *prob, const struct sb_sampling *s, const float *l
         prob[sb_argmax(logits, n)] = 1;
         return;
     }
-    for (size_t i = 0; i < n; i++) {
-        double z = ((double)logits[i] - (double)max) / s->temperature;
-        prob[i] = z < -745 ? 0 : sb_exp(z); /* below, exp is 0 in double */
-    }
-    truncate_row(prob, s, logits, n, scratch);
+    for (size_t i = 0; i < n; i++)
+        prob[i] = ((double)logits[i] - (double)max) / s->temperature;
+    keep_likely(prob, s, logits, n, scratch);
     double sum = sum_row(prob, n);
     for (size_t i = 0; i < n; i++)
         prob[i] /= sum;

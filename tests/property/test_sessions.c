@@ -5,7 +5,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <dirent.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "harness/core/alloc.h"
@@ -80,6 +82,7 @@ static const char *const variants[] = {
     "small-lm:model=wide,k=5",
     "small-lm:model=narrow,tree=2x3",
     "small-lm:model=short,k=6",
+    "small-lm:model=short,tree=3x3x2",
     "small-lm:model=near,tree=4x4x4",
 };
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
@@ -154,10 +157,15 @@ static void watch_step(void *self, const struct sb_step *step)
     assert_int_equal(step->drafted, sb_tree_drafted(step->tree));
     assert_true(step->accepted <= step->depth && step->tokens >= 1);
     assert_true(step->tokens <= step->accepted + 1);
-    int32_t accepted = 0;
-    for (int32_t i = 1; i < step->tree->n; i++)
+    int32_t accepted = 0, deepest = 0;
+    for (int32_t i = 1; i < step->tree->n; i++) {
         accepted += step->decision[i] == SB_ACCEPTED;
+        deepest = step->decision[i] == SB_ACCEPTED ? i : deepest;
+    }
     assert_int_equal(accepted, step->accepted);
+    /* Drafts are planned to fit budget and context: only an end token cuts what was accepted. */
+    if (step->tokens != step->accepted + 1)
+        assert_int_equal(step->tree->node[deepest].token, EOS);
     assert_int_equal(step->decision[0], SB_ACCEPTED);
     w->steps++;
     w->drafted += step->drafted;
@@ -535,6 +543,88 @@ static void drafts_do_not_depend_on_what_the_drafter_kept(void **state)
     }
 }
 
+/* ---- the golden models ---- */
+
+/* The loader's answer is always the model under test: drafter = target. */
+static enum sb_status load_itself(void *loader, const char *name, struct sb_model **model,
+                                  const struct sb_tokenizer **tokenizer, struct sb_error *err)
+{
+    *model = loader;
+    *tokenizer = NULL;
+    return SB_OK;
+}
+
+static struct sb_generation generate_with(struct sb_model *model, const char *drafter,
+                                          const struct prompt *prompt)
+{
+    struct sb_spec spec;
+    struct sb_session *s;
+    struct sb_generation out;
+    struct sb_error err = { .message = "" };
+    assert_int_equal(sb_spec_parse(&spec, drafter, NULL), SB_OK);
+    struct sb_session_options options = { .target = model,
+                                          .drafter = &spec,
+                                          .ignore_eos = true,
+                                          .load_model = load_itself,
+                                          .loader = model };
+    if (sb_session_create(&s, &options, &err) != SB_OK)
+        fail_msg("%s: %s", drafter, err.message);
+    struct sb_request request = { .prompt = prompt->id,
+                                  .n_prompt = prompt->n,
+                                  .max_new_tokens = 26 };
+    if (sb_session_generate(s, &request, &out, &err) != SB_OK)
+        fail_msg("%s: %s", drafter, err.message);
+    sb_session_destroy(s);
+    sb_spec_finish(&spec);
+    return out;
+}
+
+static void run_golden_model(const char *path)
+{
+    static const char *const drafters[] = { "pld", "small-lm:model=x,tree=2x2x1",
+                                            "small-lm:model=x,k=4" };
+    struct sb_model *model;
+    struct sb_error err = { .message = "" };
+    if (sb_model_load(&model, path, &err) != SB_OK)
+        fail_msg("%s", err.message);
+    for (size_t p = 0; p < N_PROMPTS; p++) {
+        struct sb_generation want = generate_with(model, "none", &prompts[p]);
+        assert_int_equal(want.tokens.n, 26);
+        for (size_t d = 0; d < 3; d++) {
+            struct sb_generation got = generate_with(model, drafters[d], &prompts[p]);
+            assert_same(&got, &want, path);
+            if (d == 2) /* 1 + 5 steps of 4 + 1 */
+                assert_int_equal(got.accepted, 20);
+            sb_generation_finish(&got);
+        }
+        sb_generation_finish(&want);
+    }
+    sb_model_destroy(model);
+}
+
+static void golden_models_decode_alike_with_every_drafter(void **state)
+{
+    (void)state;
+    const char *tests = getenv("SB_TEST_DIR");
+    char *folder = sb_strf("%s/golden/models", tests ? tests : ".");
+    DIR *dir = opendir(folder);
+    int n = 0;
+    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
+        size_t length = strlen(entry->d_name);
+        if (length < 5 || strcmp(entry->d_name + length - 5, ".gguf") != 0)
+            continue;
+        char *path = sb_strf("%s/%s", folder, entry->d_name);
+        run_golden_model(path);
+        sb_free(path);
+        n++;
+    }
+    if (dir)
+        closedir(dir);
+    sb_free(folder);
+    if (n == 0)
+        skip();
+}
+
 /* ---- drafters on their own, with little room ---- */
 
 static void drafters_stay_inside_the_tree(void **state)
@@ -600,6 +690,27 @@ static void drafters_stay_inside_the_tree(void **state)
             sb_spec_finish(&spec);
         }
     }
+}
+
+static void registries_are_sorted_and_complete(void **state)
+{
+    (void)state;
+    for (size_t i = 0; sb_drafters[i]; i++) {
+        const struct sb_drafter_ops *d = sb_drafters[i];
+        assert_true(d->name && d->summary && d->paper && d->propose);
+        assert_true(i == 0 || strcmp(sb_drafters[i - 1]->name, d->name) < 0);
+        assert_ptr_equal(sb_drafter_find(d->name), d);
+        for (const struct sb_param *p = d->params; p && p->name; p++)
+            assert_true(p->meaning && p->offset < d->params_size);
+    }
+    for (size_t i = 0; sb_policies[i]; i++) {
+        const struct sb_policy_ops *p = sb_policies[i];
+        assert_true(p->name && p->summary && p->paper && p->plan);
+        assert_true(i == 0 || strcmp(sb_policies[i - 1]->name, p->name) < 0);
+        assert_ptr_equal(sb_policy_find(p->name), p);
+    }
+    assert_null(sb_drafter_find("no-such-drafter"));
+    assert_null(sb_policy_find("no-such-policy"));
 }
 
 /* ---- what is refused ---- */
@@ -715,7 +826,9 @@ int main(void)
         cmocka_unit_test(a_full_context_ends_the_generation),
         cmocka_unit_test(a_stop_flag_ends_between_steps_and_keeps_the_tokens),
         cmocka_unit_test(drafts_do_not_depend_on_what_the_drafter_kept),
+        cmocka_unit_test(golden_models_decode_alike_with_every_drafter),
         cmocka_unit_test(drafters_stay_inside_the_tree),
+        cmocka_unit_test(registries_are_sorted_and_complete),
         cmocka_unit_test(wrong_setups_are_refused_with_one_line),
         cmocka_unit_test(wrong_prompts_are_refused_and_the_session_lives_on),
         cmocka_unit_test(running_out_of_memory_while_opening_leaks_nothing),

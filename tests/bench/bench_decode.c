@@ -1,0 +1,137 @@
+/* What the decoding loop costs beside the forwards: a pld draft per step, and the transform S. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "harness/core/alloc.h"
+#include "harness/core/clock.h"
+#include "harness/decode/drafter.h"
+
+enum { CONTEXT = 4096, WARM = 3000 };
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void print_times(const char *name, uint64_t *ns, size_t n)
+{
+    qsort(ns, n, sizeof *ns, by_value);
+    printf("%-34s median %8.2f us   p99 %8.2f us\n", name, (double)ns[n / 2] / 1e3,
+           (double)ns[n * 99 / 100] / 1e3);
+}
+
+/* The rightmost occurrence by scanning the text: what the index is measured against. */
+static size_t scan(const sb_token *x, size_t n)
+{
+    for (size_t g = 3; g >= 1; g--)
+        for (size_t end = n - 1; end-- > g - 1;) {
+            size_t m = 0;
+            while (m < g && x[end - m] == x[n - 1 - m])
+                m++;
+            if (m == g)
+                return end + 1;
+        }
+    return 0;
+}
+
+static int bench_pld(const char *text, const sb_token *x)
+{
+    static uint64_t ns[CONTEXT];
+    const struct sb_drafter_ops *ops = sb_drafter_find("pld");
+    struct sb_spec spec = { 0 };
+    int64_t k = 0;
+    const struct sb_policy policy = { .ops = sb_policy_find("constant"), .params = &k };
+    struct sb_tree tree = { 0 };
+    void *params = sb_alloc_zero(1, ops->params_size), *st = sb_alloc_zero(1, ops->state_size);
+    struct sb_drafter_env env = { .max_context = CONTEXT, .params = params, .policy = &policy };
+    int failed = !params || !st || sb_spec_parse(&spec, text, NULL) != SB_OK ||
+                 sb_params_apply(params, ops->params, &spec, "pld", NULL) != SB_OK ||
+                 sb_tree_create(&tree, 11, NULL) != SB_OK || ops->open(st, &env, NULL) != SB_OK;
+    struct sb_context ctx = { .tokens = x, .n = WARM, .n_prompt = WARM, .policy = &policy };
+    size_t n = 0;
+    if (!failed)
+        ops->begin(st, &ctx, NULL);
+    for (; !failed && ctx.n <= CONTEXT; ctx.n++) {
+        uint64_t start = sb_now_ns();
+        sb_tree_reset(&tree, x[ctx.n - 1], 10);
+        failed = ops->propose(st, &ctx, &tree, NULL) != SB_OK;
+        ns[n++] = sb_now_ns() - start;
+    }
+    if (!failed)
+        print_times(text, ns + 1, n - 1); /* the first one indexes the prompt */
+    if (st)
+        ops->close(st);
+    sb_tree_finish(&tree);
+    sb_spec_finish(&spec);
+    sb_free(params);
+    sb_free(st);
+    return failed;
+}
+
+static void bench_scan(const sb_token *x)
+{
+    static uint64_t ns[CONTEXT];
+    size_t count = 0;
+    volatile size_t found;
+    for (size_t n = WARM; n <= CONTEXT; n++) {
+        uint64_t start = sb_now_ns();
+        found = scan(x, n);
+        ns[count++] = sb_now_ns() - start;
+    }
+    (void)found;
+    print_times("a scan, for comparison", ns, count);
+}
+
+static int bench_sampling(size_t n, struct sb_sampling s)
+{
+    uint64_t ns[50];
+    float *logits = sb_alloc_array(n, sizeof *logits);
+    double *prob = sb_alloc_array(n, sizeof *prob);
+    void *scratch = sb_alloc(sb_sampling_scratch_bytes(n));
+    int failed = !logits || !prob || !scratch;
+    struct sb_rng rng = sb_rng_make(1, SB_STREAM_INIT);
+    for (size_t i = 0; !failed && i < n; i++)
+        logits[i] = (float)(3 * sb_rng_normal(&rng));
+    for (size_t i = 0; !failed && i < 50; i++) {
+        uint64_t start = sb_now_ns();
+        sb_sampling_apply(prob, &s, logits, n, scratch);
+        ns[i] = sb_now_ns() - start;
+    }
+    char name[80];
+    snprintf(name, sizeof name, "S: V=%zu T=%g k=%zu p=%g", n, s.temperature, s.top_k, s.top_p);
+    if (!failed)
+        print_times(name, ns, 50);
+    sb_free(logits);
+    sb_free(prob);
+    sb_free(scratch);
+    return failed;
+}
+
+int main(void)
+{
+    static const char *const drafters[] = { "pld:match=ref", "pld:match=first", "pld:match=last",
+                                            "pld:match=best" };
+    static const char *const texts[] = { "zipf-like text", "text without repeats",
+                                         "one token repeated" };
+    static sb_token x[CONTEXT];
+    struct sb_rng rng = sb_rng_make(2, SB_STREAM_DATA);
+    int failed = 0;
+    for (int t = 0; t < 3; t++) {
+        for (int i = 0; i < CONTEXT; i++)
+            x[i] = t == 0 ? (sb_token)(2000 / (1 + sb_rng_below(&rng, 2000))) : t == 1 ? i : 7;
+        printf("%s, %d to %d tokens\n", texts[t], WARM, CONTEXT);
+        for (size_t d = 0; d < 4; d++)
+            failed |= bench_pld(drafters[d], x);
+        bench_scan(x);
+    }
+    for (size_t n = 4096; n <= 151936 && !failed; n = n == 4096    ? 32000
+                                                      : n == 32000 ? 151936
+                                                                   : n + 1) {
+        failed |= bench_sampling(n, (struct sb_sampling){ .temperature = .8 });
+        failed |= bench_sampling(n, (struct sb_sampling){ .temperature = .8, .top_k = 40 });
+        failed |= bench_sampling(n, (struct sb_sampling){ .temperature = .8, .top_p = .95 });
+    }
+    return failed;
+}
