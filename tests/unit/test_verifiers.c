@@ -360,6 +360,12 @@ static void the_default_verifier_is_the_strongest_exact_one(void **state)
     assert_string_equal(sb_verifier_default_with(&model_like, &tree, &warm)->name, "naive-sample");
 }
 
+static void begins_with(const char *text, const char *start)
+{
+    if (strncmp(text, start, strlen(start)) != 0)
+        fail_msg("got '%s', expected '%s'", text, start);
+}
+
 static void unlawful_pairs_are_refused_with_the_lawful_ones(void **state)
 {
     (void)state;
@@ -369,14 +375,17 @@ static void unlawful_pairs_are_refused_with_the_lawful_ones(void **state)
     struct sb_error err;
     assert_int_equal(sb_pair_check(&onehot_chain, sb_verifier_find("greedy"), &warm, &err),
                      SB_EUSAGE);
-    assert_string_equal(
-        err.message, "drafter onehot-chain with verifier greedy: the verifier never samples, and "
-                     "the temperature is above 0; lawful here: naive-sample, rejection");
+    begins_with(err.message,
+                "drafter onehot-chain with verifier greedy: the verifier never samples, and the "
+                "temperature is above 0; lawful here: ");
+    assert_non_null(strstr(err.message, "naive-sample, "));
     assert_int_equal(sb_pair_check_with(&model_like, &tree, rejection, &warm, &err), SB_EUSAGE);
-    assert_string_equal(
-        err.message, "drafter model-like with verifier rejection: the verifier takes chains only, "
-                     "and the drafter makes trees with these parameters; lawful here: "
-                     "naive-sample");
+    begins_with(
+        err.message,
+        "drafter model-like with verifier rejection: the verifier takes chains only, and the "
+        "drafter makes trees with these parameters; lawful here: ");
+    assert_null(strstr(err.message + 40, "rejection"));
+    assert_null(strstr(err.message, "greedy"));
     assert_int_equal(sb_pair_check(&model_like, rejection, &warm, &err), SB_OK);
     assert_int_equal(sb_pair_check(&onehot_chain, sb_verifier_find("greedy"), &cold, &err), SB_OK);
     assert_int_equal(sb_pair_check_with(&model_like, &tree, rejection, &cold, &err), SB_EUSAGE);
