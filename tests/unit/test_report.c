@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "harness/core/alloc.h"
 #include "results/report.h"
 #include "results_sample.h"
 
@@ -254,6 +255,28 @@ static void the_first_difference_is_named(void **state)
     }
 }
 
+static void running_out_of_memory_anywhere_is_an_error(void **state)
+{
+    (void)state;
+    FILE *out = fopen("/dev/null", "w");
+    size_t n = 0, refused = 0;
+    for (bool done = false; !done; n++) {
+        struct sb_table *t = NULL;
+        const struct sb_report_options o = { .view = "tasks", .resamples = 20 };
+        sb_alloc_fail_after(n);
+        enum sb_status rc = sb_report_table(&t, store, &o, NULL);
+        if (rc == SB_OK)
+            rc = sb_table_print(t, out, SB_FORMAT_TABLE, NULL);
+        sb_alloc_fail_after(SIZE_MAX);
+        sb_table_destroy(t);
+        done = rc == SB_OK;
+        refused += rc == SB_ENOMEM;
+    }
+    assert_int_equal(refused, n - 1); /* each of the allocations, until all of them succeed */
+    assert_true(n > 100);
+    fclose(out);
+}
+
 /* ---- tables ---- */
 
 static struct sb_table *small_table(void)
@@ -388,6 +411,7 @@ int main(void)
         TEST(every_view_of_the_list_prints),
         TEST(unknown_views_and_experiments_are_refused),
         TEST(the_first_difference_is_named),
+        TEST(running_out_of_memory_anywhere_is_an_error),
         cmocka_unit_test(four_formats_print_one_list_of_columns),
         cmocka_unit_test(numbers_read_back_as_they_were),
         cmocka_unit_test(hostile_text_cannot_break_the_output),

@@ -293,6 +293,59 @@ static void a_second_reader_sees_what_is_committed_while_a_writer_is_open(void *
     sb_store_close(writer);
 }
 
+/* Shards of one experiment may start at the same moment on a new file. */
+static void processes_that_create_the_database_together_all_succeed(void **state)
+{
+    (void)state;
+    enum { N = 6 };
+    pid_t child[N];
+    for (int i = 0; i < N; i++) {
+        child[i] = fork();
+        if (child[i] == 0) {
+            struct sb_store *s = NULL;
+            struct sb_error err = { 0 };
+            if (sb_store_open(&s, path, NULL, &err) != SB_OK) {
+                fprintf(stderr, "%s\n", err.message);
+                _exit(1);
+            }
+            add_experiment(s, "k1");
+            sb_store_close(s);
+            _exit(0);
+        }
+    }
+    int failed = 0, status;
+    for (int i = 0; i < N; i++) {
+        waitpid(child[i], &status, 0);
+        failed += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    }
+    assert_int_equal(failed, 0);
+    struct sb_store *s = open_store(&(struct sb_store_options){ .must_exist = true });
+    assert_int_equal(number(s, "SELECT count(*) FROM experiment"), 1);
+    sb_store_close(s);
+}
+
+static void running_out_of_memory_is_an_error_and_leaves_nothing(void **state)
+{
+    (void)state;
+    struct sb_store *s = open_store(NULL);
+    struct ids id = add_experiment(s, "k1");
+    struct sb_generation_row row = sample(&id);
+    for (size_t n = 0; n < 2; n++) {
+        sb_alloc_fail_after(n);
+        enum sb_status rc = sb_store_generation(s, &row, NULL);
+        sb_alloc_fail_after(SIZE_MAX);
+        assert_int_equal(rc, SB_ENOMEM);
+    }
+    assert_int_equal(number(s, "SELECT count(*) FROM generation"), 0);
+    sb_store_close(s);
+    s = NULL;
+    sb_alloc_fail_after(0);
+    enum sb_status rc = sb_store_open(&s, path, NULL, NULL);
+    sb_alloc_fail_after(SIZE_MAX);
+    assert_int_equal(rc, SB_ENOMEM);
+    assert_null(s);
+}
+
 static void read_only_writes_nothing(void **state)
 {
     (void)state;
@@ -590,6 +643,8 @@ int main(void)
         TEST(a_failure_in_the_middle_leaves_nothing_behind),
         TEST(a_killed_writer_loses_no_finished_generation),
         TEST(a_second_reader_sees_what_is_committed_while_a_writer_is_open),
+        TEST(processes_that_create_the_database_together_all_succeed),
+        TEST(running_out_of_memory_is_an_error_and_leaves_nothing),
         TEST(read_only_writes_nothing),
         TEST(foreign_files_are_refused_and_left_alone),
         TEST(a_newer_database_is_refused),
