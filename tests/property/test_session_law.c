@@ -1,0 +1,184 @@
+/* Sampled sessions follow the target's law: the joint law of the first four tokens over many seeds,
+ * against the law computed by forwards. Enumeration proves a step (test_enumerate); this sees what
+ * only whole runs have: steps after steps, draws keyed by position, drafts made and thrown away. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/core/alloc.h"
+#include "harness/decode/session.h"
+#include "tests/property/toy_model.h"
+
+enum { V = 24, CONTEXT = 64, TOP_K = 3, LENGTH = 4, CELLS = 81 /* TOP_K^LENGTH */ };
+
+static const struct sb_sampling sampling = { .temperature = .8, .top_k = TOP_K };
+static const sb_token prompt[] = { 1, 9, 14, 2, 9, 14, 2, 11, 9, 14 };
+enum { N_PROMPT = sizeof prompt / sizeof *prompt };
+
+static struct toy_model target, draft;
+
+/* All sequences of positive probability; cells by order of discovery. */
+static struct {
+    sb_token x[CELLS][LENGTH];
+    double p[CELLS];
+    size_t n;
+} law;
+
+static void explore(struct sb_seq *seq, sb_token *x, size_t n, double weight)
+{
+    if (n == LENGTH) {
+        memcpy(law.x[law.n], x, sizeof law.x[0]);
+        law.p[law.n++] = weight;
+        return;
+    }
+    sb_token text[N_PROMPT + LENGTH];
+    double row[V];
+    uint32_t scratch[V];
+    size_t last;
+    memcpy(text, prompt, sizeof prompt);
+    memcpy(text + N_PROMPT, x, n * sizeof *x);
+    sb_seq_truncate(seq, 0);
+    assert_int_equal(sb_seq_prefill(seq, text, N_PROMPT + n, NULL, 0, &last, NULL), SB_OK);
+    sb_sampling_apply(row, &sampling, sb_seq_logits(seq, last), V, scratch);
+    for (size_t t = 0; t < V; t++) {
+        x[n] = (sb_token)t;
+        if (row[t] > 0)
+            explore(seq, x, n + 1, weight * row[t]);
+    }
+}
+
+static int prepare(void **state)
+{
+    (void)state;
+    target = toy_model_create(1, 0, V, CONTEXT, -1);
+    draft = toy_model_create(1, .12, V, CONTEXT, -1);
+    struct sb_seq *seq;
+    sb_token x[LENGTH];
+    assert_int_equal(sb_seq_create(&seq, target.model, CONTEXT, CONTEXT, NULL), SB_OK);
+    explore(seq, x, 0, 1);
+    sb_seq_destroy(seq);
+    return law.n == CELLS ? 0 : -1;
+}
+
+static int clean_up(void **state)
+{
+    (void)state;
+    toy_model_destroy(&target);
+    toy_model_destroy(&draft);
+    return 0;
+}
+
+static enum sb_status load(void *loader, const char *name, struct sb_model **model,
+                           const struct sb_tokenizer **tokenizer, struct sb_error *err)
+{
+    *model = draft.model;
+    *tokenizer = NULL;
+    return SB_OK;
+}
+
+/* Sanitizers make runs ten times as long. */
+static size_t n_runs(void)
+{
+    return getenv("SB_SANITIZED") ? 2000 : 12000;
+}
+
+/* Pearson's statistic over cells of at least 5 expected counts, the others in one; *df: cells - 1. */
+static double chi_square(const char *drafter, const char *verifier, double *df, double *acceptance)
+{
+    struct sb_spec d, v;
+    struct sb_session *s;
+    size_t count[CELLS] = { 0 }, runs = n_runs();
+    int64_t drafted = 0, accepted = 0;
+    assert_int_equal(sb_spec_parse(&d, drafter, NULL), SB_OK);
+    assert_int_equal(sb_spec_parse(&v, verifier, NULL), SB_OK);
+    const struct sb_session_options options = { .target = target.model,
+                                                .drafter = &d,
+                                                .verifier = &v,
+                                                .sampling = sampling,
+                                                .load_model = load };
+    assert_int_equal(sb_session_create(&s, &options, NULL), SB_OK);
+    for (size_t i = 0; i < runs; i++) {
+        struct sb_generation out;
+        struct sb_request request = { .prompt = prompt,
+                                      .n_prompt = N_PROMPT,
+                                      .max_new_tokens = LENGTH + 2,
+                                      .rng_key = sb_rng_mix(3, i) };
+        assert_int_equal(sb_session_generate(s, &request, &out, NULL), SB_OK);
+        size_t cell = 0;
+        while (cell < CELLS && memcmp(law.x[cell], out.tokens.id, sizeof law.x[0]) != 0)
+            cell++;
+        assert_true(cell < CELLS);
+        count[cell]++;
+        drafted += out.drafted;
+        accepted += out.accepted;
+        sb_generation_finish(&out);
+    }
+    double statistic = 0, rest = 0, rest_expected = 0;
+    *df = -1;
+    for (size_t i = 0; i < CELLS; i++) {
+        double expected = law.p[i] * (double)runs, difference = (double)count[i] - expected;
+        if (expected >= 5) {
+            statistic += difference * difference / expected;
+            ++*df;
+        } else {
+            rest += difference;
+            rest_expected += expected;
+        }
+    }
+    if (rest_expected >= 5) {
+        statistic += rest * rest / rest_expected;
+        ++*df;
+    }
+    *acceptance = (double)accepted / (double)drafted;
+    sb_session_destroy(s);
+    sb_spec_finish(&d);
+    sb_spec_finish(&v);
+    return statistic;
+}
+
+/* Wilson and Hilferty's approximation of the .001 point. */
+static double critical(double df)
+{
+    double a = 2 / (9 * df);
+    return df * pow(1 - a + 3.0902 * sqrt(a), 3);
+}
+
+static void exact_verifiers_pass(void **state)
+{
+    (void)state;
+    static const char *const pairs[][2] = {
+        { "small-lm:model=x,k=3", "rejection" },
+        { "small-lm:model=x,k=1", "rejection" },
+        { "small-lm:model=x,tree=2x2", "naive-sample" },
+        { "pld:wrap=1", "rejection" },
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        double df, acceptance, x = chi_square(pairs[i][0], pairs[i][1], &df, &acceptance);
+        if (!(x < critical(df)))
+            fail_msg("%s with %s: %g over %g degrees of freedom", pairs[i][0], pairs[i][1], x, df);
+        assert_true(acceptance > .02 && acceptance < .98); /* both branches were taken */
+    }
+}
+
+static void a_lossy_verifier_is_caught(void **state)
+{
+    (void)state;
+    double df, acceptance;
+    double x = chi_square("small-lm:model=x,k=3", "rejection:lenience=0.5", &df, &acceptance);
+    assert_true(x > 2 * critical(df));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(exact_verifiers_pass),
+        cmocka_unit_test(a_lossy_verifier_is_caught),
+    };
+    return cmocka_run_group_tests(tests, prepare, clean_up);
+}
