@@ -3,8 +3,9 @@
  *
  * Two lossy forms: lenience l puts l q in place of q, which keeps every token's probability below
  * p / l; alpha and beta (the baseline of the cascades paper, arXiv 2405.19261) accept with
- * min(1, p / ((1 - alpha) q)) and draw from [p / beta - q]+. At temperature 0 rows are one-hot and
- * both forms are exact again. */
+ * min(1, p / ((1 - alpha) q)) and draw from [p / beta - q]+. At temperature 0, where ratios of one-hot
+ * rows say nothing, lenience accepts a token whose probability before S is at least l times the
+ * largest; alpha and beta change nothing there. */
 #include <inttypes.h>
 
 #include "harness/decode/verifier.h"
@@ -111,6 +112,20 @@ static double subtract(double *residual, const struct rejection *r, const double
     return sum;
 }
 
+/* Probability of accepting token t at `node`; p is the target's row there. */
+static double acceptance(const struct rejection *r, const struct sb_rows *rows, int32_t node,
+                         const double *p, sb_token t, double q_t)
+{
+    const float *logits =
+        rows->greedy && rows->logits && r->lenience < 1 ? rows->logits(rows->self, node) : NULL;
+    if (logits) { /* rows that reach this are free of NaN */
+        double gap = (double)logits[t] - (double)logits[rows->argmax(rows->self, node)];
+        return gap >= sb_log(r->lenience) ? 1 : 0;
+    }
+    double ratio = p[t] / (r->lenience * (1 - r->alpha) * q_t);
+    return ratio < 1 ? ratio : 1;
+}
+
 static enum sb_status rejection_verify(const void *params, const struct sb_tree *tree,
                                        const struct sb_rows *rows, const struct sb_dice *dice,
                                        void *scratch, struct sb_verdict *verdict,
@@ -131,8 +146,7 @@ static enum sb_status rejection_verify(const void *params, const struct sb_tree 
         const double *law = p;
         if (child >= 0) {
             sb_token t = tree->node[child].token;
-            double ratio = p[t] / (r->lenience * (1 - r->alpha) * q_t);
-            if (dice->flip(dice->self, ratio < 1 ? ratio : 1)) {
+            if (dice->flip(dice->self, acceptance(r, rows, node, p, t, q_t))) {
                 sb_verdict_accept(verdict, tree, child);
                 continue;
             }

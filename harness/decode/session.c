@@ -323,6 +323,11 @@ static const float *node_logits(const struct sb_session *s, int32_t node)
     return sb_seq_logits(s->seq, s->first_row + (size_t)node);
 }
 
+static const float *raw_row(void *self, int32_t node)
+{
+    return node_logits(self, node);
+}
+
 static const double *node_row(void *self, int32_t node)
 {
     struct sb_session *s = self;
@@ -365,9 +370,12 @@ static enum sb_status verify(struct run *run, size_t first_row, struct sb_verdic
                              struct sb_error *err)
 {
     struct sb_session *s = run->s;
-    struct sb_rows rows = {
-        .row = node_row, .argmax = node_argmax, .self = s, .n_vocab = s->n_vocab
-    };
+    struct sb_rows rows = { .row = node_row,
+                            .argmax = node_argmax,
+                            .logits = raw_row,
+                            .self = s,
+                            .n_vocab = s->n_vocab,
+                            .greedy = s->sampling.temperature <= 0 };
     struct sb_dice dice = sb_rng_dice_at(&run->verify_dice, run->n - 1);
     s->first_row = first_row;
     s->n_prob = 0;

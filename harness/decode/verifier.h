@@ -16,6 +16,9 @@ struct sb_rows {
     const double *(*row)(void *self, int32_t node); /* S(p) at that node, [n_vocab]; borrowed */
     size_t (*argmax)(void *self, int32_t node); /* of the raw logits, smallest id on ties; n_vocab
                                                        when they hold NaN */
+    /* The raw logits [n_vocab], for rules that look behind a one-hot row; NULL: there are none. */
+    const float *(*logits)(void *self, int32_t node);
+    bool greedy; /* temperature 0: rows are one-hot */
     void *self;
     size_t n_vocab;
 };

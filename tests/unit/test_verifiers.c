@@ -241,6 +241,47 @@ static void a_probability_of_zero_is_never_accepted_even_at_u_zero(void **state)
     sb_tree_finish(&rig.tree);
 }
 
+static const float *fixed_logits(void *self, int32_t node)
+{
+    static const float logits[V] = { 2, 1, 1.4f, -9 }; /* token 1: exp(-1), token 2: exp(-.6) */
+    return logits;
+}
+
+/* Methods A 3.3: at temperature 0 a token passes with p(t) >= l max p. */
+static void lenience_at_temperature_zero_compares_with_the_largest(void **state)
+{
+    (void)state;
+    static const struct {
+        double lenience;
+        sb_token token;
+        int32_t n_path;
+    } cases[] = { { .5, 0, 2 }, { .5, 2, 2 }, { .5, 1, 1 }, { .3, 1, 2 }, { 1, 2, 1 } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct rig rig;
+        double scratch[V];
+        const struct rejection_params lenient = { cases[i].lenience, 0, 1 };
+        rig_open(&rig);
+        sb_tree_add(&rig.tree, 0, cases[i].token, 0);
+        set_row(&rig, 0, 1, 0, 0, 0);
+        set_row(&rig, 1, 0, 0, 0, 1);
+        rig.u = .7;
+        struct sb_dice dice = { .flip = fixed_flip, .pick = fixed_pick, .self = &rig.u };
+        struct sb_rows rows = { .row = table_row,
+                                .argmax = table_argmax,
+                                .logits = fixed_logits,
+                                .greedy = true,
+                                .self = &rig.table,
+                                .n_vocab = V };
+        assert_int_equal(
+            sb_verifier_find("rejection")
+                ->verify(&lenient, &rig.tree, &rows, &dice, scratch, &rig.verdict, NULL),
+            SB_OK);
+        assert_int_equal(rig.verdict.n_path, cases[i].n_path);
+        assert_int_equal(rig.verdict.final_token, cases[i].n_path == 2 ? 3 : 0);
+        sb_tree_finish(&rig.tree);
+    }
+}
+
 /* p below q by rounding at the drawn token only: a rejection leaves no residual. */
 static void an_empty_residual_falls_back_to_the_target_row(void **state)
 {
@@ -418,6 +459,7 @@ int main(void)
         cmocka_unit_test(a_vocabulary_of_one_token_accepts_everything),
         cmocka_unit_test(rejection_accepts_strictly_below_the_ratio),
         cmocka_unit_test(a_probability_of_zero_is_never_accepted_even_at_u_zero),
+        cmocka_unit_test(lenience_at_temperature_zero_compares_with_the_largest),
         cmocka_unit_test(an_empty_residual_falls_back_to_the_target_row),
         cmocka_unit_test(broken_target_rows_are_refused_by_every_verifier),
         cmocka_unit_test(broken_drafts_are_refused_by_rejection),
