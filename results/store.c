@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "harness/core/alloc.h"
@@ -326,10 +327,37 @@ static enum sb_status open_file(struct sb_store *s, bool may_create, struct sb_e
     return configure(s, err);
 }
 
+/* In one snapshot: another process may be creating the database right now. */
+static enum sb_status identify_at_once(struct sb_store *s, struct identity *id,
+                                       struct sb_error *err)
+{
+    enum sb_status rc = execute(s, "BEGIN", "read", err);
+    if (rc != SB_OK)
+        return rc;
+    rc = identify(s, id, err);
+    sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL);
+    return rc;
+}
+
+/* Changing the journal mode takes the file's lock without waiting for it, so the waiting is done here. */
+static enum sb_status use_wal(struct sb_store *s, struct sb_error *err)
+{
+    const struct timespec pause = { .tv_nsec = 5000000 };
+    int rc = SQLITE_BUSY;
+    for (int waited_ms = 0; waited_ms < BUSY_TIMEOUT_MS; waited_ms += 5) {
+        rc = sqlite3_exec(s->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL", NULL, NULL,
+                          NULL);
+        if ((rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_LOCKED)
+            break;
+        nanosleep(&pause, NULL);
+    }
+    return rc == SQLITE_OK ? SB_OK : sb_sqlite_fail(err, s, rc, "write");
+}
+
 static enum sb_status prepare_schema(struct sb_store *s, bool may_be_blank, struct sb_error *err)
 {
     struct identity id;
-    enum sb_status rc = identify(s, &id, err);
+    enum sb_status rc = identify_at_once(s, &id, err);
     if (rc == SB_OK)
         rc = check_identity(s, &id, may_be_blank, err);
     if (rc != SB_OK)
@@ -338,7 +366,7 @@ static enum sb_status prepare_schema(struct sb_store *s, bool may_be_blank, stru
         return refresh_views(s, err);
     if (sqlite3_db_readonly(s->db, "main") == 1) /* SQLite falls back to reading without a word */
         return sb_fail(err, SB_EINPUT, "%s: cannot be written (no permission)", s->path);
-    rc = execute(s, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL", "write", err);
+    rc = use_wal(s, err);
     bool current = id.version == SB_SCHEMA_VERSION;
     if (rc == SB_OK && current)
         rc = views_are_current(s, &current, err);
