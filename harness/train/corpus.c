@@ -1,0 +1,339 @@
+/* Reading the corpora: gzip, lines, JSON. */
+#include "harness/train/data.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+#include <zlib.h>
+
+#include "harness/core/alloc.h"
+
+enum { READ_BYTES = 1 << 16, MAX_LINE_BYTES = 16 << 20 };
+
+static enum sb_status task_index(struct sb_corpus *corpus, const char *name, uint8_t *index,
+                                 const char *where, struct sb_error *err)
+{
+    for (size_t i = 0; i < corpus->n_tasks; i++)
+        if (strcmp(corpus->tasks[i], name) == 0) {
+            *index = (uint8_t)i;
+            return SB_OK;
+        }
+    if (corpus->n_tasks == SB_MAX_TASKS)
+        return sb_fail(err, SB_EFORMAT, "%s: task '%s' is one more than the %d that are kept apart",
+                       where, name, SB_MAX_TASKS);
+    char *copy = sb_strdup(name);
+    if (!copy)
+        return sb_fail(err, SB_ENOMEM, "%s: out of memory", where);
+    *index = (uint8_t)corpus->n_tasks;
+    corpus->tasks[corpus->n_tasks++] = copy;
+    return SB_OK;
+}
+
+static bool turns_are_sound(const json_t *turns)
+{
+    size_t i;
+    json_t *turn;
+    if (!json_is_array(turns) || json_array_size(turns) == 0)
+        return false;
+    json_array_foreach(turns, i, turn)
+    {
+        if (!json_is_string(json_object_get(turn, "user")) ||
+            !json_is_string(json_object_get(turn, "assistant")))
+            return false;
+    }
+    return true;
+}
+
+/* Check one line and note what it is. */
+static enum sb_status add_record(struct sb_corpus *corpus, const char *line, size_t length,
+                                 double held_out, const char *where, struct sb_error *err)
+{
+    json_error_t why;
+    json_t *json = json_loadb(line, length, JSON_REJECT_DUPLICATES, &why);
+    if (!json)
+        return sb_fail(err, SB_EFORMAT, "%s: not a JSON object: %s", where, why.text);
+    const char *task = json_string_value(json_object_get(json, "task"));
+    bool sound = json_is_string(json_object_get(json, "text")) ||
+                 turns_are_sound(json_object_get(json, "turns"));
+    struct sb_record record = { .offset = corpus->text_length, .length = length };
+    enum sb_status status;
+    if (!task)
+        status = sb_fail(err, SB_EFORMAT, "%s: field 'task' must be a string", where);
+    else if (!sound)
+        status =
+            sb_fail(err, SB_EFORMAT,
+                    "%s: expected 'text' (a string) or 'turns' (a list of objects with strings "
+                    "'user' and 'assistant')",
+                    where);
+    else
+        status = task_index(corpus, task, &record.task, where, err);
+    json_decref(json);
+    if (status != SB_OK)
+        return status;
+    record.held_out = (double)(XXH64(line, length, 0) >> 11) * 0x1p-53 < held_out;
+    if (sb_grow((void **)&corpus->records, &corpus->cap_records, corpus->n_records + 1,
+                sizeof record) != 0 ||
+        sb_grow((void **)&corpus->text, &corpus->text_cap, corpus->text_length + length, 1) != 0)
+        return sb_fail(err, SB_ENOMEM, "%s: out of memory", where);
+    memcpy(corpus->text + corpus->text_length, line, length);
+    corpus->text_length += length;
+    corpus->hash = XXH64(line, length, corpus->hash);
+    corpus->records[corpus->n_records++] = record;
+    return SB_OK;
+}
+
+/* A file being read, and the line in hand. */
+struct lines {
+    gzFile file;
+    char *line;
+    size_t length, cap;
+};
+
+/* Next line without its end mark; *end when there is none. */
+static enum sb_status next_line(struct lines *in, bool *end, const char *path, struct sb_error *err)
+{
+    in->length = 0;
+    for (;;) {
+        if (sb_grow((void **)&in->line, &in->cap, in->length + READ_BYTES, 1) != 0)
+            return sb_fail(err, SB_ENOMEM, "%s: out of memory", path);
+        if (!gzgets(in->file, in->line + in->length, READ_BYTES))
+            break;
+        in->length += strlen(in->line + in->length);
+        if (in->length > 0 && in->line[in->length - 1] == '\n') {
+            in->length--;
+            *end = false;
+            return SB_OK;
+        }
+        if (in->length > MAX_LINE_BYTES)
+            return sb_fail(err, SB_EFORMAT, "%s: a line is longer than %d MiB", path,
+                           MAX_LINE_BYTES >> 20);
+    }
+    int code;
+    const char *why = gzerror(in->file, &code);
+    if (code != Z_OK && code != Z_STREAM_END)
+        return sb_fail(err, SB_EFORMAT, "%s: cannot be decompressed: %s", path,
+                       code == Z_BUF_ERROR ? "the file is cut short" : why);
+    *end = in->length == 0;
+    return SB_OK;
+}
+
+static enum sb_status read_lines(struct sb_corpus *corpus, struct lines *in, const char *path,
+                                 double held_out, struct sb_error *err)
+{
+    for (size_t number = 1;; number++) {
+        bool end = false;
+        enum sb_status status = next_line(in, &end, path, err);
+        if (status != SB_OK || end)
+            return status;
+        if (in->length == 0)
+            continue;
+        char where[300];
+        snprintf(where, sizeof where, "%s line %zu", path, number);
+        status = add_record(corpus, in->line, in->length, held_out, where, err);
+        if (status != SB_OK)
+            return status;
+    }
+}
+
+static enum sb_status read_file(struct sb_corpus *corpus, const char *path, double held_out,
+                                struct sb_error *err)
+{
+    struct lines in = { .file = gzopen(path, "rb") };
+    if (!in.file)
+        return sb_fail(err, SB_EINPUT, "%s: training text cannot be opened", path);
+    enum sb_status status = read_lines(corpus, &in, path, held_out, err);
+    gzclose(in.file);
+    sb_free(in.line);
+    return status;
+}
+
+enum sb_status sb_corpus_read(struct sb_corpus *corpus, const char *dir, const char *const *files,
+                              size_t n_files, double held_out, struct sb_error *err)
+{
+    *corpus = (struct sb_corpus){ 0 };
+    enum sb_status status = SB_OK;
+    for (size_t i = 0; i < n_files && status == SB_OK; i++) {
+        char *path = dir ? sb_strf("%s/%s", dir, files[i]) : sb_strdup(files[i]);
+        status = path ? read_file(corpus, path, held_out, err)
+                      : sb_fail(err, SB_ENOMEM, "%s: out of memory", files[i]);
+        sb_free(path);
+    }
+    if (status == SB_OK && corpus->n_records == 0)
+        status = sb_fail(err, SB_EINPUT, "data: the %zu files hold no records", n_files);
+    if (status != SB_OK)
+        sb_corpus_finish(corpus);
+    return status;
+}
+
+void sb_corpus_finish(struct sb_corpus *corpus)
+{
+    for (size_t i = 0; i < corpus->n_tasks; i++)
+        sb_free(corpus->tasks[i]);
+    sb_free(corpus->text);
+    sb_free(corpus->records);
+    *corpus = (struct sb_corpus){ 0 };
+}
+
+static json_t *record_json(const struct sb_corpus *corpus, const struct sb_record *record,
+                           struct sb_error *err)
+{
+    json_t *json = json_loadb(corpus->text + record->offset, record->length, 0, NULL);
+    if (!json)
+        sb_fail(err, SB_ENOMEM, "training record: out of memory");
+    return json;
+}
+
+static enum sb_status visit_string(const json_t *string, sb_text_visitor *visit, void *user,
+                                   struct sb_error *err)
+{
+    return visit(user, json_string_value(string), json_string_length(string), err);
+}
+
+static enum sb_status visit_record(const json_t *json, sb_text_visitor *visit, void *user,
+                                   struct sb_error *err)
+{
+    const json_t *text = json_object_get(json, "text");
+    if (text)
+        return visit_string(text, visit, user, err);
+    size_t i;
+    json_t *turn;
+    json_array_foreach(json_object_get(json, "turns"), i, turn)
+    {
+        enum sb_status status = visit_string(json_object_get(turn, "user"), visit, user, err);
+        if (status == SB_OK)
+            status = visit_string(json_object_get(turn, "assistant"), visit, user, err);
+        if (status != SB_OK)
+            return status;
+    }
+    return SB_OK;
+}
+
+enum sb_status sb_corpus_each_text(const struct sb_corpus *corpus, sb_text_visitor *visit,
+                                   void *user, struct sb_error *err)
+{
+    for (size_t i = 0; i < corpus->n_records; i++) {
+        if (corpus->records[i].held_out)
+            continue;
+        json_t *json = record_json(corpus, &corpus->records[i], err);
+        if (!json)
+            return SB_ENOMEM;
+        enum sb_status status = visit_record(json, visit, user, err);
+        json_decref(json);
+        if (status != SB_OK)
+            return status;
+    }
+    return SB_OK;
+}
+
+/* ---- rendering ------------------------------------------------------------------------------- */
+
+enum sb_status sb_marks_find(struct sb_marks *marks, const struct sb_tokenizer *tok,
+                             const char *path, struct sb_error *err)
+{
+    static const char *const names[] = { "<|bos|>", "<|user|>", "<|assistant|>", "<|end|>" };
+    sb_token ids[4];
+    for (size_t i = 0; i < 4; i++) {
+        ids[i] = sb_tokenizer_find(tok, names[i]);
+        if (ids[i] < 0)
+            return sb_fail(err, SB_EFORMAT, "%s: the vocabulary has no token '%s'", path, names[i]);
+    }
+    *marks = (struct sb_marks){ ids[0], ids[1], ids[2], ids[3] };
+    return SB_OK;
+}
+
+static enum sb_status mark_answers(struct sb_rendered *out, size_t from, bool answer,
+                                   struct sb_error *err)
+{
+    if (sb_grow((void **)&out->answer, &out->cap_answer, out->tokens.n, sizeof *out->answer) != 0)
+        return sb_fail(err, SB_ENOMEM, "training record: out of memory");
+    for (size_t i = from; i < out->tokens.n; i++)
+        out->answer[i] = answer;
+    return SB_OK;
+}
+
+static enum sb_status put_mark(struct sb_rendered *out, sb_token id, bool answer,
+                               struct sb_error *err)
+{
+    size_t from = out->tokens.n;
+    enum sb_status status = sb_tokens_push(&out->tokens, &id, 1, err);
+    return status == SB_OK ? mark_answers(out, from, answer, err) : status;
+}
+
+static enum sb_status put_text(struct sb_rendered *out, const struct sb_tokenizer *tok,
+                               const char *before, const char *text, const char *after, bool answer,
+                               struct sb_error *err)
+{
+    size_t from = out->tokens.n;
+    char *whole = sb_strf("%s%s%s", before, text, after);
+    if (!whole)
+        return sb_fail(err, SB_ENOMEM, "training record: out of memory");
+    enum sb_status status =
+        sb_tokenizer_encode(tok, &out->tokens, whole, strlen(whole), SB_ENCODE_PLAIN, err);
+    sb_free(whole);
+    return status == SB_OK ? mark_answers(out, from, answer, err) : status;
+}
+
+static enum sb_status render_turn(struct sb_rendered *out, const json_t *turn,
+                                  const struct sb_tokenizer *tok, const struct sb_marks *marks,
+                                  struct sb_error *err)
+{
+    const char *user = json_string_value(json_object_get(turn, "user"));
+    const char *assistant = json_string_value(json_object_get(turn, "assistant"));
+    assistant += strspn(assistant, " \t\r\n"); /* the line break before it is a token of its own */
+    enum sb_status status = put_mark(out, marks->user, false, err);
+    if (status == SB_OK)
+        status = put_text(out, tok, "\n", user, "\n", false, err);
+    if (status == SB_OK)
+        status = put_mark(out, marks->assistant, false, err);
+    if (status == SB_OK)
+        status = put_text(out, tok, "\n", "", "", false, err);
+    if (status == SB_OK)
+        status = put_text(out, tok, "", assistant, "", true, err);
+    if (status == SB_OK)
+        status = put_mark(out, marks->end, true, err);
+    if (status == SB_OK)
+        status = put_text(out, tok, "\n", "", "", false, err);
+    return status;
+}
+
+static enum sb_status render(struct sb_rendered *out, const json_t *json,
+                             const struct sb_tokenizer *tok, const struct sb_marks *marks,
+                             struct sb_error *err)
+{
+    enum sb_status status = put_mark(out, marks->bos, false, err);
+    const char *text = json_string_value(json_object_get(json, "text"));
+    if (text) {
+        if (status == SB_OK)
+            status = put_text(out, tok, "", text, "", true, err);
+        return status == SB_OK ? put_mark(out, marks->end, true, err) : status;
+    }
+    size_t i;
+    json_t *turn;
+    json_array_foreach(json_object_get(json, "turns"), i, turn)
+    {
+        if (status == SB_OK)
+            status = render_turn(out, turn, tok, marks, err);
+    }
+    return status;
+}
+
+enum sb_status sb_record_render(struct sb_rendered *out, const struct sb_corpus *corpus,
+                                const struct sb_record *record, const struct sb_tokenizer *tok,
+                                const struct sb_marks *marks, struct sb_error *err)
+{
+    out->tokens.n = 0;
+    json_t *json = record_json(corpus, record, err);
+    if (!json)
+        return SB_ENOMEM;
+    enum sb_status status = render(out, json, tok, marks, err);
+    json_decref(json);
+    return status;
+}
+
+void sb_rendered_finish(struct sb_rendered *rendered)
+{
+    sb_tokens_finish(&rendered->tokens);
+    sb_free(rendered->answer);
+    *rendered = (struct sb_rendered){ 0 };
+}

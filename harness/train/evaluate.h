@@ -1,0 +1,37 @@
+/* How well a model predicts the records that training never saw, by task, beside counting models. */
+#ifndef SB_TRAIN_EVALUATE_H
+#define SB_TRAIN_EVALUATE_H
+
+#include "harness/train/data.h"
+
+struct sb_task_score {
+    const char *task; /* borrowed from the corpus */
+    size_t records, tokens;
+    double loss;            /* nats per token of the model */
+    double unigram, bigram; /* of counts over the tokens the model was trained on */
+};
+
+/* Counts of single tokens and of pairs. */
+struct sb_counts {
+    size_t n_vocab, total;
+    uint32_t *single, *pair; /* [v], [v, v] */
+};
+enum sb_status sb_counts_init(struct sb_counts *counts, size_t n_vocab, struct sb_error *err);
+void sb_counts_finish(struct sb_counts *counts);
+void sb_counts_add(struct sb_counts *counts, const struct sb_batch *batch);
+/* -log P(next): add-one for single tokens; pairs lean on them with the weight of `lean` sightings. */
+double sb_counts_unigram(const struct sb_counts *counts, int32_t next);
+double sb_counts_bigram(const struct sb_counts *counts, int32_t previous, int32_t next,
+                        double lean);
+
+struct sb_evaluation {
+    struct sb_task_score tasks[SB_MAX_TASKS], all;
+    size_t n_tasks;
+};
+/* At most max_tokens of each task, in file order; seq_len as in training. counts may be NULL. */
+enum sb_status sb_evaluate(struct sb_evaluation *out, struct sb_lm *lm, struct sb_tape *tape,
+                           const struct sb_corpus *corpus, const struct sb_tokenizer *tok,
+                           const struct sb_marks *marks, size_t seq_len, size_t max_tokens,
+                           const struct sb_counts *counts, struct sb_error *err);
+
+#endif

@@ -1,0 +1,21 @@
+/* From a recipe file to the kind of training it asks for. */
+#include "harness/train/train.h"
+
+#include <string.h>
+
+#include "harness/train/trainer.h"
+
+enum sb_status sb_train_recipe(const char *path, const struct sb_train_options *options,
+                               struct sb_error *err)
+{
+    struct sb_recipe recipe;
+    enum sb_status status = sb_recipe_read(&recipe, path, err);
+    if (status != SB_OK)
+        return status;
+    if (strcmp(recipe.kind, "tokenizer") == 0)
+        status = sb_train_tokenizer(&recipe, options, err);
+    else
+        status = sb_train_lm(&recipe, options, err);
+    sb_recipe_finish(&recipe);
+    return status;
+}

@@ -1,0 +1,463 @@
+/* Gradients of the tape against central differences, in the double-precision build of train/.
+ *
+ * For a random direction of every input, (f(x + h e) - f(x - h e)) / 2h with h = 1e-5 is compared with
+ * the tape's derivative, element by element. With doubles the truncation is about h^2 = 1e-10 of the
+ * third derivative and rounding about 1e-11; the tolerance is 1e-7, relative to max(1, |value|). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+
+#include "harness/core/alloc.h"
+#include "harness/core/rng.h"
+#include "harness/train/adamw.h"
+#include "harness/train/lm.h"
+
+enum { MAX_INPUTS = 6 };
+static const double step = 1e-5, tolerance = 1e-7;
+
+/* An op under test: some inputs, and how they become one matrix. */
+struct op_case {
+    const char *name;
+    size_t n_inputs;
+    size_t shape[MAX_INPUTS][2];
+    struct sb_var *(*apply)(struct sb_tape *tape, struct sb_var *in);
+};
+
+static sb_real *random_values(size_t n, uint64_t key)
+{
+    struct sb_rng rng = sb_rng_make(key, SB_STREAM_INIT);
+    sb_real *x = sb_alloc_array(n, sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = sb_rng_normal(&rng);
+    return x;
+}
+
+/* sum of out * c with fixed random c: a scalar that every element of out moves. Written as a linear
+ * map of [1, n] so that the tape itself goes back through it. */
+static struct sb_var *to_scalar(struct sb_tape *tape, struct sb_var *out)
+{
+    static sb_real ones[4096];
+    size_t n = out->rows * out->cols;
+    assert_true(n <= 4096);
+    for (size_t i = 0; i < n; i++)
+        ones[i] = sin(1.7 * (double)i + 0.3);
+    if (n == 1)
+        return out;
+    /* Reinterpret [m, c] as m rows: rows are summed by a second product with a column of ones. */
+    struct sb_var *weights = sb_tape_constant(tape, ones, 1, out->cols);
+    struct sb_var *per_row = sb_tape_linear(tape, out, weights, NULL); /* [m, 1] */
+    static sb_real picks[4096];
+    static int32_t zero[4096];
+    for (size_t r = 0; r < out->rows; r++)
+        picks[r] = cos(0.9 * (double)r);
+    if (out->rows == 1)
+        return per_row;
+    /* Two logits per row, 0 and the value: softplus is smooth and separates the rows. */
+    static sb_real pair[2] = { 0, 1 };
+    struct sb_var *spread = sb_tape_constant(tape, pair, 2, 1);
+    struct sb_var *logits = sb_tape_linear(tape, per_row, spread, NULL); /* [m, 2] */
+    return sb_tape_cross_entropy(tape, logits, zero, picks);
+}
+
+static double value_of(const struct op_case *c, struct sb_tape *tape, struct sb_var *in)
+{
+    sb_tape_reset(tape);
+    struct sb_var *loss = to_scalar(tape, c->apply(tape, in));
+    assert_non_null(loss);
+    return loss->x[0];
+}
+
+static void check_op(const struct op_case *c)
+{
+    struct sb_tape *tape;
+    struct sb_error err;
+    struct sb_var in[MAX_INPUTS] = { 0 };
+    assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
+    for (size_t i = 0; i < c->n_inputs; i++) {
+        size_t rows = c->shape[i][0], cols = c->shape[i][1];
+        in[i] = (struct sb_var){ random_values(rows * cols, 11 * i + 5),
+                                 sb_alloc_zero(rows * cols, sizeof(sb_real)), rows, cols, false };
+    }
+    sb_tape_reset(tape);
+    struct sb_var *loss = to_scalar(tape, c->apply(tape, in));
+    assert_int_equal(sb_tape_backward(tape, loss, &err), SB_OK);
+    for (size_t i = 0; i < c->n_inputs; i++)
+        for (size_t j = 0; j < in[i].rows * in[i].cols; j++) {
+            sb_real was = in[i].x[j];
+            in[i].x[j] = was + step;
+            double above = value_of(c, tape, in);
+            in[i].x[j] = was - step;
+            double below = value_of(c, tape, in);
+            in[i].x[j] = was;
+            double want = (above - below) / (2 * step), got = in[i].dx[j];
+            if (!(fabs(got - want) <= tolerance * fmax(1, fabs(want))))
+                fail_msg("%s: input %zu element %zu: tape %.10g, differences %.10g", c->name, i, j,
+                         got, want);
+        }
+    for (size_t i = 0; i < c->n_inputs; i++) {
+        sb_free(in[i].x);
+        sb_free(in[i].dx);
+    }
+    sb_tape_destroy(tape);
+}
+
+/* ---- ops ------------------------------------------------------------------------------------- */
+
+static struct sb_var *apply_linear(struct sb_tape *t, struct sb_var *in)
+{
+    return sb_tape_linear(t, &in[0], &in[1], &in[2]);
+}
+
+static struct sb_var *apply_linear_twice(struct sb_tape *t, struct sb_var *in)
+{
+    return sb_tape_linear(t, sb_tape_linear(t, &in[0], &in[1], NULL), &in[1], NULL);
+}
+
+static struct sb_var *apply_embed(struct sb_tape *t, struct sb_var *in)
+{
+    static const int32_t ids[] = { 2, 0, 2, 4, 2 };
+    return sb_tape_embed(t, &in[0], ids, 5);
+}
+
+static struct sb_var *apply_norm(struct sb_tape *t, struct sb_var *in)
+{
+    return sb_tape_rmsnorm(t, &in[0], &in[1], 1e-5);
+}
+
+static struct sb_var *apply_add(struct sb_tape *t, struct sb_var *in)
+{
+    return sb_tape_add(t, sb_tape_add(t, &in[0], &in[1]), &in[0]);
+}
+
+static struct sb_var *apply_swiglu(struct sb_tape *t, struct sb_var *in)
+{
+    return sb_tape_swiglu(t, &in[0], &in[1]);
+}
+
+static struct sb_var *apply_swiglu_shared(struct sb_tape *t, struct sb_var *in)
+{
+    return sb_tape_swiglu(t, &in[0], &in[0]);
+}
+
+static struct sb_var *apply_rope(struct sb_tape *t, struct sb_var *in)
+{
+    static struct sb_angles angles;
+    static const int32_t pos[] = { 0, 3, 7 };
+    struct sb_error err;
+    if (!angles.cos)
+        assert_int_equal(sb_angles_init(&angles, 8, 6, 10000, &err), SB_OK);
+    return sb_tape_rope(t, &in[0], &angles, pos);
+}
+
+/* 70 rows cross the block of 64 queries. */
+static const size_t starts[] = { 0, 1, 5, 75 };
+
+static struct sb_var *apply_attention(struct sb_tape *t, struct sb_var *in)
+{
+    struct sb_segments segments = { starts, 2 };
+    return sb_tape_attention(t, &in[0], &in[1], &in[2], 4, 2, &segments);
+}
+
+static struct sb_var *apply_long_attention(struct sb_tape *t, struct sb_var *in)
+{
+    struct sb_segments segments = { starts, 3 };
+    return sb_tape_attention(t, &in[0], &in[1], &in[2], 1, 1, &segments);
+}
+
+static struct sb_var *apply_self_attention(struct sb_tape *t, struct sb_var *in)
+{
+    struct sb_segments segments = { starts, 2 };
+    return sb_tape_attention(t, &in[0], &in[0], &in[0], 2, 2, &segments);
+}
+
+static struct sb_var *apply_cross_entropy(struct sb_tape *t, struct sb_var *in)
+{
+    static const int32_t target[] = { 3, 0, 9 };
+    static const sb_real weight[] = { 0.5, 0, 0.25 };
+    return sb_tape_cross_entropy(t, &in[0], target, weight);
+}
+
+static struct sb_var *apply_kl(struct sb_tape *t, struct sb_var *in)
+{
+    static sb_real teacher[3 * 21];
+    for (size_t i = 0; i < 3 * 21; i++)
+        teacher[i] = 2 * sin(3.1 * (double)i);
+    return sb_tape_kl(t, &in[0], teacher, NULL);
+}
+
+static struct sb_var *apply_both_losses(struct sb_tape *t, struct sb_var *in)
+{
+    return sb_tape_mix(t, apply_cross_entropy(t, in), 0.3, apply_kl(t, in), 0.7);
+}
+
+static const struct op_case cases[] = {
+    { "linear with bias", 3, { { 5, 7 }, { 4, 7 }, { 1, 4 } }, apply_linear },
+    { "linear over many rows", 3, { { 260, 2 }, { 3, 2 }, { 1, 3 } }, apply_linear },
+    { "one weight used twice", 2, { { 3, 4 }, { 4, 4 } }, apply_linear_twice },
+    { "embedding with repeats", 1, { { 5, 3 } }, apply_embed },
+    { "RMSNorm", 2, { { 4, 21 }, { 1, 21 } }, apply_norm },
+    { "RMSNorm over many rows", 2, { { 260, 2 }, { 1, 2 } }, apply_norm },
+    { "addition with a shared input", 2, { { 3, 5 }, { 3, 5 } }, apply_add },
+    { "SwiGLU", 2, { { 3, 5 }, { 3, 5 } }, apply_swiglu },
+    { "SwiGLU of one matrix with itself", 1, { { 3, 5 } }, apply_swiglu_shared },
+    { "rotary embedding", 1, { { 3, 12 } }, apply_rope },
+    { "attention, grouped heads", 3, { { 5, 8 }, { 5, 4 }, { 5, 4 } }, apply_attention },
+    { "attention over 70 rows", 3, { { 75, 2 }, { 75, 2 }, { 75, 2 } }, apply_long_attention },
+    { "attention of one matrix to itself", 1, { { 5, 6 } }, apply_self_attention },
+    { "cross-entropy with a mask", 1, { { 3, 21 } }, apply_cross_entropy },
+    { "KL divergence", 1, { { 3, 21 } }, apply_kl },
+    { "cross-entropy and KL on the same logits", 1, { { 3, 21 } }, apply_both_losses },
+};
+
+static void every_op_agrees_with_central_differences(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        check_op(&cases[i]);
+}
+
+/* Methods card A 7: teacher (.5, .3, .2), student (.2, .6, .2): KL = .25020, gradient q - p. */
+static void kl_gives_the_worked_example(void **state)
+{
+    (void)state;
+    struct sb_tape *tape;
+    struct sb_error err;
+    assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
+    sb_real z[3] = { log(0.2), log(0.6), log(0.2) }, dz[3];
+    const sb_real p[3] = { log(0.5), log(0.3), log(0.2) };
+    struct sb_var logits = { z, dz, 1, 3, false };
+    struct sb_var *loss = sb_tape_kl(tape, &logits, p, NULL);
+    assert_int_equal(sb_tape_backward(tape, loss, &err), SB_OK);
+    assert_true(fabs(loss->x[0] - 0.25020) < 5e-6);
+    const double want[3] = { -0.3, 0.3, 0 };
+    for (size_t i = 0; i < 3; i++)
+        assert_true(fabs(dz[i] - want[i]) < 1e-12);
+    sb_tape_destroy(tape);
+}
+
+/* ---- whole model ----------------------------------------------------------------------------- */
+
+static const struct sb_lm_shape small = {
+    .n_layers = 2,
+    .d_model = 8,
+    .n_heads = 2,
+    .n_kv_heads = 1,
+    .d_ff = 12,
+    .n_vocab = 13,
+    .max_context = 8,
+    .rope_base = 10000,
+    .norm_eps = 1e-5,
+};
+static const int32_t ids[] = { 1, 5, 12, 5, 0, 3, 3, 7 }, targets[] = { 5, 12, 5, 0, 1, 3, 7, 2 };
+static const int32_t positions[] = { 0, 1, 2, 3, 0, 1, 2, 3 };
+static const size_t documents[] = { 0, 4, 8 };
+static const struct sb_lm_batch batch = { ids, positions, 8, { documents, 2 } };
+
+static struct sb_var *model_loss(struct sb_lm *lm, struct sb_tape *tape)
+{
+    sb_tape_reset(tape);
+    struct sb_var *loss =
+        sb_tape_cross_entropy(tape, sb_lm_forward(lm, tape, &batch), targets, NULL);
+    assert_non_null(loss);
+    return loss;
+}
+
+static void a_two_layer_model_agrees_with_central_differences(void **state)
+{
+    (void)state;
+    struct sb_lm *lm;
+    struct sb_tape *tape;
+    struct sb_error err;
+    assert_int_equal(sb_lm_create(&lm, &small, false, &err), SB_OK);
+    assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
+    sb_lm_init_weights(lm, 3);
+    sb_lm_clear_grads(lm);
+    assert_int_equal(sb_tape_backward(tape, model_loss(lm, tape), &err), SB_OK);
+    for (size_t i = 0; i < lm->n_params; i++) {
+        sb_real was = lm->x[i];
+        lm->x[i] = was + step;
+        double above = model_loss(lm, tape)->x[0];
+        lm->x[i] = was - step;
+        double below = model_loss(lm, tape)->x[0];
+        lm->x[i] = was;
+        double want = (above - below) / (2 * step);
+        if (!(fabs(lm->dx[i] - want) <= 1e-6 * fmax(1, fabs(want))))
+            fail_msg("weight %zu: tape %.10g, differences %.10g", i, lm->dx[i], want);
+    }
+    sb_tape_destroy(tape);
+    sb_lm_destroy(lm);
+}
+
+/* A frozen model has no gradients, and passes none. */
+static void a_frozen_model_records_nothing(void **state)
+{
+    (void)state;
+    struct sb_lm *lm;
+    struct sb_tape *tape;
+    struct sb_error err;
+    assert_int_equal(sb_lm_create(&lm, &small, true, &err), SB_OK);
+    assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
+    sb_lm_init_weights(lm, 3);
+    struct sb_var *loss = model_loss(lm, tape);
+    assert_null(loss->dx);
+    assert_int_equal(sb_tape_backward(tape, loss, &err), SB_OK);
+    sb_tape_destroy(tape);
+    sb_lm_destroy(lm);
+}
+
+static void documents_packed_together_do_not_see_each_other(void **state)
+{
+    (void)state;
+    struct sb_lm *lm;
+    struct sb_tape *tape;
+    struct sb_error err;
+    assert_int_equal(sb_lm_create(&lm, &small, true, &err), SB_OK);
+    assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
+    sb_lm_init_weights(lm, 3);
+    const struct sb_var *both = sb_lm_forward(lm, tape, &batch);
+    static const size_t alone_at[] = { 0, 4 };
+    const struct sb_lm_batch alone = { ids + 4, positions + 4, 4, { alone_at, 1 } };
+    const struct sb_var *second = sb_lm_forward(lm, tape, &alone);
+    for (size_t i = 0; i < 4 * small.n_vocab; i++)
+        assert_true(fabs(both->x[4 * small.n_vocab + i] - second->x[i]) < 1e-12);
+    sb_tape_destroy(tape);
+    sb_lm_destroy(lm);
+}
+
+static void one_batch_can_be_learned_by_heart(void **state)
+{
+    (void)state;
+    struct sb_lm *lm;
+    struct sb_tape *tape;
+    struct sb_adamw opt;
+    struct sb_error err;
+    struct sb_adamw_options options = { .lr = 0.02,
+                                        .min_lr_ratio = 0.1,
+                                        .beta1 = 0.9,
+                                        .beta2 = 0.95,
+                                        .eps = 1e-8,
+                                        .clip = 1,
+                                        .warmup = 10,
+                                        .steps = 400 };
+    assert_int_equal(sb_lm_create(&lm, &small, false, &err), SB_OK);
+    assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
+    assert_int_equal(sb_adamw_init(&opt, &options, lm->n_params, &err), SB_OK);
+    sb_lm_init_weights(lm, 3);
+    double loss = 0;
+    size_t held = 0;
+    for (size_t i = 0; i < options.steps; i++) {
+        sb_lm_clear_grads(lm);
+        struct sb_var *sum = model_loss(lm, tape);
+        loss = sum->x[0] / 8;
+        assert_int_equal(sb_tape_backward(tape, sum, &err), SB_OK);
+        sb_adamw_step(&opt, lm);
+        if (i == 1)
+            held = sb_tape_bytes(tape);
+    }
+    assert_true(loss < 0.01);
+    assert_int_equal(sb_tape_bytes(tape), held); /* the arena is allocated once per shape */
+    sb_adamw_finish(&opt);
+    sb_tape_destroy(tape);
+    sb_lm_destroy(lm);
+}
+
+/* Two steps by hand: lr .1, betas .5 and .75, decay .1, one weight 1 with gradients 2 and -1.
+ * m1 = 1, v1 = 1, both corrected: 2 and 4; x1 = 1 - .1 (1 + .1) = .89.
+ * m2 = 0, v2 = 1;                          x2 = .89 - .1 (0 + .089) = .8811. */
+static void adamw_moves_a_weight_as_by_hand(void **state)
+{
+    (void)state;
+    struct sb_adamw opt;
+    struct sb_error err;
+    struct sb_adamw_options options = {
+        .lr = 0.1, .min_lr_ratio = 1, .beta1 = 0.5, .beta2 = 0.75, .weight_decay = 0.1, .steps = 10
+    };
+    sb_real x[2] = { 1, 1 }, dx[2] = { 2, 2 };
+    struct sb_var matrix = { x, dx, 1, 1, true }, norm = { x + 1, dx + 1, 1, 1, true };
+    struct sb_lm_tensor tensors[2] = { { "matrix", &matrix, false, 0 },
+                                       { "norm", &norm, true, 0 } };
+    struct sb_lm lm = { .tensors = tensors, .n_tensors = 2, .n_params = 2, .x = x, .dx = dx };
+    assert_int_equal(sb_adamw_init(&opt, &options, 2, &err), SB_OK);
+    assert_true(fabs(sb_adamw_step(&opt, &lm) - sqrt(8)) < 1e-12);
+    assert_true(fabs(x[0] - 0.89) < 1e-12);
+    assert_true(fabs(x[1] - 0.90) < 1e-12); /* norms do not decay */
+    dx[0] = dx[1] = -1;
+    sb_adamw_step(&opt, &lm);
+    assert_true(fabs(x[0] - 0.8811) < 1e-12);
+    dx[0] = NAN;
+    sb_adamw_step(&opt, &lm);
+    assert_true(fabs(x[0] - 0.8811) < 1e-12); /* a gradient that is not a number moves nothing */
+    assert_int_equal(opt.step, 2);
+    sb_adamw_finish(&opt);
+}
+
+static void the_rate_warms_up_and_falls_to_its_floor(void **state)
+{
+    (void)state;
+    struct sb_adamw_options o = { .lr = 1, .min_lr_ratio = 0.1, .warmup = 4, .steps = 104 };
+    assert_true(fabs(sb_adamw_rate(&o, 0) - 0.25) < 1e-12);
+    assert_true(fabs(sb_adamw_rate(&o, 3) - 1) < 1e-12);
+    assert_true(fabs(sb_adamw_rate(&o, 4) - 1) < 1e-12);
+    assert_true(fabs(sb_adamw_rate(&o, 54) - 0.55) < 1e-12);
+    assert_true(fabs(sb_adamw_rate(&o, 104) - 0.1) < 1e-12);
+}
+
+static void sizes_that_do_not_fit_are_refused(void **state)
+{
+    (void)state;
+    struct sb_lm *lm;
+    struct sb_error err;
+    struct sb_lm_shape shape = small;
+    shape.n_kv_heads = 3;
+    assert_int_equal(sb_lm_create(&lm, &shape, false, &err), SB_EUSAGE);
+    assert_non_null(strstr(err.message, "kv_heads = 3"));
+    shape = small;
+    shape.d_model = 10;
+    assert_int_equal(sb_lm_create(&lm, &shape, false, &err), SB_EUSAGE);
+    assert_non_null(strstr(err.message, "width is 10"));
+}
+
+static void a_tape_without_memory_reports_it_and_recovers(void **state)
+{
+    (void)state;
+    struct sb_lm *lm;
+    struct sb_tape *tape;
+    struct sb_error err;
+    assert_int_equal(sb_lm_create(&lm, &small, false, &err), SB_OK);
+    sb_lm_init_weights(lm, 3);
+    for (size_t allowed = 0; allowed < 3; allowed++) {
+        assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
+        sb_alloc_fail_after(allowed);
+        struct sb_var *loss =
+            sb_tape_cross_entropy(tape, sb_lm_forward(lm, tape, &batch), targets, NULL);
+        sb_alloc_fail_after(SIZE_MAX);
+        assert_null(loss);
+        assert_int_equal(sb_tape_backward(tape, loss, &err), SB_ENOMEM);
+        sb_tape_reset(tape);
+        assert_int_equal(sb_tape_backward(tape, model_loss(lm, tape), &err), SB_OK);
+        sb_tape_destroy(tape);
+    }
+    sb_lm_destroy(lm);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_op_agrees_with_central_differences),
+        cmocka_unit_test(kl_gives_the_worked_example),
+        cmocka_unit_test(a_two_layer_model_agrees_with_central_differences),
+        cmocka_unit_test(a_frozen_model_records_nothing),
+        cmocka_unit_test(documents_packed_together_do_not_see_each_other),
+        cmocka_unit_test(one_batch_can_be_learned_by_heart),
+        cmocka_unit_test(adamw_moves_a_weight_as_by_hand),
+        cmocka_unit_test(the_rate_warms_up_and_falls_to_its_floor),
+        cmocka_unit_test(sizes_that_do_not_fit_are_refused),
+        cmocka_unit_test(a_tape_without_memory_reports_it_and_recovers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
