@@ -1,0 +1,184 @@
+/* Sixteen float lanes as two AVX2 registers; see v16_generic.h for what each function means. */
+#ifndef SB_V16_AVX2_H
+#define SB_V16_AVX2_H
+
+#include <immintrin.h>
+#include <math.h>
+
+#include "kernels/internal.h"
+
+#define SB_V16_TABLE sb_kernels_avx2
+#define SB_TILE_ROWS 3 /* 3 x 2 x 2 accumulators of 16 registers */
+#define SB_WIDE_1    2
+#define SB_WIDE_2    1
+#define SB_WIDE_4    1
+
+typedef struct {
+    __m256 lo, hi;
+} v16;
+
+#define BOTH(op, ...)             ((v16){ op(lo, __VA_ARGS__), op(hi, __VA_ARGS__) })
+#define UNDER_2(half, f, a, b)    f((a).half, (b).half)
+#define UNDER_3(half, f, a, b, c) f((a).half, (b).half, (c).half)
+
+/* All bits of lane j are set where first + j < n. */
+static inline __m256i first_lanes(size_t n, int first)
+{
+    __m256i lane =
+        _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(first));
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n < 16 ? (int)n : 16), lane);
+}
+
+static inline v16 v_set1(float x)
+{
+    __m256 a = _mm256_set1_ps(x);
+    return (v16){ a, a };
+}
+
+static inline v16 v_zero(void)
+{
+    return (v16){ _mm256_setzero_ps(), _mm256_setzero_ps() };
+}
+
+static inline v16 v_load(const float *p)
+{
+    return (v16){ _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8) };
+}
+
+static inline v16 v_load_n(const float *p, size_t n)
+{
+    return (v16){ _mm256_maskload_ps(p, first_lanes(n, 0)),
+                  _mm256_maskload_ps(p + 8, first_lanes(n, 8)) };
+}
+
+static inline void v_store(float *p, v16 a)
+{
+    _mm256_storeu_ps(p, a.lo);
+    _mm256_storeu_ps(p + 8, a.hi);
+}
+
+static inline void v_store_n(float *p, v16 a, size_t n)
+{
+    _mm256_maskstore_ps(p, first_lanes(n, 0), a.lo);
+    _mm256_maskstore_ps(p + 8, first_lanes(n, 8), a.hi);
+}
+
+static inline v16 v_keep_n(v16 a, size_t n, float fill)
+{
+    __m256 b = _mm256_set1_ps(fill);
+    return (v16){ _mm256_blendv_ps(b, a.lo, _mm256_castsi256_ps(first_lanes(n, 0))),
+                  _mm256_blendv_ps(b, a.hi, _mm256_castsi256_ps(first_lanes(n, 8))) };
+}
+
+static inline v16 v_add(v16 a, v16 b)
+{
+    return BOTH(UNDER_2, _mm256_add_ps, a, b);
+}
+
+static inline v16 v_sub(v16 a, v16 b)
+{
+    return BOTH(UNDER_2, _mm256_sub_ps, a, b);
+}
+
+static inline v16 v_mul(v16 a, v16 b)
+{
+    return BOTH(UNDER_2, _mm256_mul_ps, a, b);
+}
+
+static inline v16 v_div(v16 a, v16 b)
+{
+    return BOTH(UNDER_2, _mm256_div_ps, a, b);
+}
+
+static inline v16 v_fma(v16 a, v16 b, v16 c)
+{
+    return BOTH(UNDER_3, _mm256_fmadd_ps, a, b, c);
+}
+
+static inline v16 v_max(v16 a, v16 b)
+{
+    return BOTH(UNDER_2, _mm256_max_ps, a, b);
+}
+
+static inline v16 v_min(v16 a, v16 b)
+{
+    return BOTH(UNDER_2, _mm256_min_ps, a, b);
+}
+
+static inline unsigned v_equal_mask(v16 a, float b)
+{
+    __m256 c = _mm256_set1_ps(b);
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a.lo, c, _CMP_EQ_OQ)) |
+           (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a.hi, c, _CMP_EQ_OQ)) << 8;
+}
+
+static inline float v_sum(v16 a)
+{
+    __m256 b = _mm256_add_ps(a.lo, a.hi);
+    __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
+}
+
+static inline float v_largest(v16 a)
+{
+    __m256 b = _mm256_max_ps(a.lo, a.hi);
+    __m128 c = _mm_max_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_max_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
+}
+
+static inline __m256 scale_half(__m256 p, __m256 t)
+{
+    const __m256i bias = _mm256_set1_epi32(127);
+    __m256i n = _mm256_sub_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(0x4b400000));
+    __m256i half = _mm256_srai_epi32(n, 1), rest = _mm256_sub_epi32(n, half);
+    half = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
+    rest = _mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23);
+    return _mm256_mul_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(half)), _mm256_castsi256_ps(rest));
+}
+
+static inline v16 v_scale_by_power(v16 p, v16 t)
+{
+    return BOTH(UNDER_2, scale_half, p, t);
+}
+
+static inline v16 v_load_f16(const void *p)
+{
+    const __m128i *half = p;
+    return (v16){ _mm256_cvtph_ps(_mm_loadu_si128(half)),
+                  _mm256_cvtph_ps(_mm_loadu_si128(half + 1)) };
+}
+
+static inline void v_load_bf16_pair(const void *p, v16 *lo, v16 *hi)
+{
+    const __m256i high = _mm256_set1_epi32((int)0xffff0000), *words = p;
+    __m256i a = _mm256_loadu_si256(words), b = _mm256_loadu_si256(words + 1);
+    *lo = (v16){ _mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
+                 _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)) };
+    *hi = (v16){ _mm256_castsi256_ps(_mm256_and_si256(a, high)),
+                 _mm256_castsi256_ps(_mm256_and_si256(b, high)) };
+}
+
+static inline v16 v_load_i8(const void *p)
+{
+    __m128i q = _mm_loadu_si128(p);
+    return (v16){ _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)),
+                  _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(q, q))) };
+}
+
+static inline __m256 nibbles_as_floats(__m128i q)
+{
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_cvtepu8_epi32(q), _mm256_set1_epi32(8)));
+}
+
+static inline void v_load_q4_pair(const void *p, v16 *lo, v16 *hi)
+{
+    const __m128i mask = _mm_set1_epi8(15);
+    __m128i q = _mm_loadu_si128(p);
+    __m128i a = _mm_and_si128(q, mask), b = _mm_and_si128(_mm_srli_epi16(q, 4), mask);
+    *lo = (v16){ nibbles_as_floats(a), nibbles_as_floats(_mm_unpackhi_epi64(a, a)) };
+    *hi = (v16){ nibbles_as_floats(b), nibbles_as_floats(_mm_unpackhi_epi64(b, b)) };
+}
+
+#endif

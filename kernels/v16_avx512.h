@@ -1,0 +1,150 @@
+/* Sixteen float lanes as one AVX-512 register; see v16_generic.h for what each function means. */
+#ifndef SB_V16_AVX512_H
+#define SB_V16_AVX512_H
+
+#include <immintrin.h>
+#include <math.h>
+
+#include "kernels/internal.h"
+
+#define SB_V16_TABLE sb_kernels_avx512
+#define SB_TILE_ROWS 12 /* 12 x 2 accumulators of 32 registers */
+#define SB_WIDE_1    4
+#define SB_WIDE_2    2
+#define SB_WIDE_4    2
+
+typedef __m512 v16;
+
+static inline __mmask16 first_lanes(size_t n)
+{
+    return n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1);
+}
+
+static inline v16 v_set1(float x)
+{
+    return _mm512_set1_ps(x);
+}
+
+static inline v16 v_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+
+static inline v16 v_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+static inline v16 v_load_n(const float *p, size_t n)
+{
+    return _mm512_maskz_loadu_ps(first_lanes(n), p);
+}
+
+static inline void v_store(float *p, v16 a)
+{
+    _mm512_storeu_ps(p, a);
+}
+
+static inline void v_store_n(float *p, v16 a, size_t n)
+{
+    _mm512_mask_storeu_ps(p, first_lanes(n), a);
+}
+
+static inline v16 v_keep_n(v16 a, size_t n, float fill)
+{
+    return _mm512_mask_mov_ps(v_set1(fill), first_lanes(n), a);
+}
+
+static inline v16 v_add(v16 a, v16 b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+static inline v16 v_sub(v16 a, v16 b)
+{
+    return _mm512_sub_ps(a, b);
+}
+
+static inline v16 v_mul(v16 a, v16 b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+static inline v16 v_div(v16 a, v16 b)
+{
+    return _mm512_div_ps(a, b);
+}
+
+static inline v16 v_fma(v16 a, v16 b, v16 c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+static inline v16 v_max(v16 a, v16 b)
+{
+    return _mm512_max_ps(a, b);
+}
+
+static inline v16 v_min(v16 a, v16 b)
+{
+    return _mm512_min_ps(a, b);
+}
+
+static inline unsigned v_equal_mask(v16 a, float b)
+{
+    return _mm512_cmp_ps_mask(a, v_set1(b), _CMP_EQ_OQ);
+}
+
+static inline float v_sum(v16 a)
+{
+    __m256 b = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
+}
+
+static inline float v_largest(v16 a)
+{
+    __m256 b = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 c = _mm_max_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_max_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
+}
+
+static inline v16 v_scale_by_power(v16 p, v16 t)
+{
+    const __m512i bias = _mm512_set1_epi32(127);
+    __m512i n = _mm512_sub_epi32(_mm512_castps_si512(t), _mm512_set1_epi32(0x4b400000));
+    __m512i half = _mm512_srai_epi32(n, 1), rest = _mm512_sub_epi32(n, half);
+    half = _mm512_slli_epi32(_mm512_add_epi32(half, bias), 23);
+    rest = _mm512_slli_epi32(_mm512_add_epi32(rest, bias), 23);
+    return v_mul(v_mul(p, _mm512_castsi512_ps(half)), _mm512_castsi512_ps(rest));
+}
+
+static inline v16 v_load_f16(const void *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+}
+
+static inline void v_load_bf16_pair(const void *p, v16 *lo, v16 *hi)
+{
+    __m512i word = _mm512_loadu_si512(p);
+    *lo = _mm512_castsi512_ps(_mm512_slli_epi32(word, 16));
+    *hi = _mm512_castsi512_ps(_mm512_and_si512(word, _mm512_set1_epi32((int)0xffff0000)));
+}
+
+static inline v16 v_load_i8(const void *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+}
+
+/* The permutation looks at the low four bits of an index only: a nibble picks its float. */
+static inline void v_load_q4_pair(const void *p, v16 *lo, v16 *hi)
+{
+    const v16 value = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    __m512i q = _mm512_cvtepu8_epi32(_mm_loadu_si128(p));
+    *lo = _mm512_permutexvar_ps(q, value);
+    *hi = _mm512_permutexvar_ps(_mm512_srli_epi32(q, 4), value);
+}
+
+#endif
