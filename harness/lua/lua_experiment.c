@@ -303,7 +303,7 @@ static int next_run(lua_State *L)
         if (lua_geti(L, lua_upvalueindex(1), i) == LUA_TNIL)
             return 1;
         lua_getfield(L, -1, "task");
-        bool overall = strcmp(luaL_optstring(L, -1, ""), "overall") == 0;
+        bool overall = strcmp(luaL_optstring(L, -1, ""), "all") == 0;
         lua_pop(L, 1);
         if (overall)
             break;

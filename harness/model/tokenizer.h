@@ -37,8 +37,7 @@ enum {
     SB_ENCODE_PLAIN = 2, /* the text of special tokens is ordinary text (user input) */
 };
 
-/* Append the ids of text[0..length) (any bytes; invalid UTF-8 goes through as bytes where the kind of
- * tokenizer can, else as U+FFFD) to `out`. */
+/* Append the ids of text[0..length) to `out`. Bytes that are no UTF-8 count as U+FFFD. */
 enum sb_status sb_tokenizer_encode(const struct sb_tokenizer *tok, struct sb_tokens *out,
                                    const char *text, size_t length, unsigned flags,
                                    struct sb_error *err);

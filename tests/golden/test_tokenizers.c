@@ -1,0 +1,253 @@
+/* Tokenizer vectors of ggml-org/llama.cpp (MIT): each text of the .inp file gives the ids of its line in the
+ * .out file, from GGUF and from tokenizer.json. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/core/alloc.h"
+#include "harness/core/paths.h"
+#include "harness/core/rng.h"
+#include "harness/model/chat.h"
+#include "harness/model/tokenizer.h"
+
+static const char separator[] = "\n__ggml_vocab_test__\n";
+
+static char *folder;
+
+static char *read_file(const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        fail_msg("%s: cannot be read", path);
+    fseek(f, 0, SEEK_END);
+    long n = ftell(f);
+    rewind(f);
+    char *text = malloc((size_t)n + 1);
+    assert_int_equal(fread(text, 1, (size_t)n, f), n);
+    text[n] = '\0';
+    fclose(f);
+    return text;
+}
+
+static struct sb_tokenizer *open_tokenizer(const char *path)
+{
+    struct sb_error err;
+    struct sb_tokenizer *tok;
+    if (sb_tokenizer_open(&tok, path, &err) != SB_OK)
+        fail_msg("%s", err.message);
+    return tok;
+}
+
+/* The ids of one text as "1 2 3". */
+static char *ids_text(const struct sb_tokenizer *tok, const char *text, size_t n)
+{
+    struct sb_tokens ids = { 0 };
+    struct sb_error err;
+    char *out = calloc(1, 16), *longer;
+    if (sb_tokenizer_encode(tok, &ids, text, n, 0, &err) != SB_OK)
+        fail_msg("%s", err.message);
+    for (size_t i = 0; i < ids.n; i++) {
+        longer = sb_strf("%s%s%d", out, i ? " " : "", ids.id[i]);
+        free(out);
+        out = longer;
+    }
+    sb_tokens_finish(&ids);
+    return out;
+}
+
+static void check_vectors(const char *dir, const char *vectors, const char *tokenizer)
+{
+    char inp[4096], out[4096], path[4096];
+    snprintf(inp, sizeof inp, "%s/ggml-vocab-%s.gguf.inp", folder, vectors);
+    snprintf(out, sizeof out, "%s/ggml-vocab-%s.gguf.out", folder, vectors);
+    snprintf(path, sizeof path, "%s/%s", dir, tokenizer);
+    struct sb_tokenizer *tok = open_tokenizer(path);
+    char *texts = read_file(inp), *lines = read_file(out), *text = texts, *line = lines;
+    int n = 0;
+    for (char *end; (end = strstr(text, separator)); text = end + strlen(separator), n++) {
+        char *line_end = strchr(line, '\n');
+        assert_non_null(line_end);
+        *line_end = '\0';
+        char *got = ids_text(tok, text, (size_t)(end - text));
+        char *want = line + strspn(line, " ");
+        if (strcmp(got, want) != 0)
+            fail_msg("%s, text %d '%.*s':\n got %s\nwant %s", path, n, (int)(end - text), text, got,
+                     want);
+        free(got);
+        line = line_end + 1;
+    }
+    assert_int_equal(n, 46);
+    free(texts);
+    free(lines);
+    sb_tokenizer_close(tok);
+}
+
+static void llama_spm_from_gguf(void **state)
+{
+    (void)state;
+    check_vectors(folder, "llama-spm", "ggml-vocab-llama-spm.gguf");
+}
+
+static void gpt2_from_gguf(void **state)
+{
+    (void)state;
+    check_vectors(folder, "gpt-2", "ggml-vocab-gpt-2.gguf");
+}
+
+static void gpt2_from_tokenizer_json(void **state)
+{
+    (void)state;
+    check_vectors(folder, "gpt-2", "hf-gpt-2");
+}
+
+/* Qwen's vocabulary has a licence of its own and is not copied into the project. */
+static void qwen2_where_its_vocabulary_is_at_hand(void **state)
+{
+    (void)state;
+    const char *dir = SB_SOURCE_DIR "/../shared/data/tokenizers";
+    if (!sb_is_dir(dir)) {
+        print_message("skipped: no %s\n", dir);
+        skip();
+    }
+    check_vectors(dir, "qwen2", "ggml-vocab-qwen2.gguf");
+    check_vectors(dir, "qwen2", "hf-qwen2");
+}
+
+static void decoding_undoes_encoding(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "ggml-vocab-llama-spm.gguf", "ggml-vocab-gpt-2.gguf",
+                                         "hf-gpt-2" };
+    struct sb_rng rng = sb_rng_make(5, SB_STREAM_DATA);
+    for (size_t k = 0; k < 3; k++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%s", folder, names[k]);
+        struct sb_tokenizer *tok = open_tokenizer(path);
+        for (int round = 0; round < 300; round++) {
+            char text[512], *back;
+            size_t n = 0, length;
+            while (n < 400 && sb_rng_below(&rng, 60)) {
+                /* ASCII, Latin, Cyrillic, CJK, emoji; no surrogates, no NUL */
+                static const uint32_t from[] = { 0x20, 0xA1, 0x410, 0x4E00, 0x1F600 };
+                uint32_t c = from[sb_rng_below(&rng, 5)] + (uint32_t)sb_rng_below(&rng, 60);
+                if (c < 0x80)
+                    text[n++] = (char)c;
+                else if (c < 0x800)
+                    n += (size_t)sprintf(text + n, "%c%c", 0xC0 | c >> 6, 0x80 | (c & 63));
+                else if (c < 0x10000)
+                    n += (size_t)sprintf(text + n, "%c%c%c", 0xE0 | c >> 12, 0x80 | (c >> 6 & 63),
+                                         0x80 | (c & 63));
+                else
+                    n +=
+                        (size_t)sprintf(text + n, "%c%c%c%c", 0xF0 | c >> 18, 0x80 | (c >> 12 & 63),
+                                        0x80 | (c >> 6 & 63), 0x80 | (c & 63));
+            }
+            struct sb_tokens ids = { 0 };
+            assert_int_equal(sb_tokenizer_encode(tok, &ids, text, n, SB_ENCODE_PLAIN, NULL), SB_OK);
+            assert_int_equal(sb_tokenizer_decode(tok, &back, &length, ids.id, ids.n, true, NULL),
+                             SB_OK);
+            assert_int_equal(length, n);
+            assert_memory_equal(back, text, n);
+            sb_free(back);
+            sb_tokens_finish(&ids);
+        }
+        for (size_t id = 0; id < sb_tokenizer_size(tok); id++) {
+            sb_token one = (sb_token)id;
+            char *text;
+            size_t length;
+            assert_int_equal(sb_tokenizer_decode(tok, &text, &length, &one, 1, true, NULL), SB_OK);
+            sb_free(text);
+        }
+        sb_tokenizer_close(tok);
+    }
+}
+
+static void users_cannot_write_special_tokens(void **state)
+{
+    (void)state;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/hf-gpt-2", folder);
+    struct sb_tokenizer *tok = open_tokenizer(path);
+    struct sb_tokens plain = { 0 }, special = { 0 };
+    sb_token end = sb_tokenizer_find(tok, "<|endoftext|>");
+    const char text[] = "a <|endoftext|> b";
+    assert_true(end >= 0);
+    sb_tokenizer_encode(tok, &special, text, strlen(text), 0, NULL);
+    sb_tokenizer_encode(tok, &plain, text, strlen(text), SB_ENCODE_PLAIN, NULL);
+    size_t n_special = 0, n_plain = 0;
+    for (size_t i = 0; i < special.n; i++)
+        n_special += special.id[i] == end;
+    for (size_t i = 0; i < plain.n; i++)
+        n_plain += plain.id[i] == end;
+    assert_int_equal(n_special, 1);
+    assert_int_equal(n_plain, 0);
+    sb_tokens_finish(&plain);
+    sb_tokens_finish(&special);
+    sb_tokenizer_close(tok);
+}
+
+static void a_vicuna_prompt_is_as_fastchat_writes_it(void **state)
+{
+    (void)state;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/ggml-vocab-llama-spm.gguf", folder);
+    struct sb_tokenizer *tok = open_tokenizer(path);
+    const struct sb_turn turns[] = { { "Hi </s> there", "Hello." }, { "Bye", NULL } };
+    struct sb_tokens ids = { 0 };
+    char *text;
+    size_t length;
+    assert_int_equal(sb_chat_encode("vicuna", tok, turns, 2, &ids, NULL), SB_OK);
+    assert_int_equal(ids.id[0], 1); /* BOS */
+    size_t ends = 0;
+    for (size_t i = 0; i < ids.n; i++)
+        ends += ids.id[i] == 2;
+    assert_int_equal(ends, 1); /* the answer's, not the user's */
+    assert_int_equal(sb_tokenizer_decode(tok, &text, &length, ids.id, ids.n, true, NULL), SB_OK);
+    assert_string_equal(
+        text,
+        "<s>A chat between a curious user and an artificial intelligence assistant. The assistant "
+        "gives helpful, detailed, and polite answers to the user's questions. USER: Hi </s> there "
+        "ASSISTANT: Hello.</s> USER: Bye ASSISTANT:");
+    sb_free(text);
+    sb_tokens_finish(&ids);
+    sb_tokenizer_close(tok);
+}
+
+static void templates_are_recognised_by_their_marks(void **state)
+{
+    (void)state;
+    bool known;
+    assert_string_equal(sb_chat_recognise("{{'<|im_start|>' + x + '<|im_end|>'}}", &known),
+                        "chatml");
+    assert_true(known);
+    assert_string_equal(sb_chat_recognise("<|start_header_id|> <|eot_id|>", &known), "llama-3");
+    assert_string_equal(sb_chat_recognise("[INST] x [/INST]", &known), "llama-2");
+    assert_string_equal(sb_chat_recognise("USER: ASSISTANT:", &known), "vicuna");
+    assert_string_equal(sb_chat_recognise("<|user|> <|assistant|> <|end|>", &known), "specbench");
+    assert_string_equal(sb_chat_recognise("something else", &known), "plain");
+    assert_false(known);
+}
+
+int main(void)
+{
+    folder = sb_strf("%s/golden/tokenizers", getenv("SB_TEST_DIR"));
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(llama_spm_from_gguf),
+        cmocka_unit_test(gpt2_from_gguf),
+        cmocka_unit_test(gpt2_from_tokenizer_json),
+        cmocka_unit_test(qwen2_where_its_vocabulary_is_at_hand),
+        cmocka_unit_test(decoding_undoes_encoding),
+        cmocka_unit_test(users_cannot_write_special_tokens),
+        cmocka_unit_test(a_vicuna_prompt_is_as_fastchat_writes_it),
+        cmocka_unit_test(templates_are_recognised_by_their_marks),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    sb_free(folder);
+    return failed;
+}
