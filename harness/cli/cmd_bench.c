@@ -45,31 +45,34 @@ static struct sb_interval median_interval(double *x, size_t n)
     return (struct sb_interval){ median, x[low], x[high] };
 }
 
-/* Bytes a second that all threads read from a buffer larger than any cache, the best of a few runs. */
+/* Bytes per ns that all threads read from a buffer larger than any cache, the best of a few runs. The
+ * sum is of integers, so that the compiler may reorder it. */
 static double read_bandwidth(void)
 {
+    enum { BLOCK = 4096 };
     const size_t n = (size_t)32 << 20;
-    double *buffer = sb_alloc_aligned(n, sizeof *buffer), best = 0;
+    uint64_t *buffer = sb_alloc_aligned(n, sizeof *buffer), sink = 0;
+    double best = 0;
     if (!buffer)
         return NAN;
-    double sink = 0;
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n; i++)
-        buffer[i] = 1;
-    for (int round = 0; round < 4; round++) {
+        buffer[i] = i;
+    for (int round = 0; round < 5; round++) {
         uint64_t start = sb_now_ns();
 #pragma omp parallel for schedule(static) reduction(+ : sink)
-        for (size_t block = 0; block < n / 64; block++) {
-            double s[8] = { 0 };
-            for (size_t i = 0; i < 64; i++)
-                s[i % 8] += buffer[block * 64 + i];
-            sink += s[0] + s[1] + s[2] + s[3] + s[4] + s[5] + s[6] + s[7];
+        for (size_t block = 0; block < n / BLOCK; block++) {
+            const uint64_t *from = buffer + block * BLOCK;
+            uint64_t sum = 0;
+            for (size_t i = 0; i < BLOCK; i++)
+                sum += from[i];
+            sink += sum;
         }
         double rate = (double)(n * sizeof *buffer) / (double)(sb_now_ns() - start);
         best = rate > best ? rate : best;
     }
     sb_free(buffer);
-    return sink > 0 ? best : NAN;
+    return sink ? best : NAN;
 }
 
 struct curve {

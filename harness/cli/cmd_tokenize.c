@@ -99,6 +99,13 @@ static enum sb_status decode_line(const struct sb_tokenizer *tok, const char *li
     return rc;
 }
 
+/* Does text[0..n), inside `input`, stand on a line of its own, without newlines at its ends? */
+static bool fills_line(const char *input, const char *text, size_t n)
+{
+    bool own_newlines = text[0] == '\n' || text[n - 1] == '\n';
+    return !own_newlines && (text == input || text[-1] == '\n') && text[n] == '\n';
+}
+
 static enum sb_status convert(const struct sb_tokenizer *tok, const struct options *o,
                               const char *input, size_t n, struct sb_error *err)
 {
@@ -111,12 +118,16 @@ static enum sb_status convert(const struct sb_tokenizer *tok, const struct optio
         rc = sb_fail(err, SB_EUSAGE, "--text-separator is empty");
     for (const char *p = input, *end = input + n; rc == SB_OK && p < end;) {
         const char *next = memmem(p, (size_t)(end - p), separator, length);
-        size_t size = (size_t)((next ? next : end) - p);
+        size_t size = (size_t)((next ? next : end) - p), after = length;
+        if (next && o->separator && fills_line(input, next, length)) {
+            size -= next > p; /* a separator on a line of its own takes the line with it */
+            after++;
+        }
         if (o->decode || !o->separator) /* lines of a file from another system */
             while (size > 0 && p[size - 1] == '\r' && next)
                 size--;
         rc = o->decode ? decode_line(tok, p, size, err) : encode_line(tok, o, p, size, err);
-        p = next ? next + length : end;
+        p = next ? next + after : end;
     }
     sb_free(separator);
     return rc;
