@@ -65,19 +65,16 @@ TILE_INLINE void tile(enum sb_dtype type, int rows, int panels, const unsigned c
             }
         }
         for (size_t i = 0; i < block; i++) {
-            v16 xi[SB_TILE_ROWS];
-#pragma GCC unroll 16
-            for (int r = 0; r < rows; r++)
-                xi[r] = v_set1(x[(size_t)r * ldx + i]);
+            v16 wi[4][2];
 #pragma GCC unroll 4
-            for (int p = 0; p < panels; p++) {
-                v16 wi[2];
-                load_weights(wi, type, w + (size_t)p * stride, i, d[p]);
+            for (int p = 0; p < panels; p++)
+                load_weights(wi[p], type, w + (size_t)p * stride, i, d[p]);
 #pragma GCC unroll 16
-                for (int r = 0; r < rows; r++) {
-                    acc[r][2 * p] = v_fma(xi[r], wi[0], acc[r][2 * p]);
-                    acc[r][2 * p + 1] = v_fma(xi[r], wi[1], acc[r][2 * p + 1]);
-                }
+            for (int r = 0; r < rows; r++) { /* one row of x at a time: registers are scarce */
+                v16 xi = v_set1(x[(size_t)r * ldx + i]);
+#pragma GCC unroll 8
+                for (int c = 0; c < 2 * panels; c++)
+                    acc[r][c] = v_fma(xi, wi[c / 2][c % 2], acc[r][c]);
             }
         }
     }

@@ -1,0 +1,358 @@
+/* kernels_bench [--bench] [FILTER]: checks that every variant of this machine gives the bits of
+ * plain C; with --bench also times them. A figure is the best of repeated runs, beside the
+ * bandwidth and the multiply-add rate measured in the same process, which bound it. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/core/alloc.h"
+#include "harness/core/clock.h"
+#include "harness/core/rng.h"
+#include "harness/core/threads.h"
+#include "kernels/kernels.h"
+
+enum { MAX_RUNS = 200 };
+static const double budget_s = 0.15; /* per figure */
+
+static float *floats(size_t n, uint64_t seed)
+{
+    struct sb_rng rng = sb_rng_make(seed, SB_STREAM_DATA);
+    float *x = sb_alloc_aligned(n, sizeof *x);
+    if (x == NULL) {
+        fprintf(stderr, "kernels_bench: out of memory\n");
+        exit(1);
+    }
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)sb_rng_uniform(&rng) - 0.5f;
+    return x;
+}
+
+/* Least seconds of one call: other work on the machine only ever adds. */
+static double time_of(void (*run)(void *), void *arg)
+{
+    double best = INFINITY, spent = 0;
+    run(arg);
+    for (int n = 0; n < MAX_RUNS && (spent < budget_s || n < 3); n++) {
+        uint64_t start = sb_now_ns();
+        run(arg);
+        double seconds = (double)(sb_now_ns() - start) * 1e-9;
+        best = seconds < best ? seconds : best;
+        spent += seconds;
+    }
+    return best;
+}
+
+/* ---- what the machine can do -------------------------------------------------------------- */
+
+struct stream {
+    const float *x;
+    size_t n;
+    float *sums; /* one per thousand elements: keeps the reads alive */
+};
+
+static void read_all(void *arg)
+{
+    const struct stream *s = arg;
+#pragma omp parallel for schedule(static)
+    for (size_t block = 0; block < s->n / 4096; block++) {
+        float lane[64] = { 0 };
+        for (size_t i = 0; i < 4096; i += 64)
+            for (size_t j = 0; j < 64; j++)
+                lane[j] += s->x[block * 4096 + i + j];
+        for (size_t j = 1; j < 64; j++)
+            lane[0] += lane[j];
+        s->sums[block] = lane[0];
+    }
+}
+
+struct product {
+    struct sb_packed w;
+    float *x, *y;
+    size_t m;
+};
+
+static void run_product(void *arg)
+{
+    struct product *p = arg;
+    sb_matmul(p->y, p->w.n, &p->w, p->x, p->w.k, p->m, NULL, false);
+}
+
+/* Multiply-adds per second with everything in the first-level caches: the tile's own peak. */
+static double peak_flops(void)
+{
+    const size_t n = 128, k = 64, m = 768;
+    struct product p = { .x = floats(m * k, 1), .y = floats(m * n, 2), .m = m };
+    float *w = floats(n * k, 3);
+    if (sb_packed_init(&p.w, SB_F32, n, k, w) != 0)
+        return 0;
+    double s = time_of(run_product, &p);
+    sb_packed_finish(&p.w);
+    sb_free(p.x);
+    sb_free(p.y);
+    sb_free(w);
+    return 2.0 * (double)(n * k * m) / s;
+}
+
+static void bench_machine(void)
+{
+    struct stream s = { .n = 64u << 20 };
+    s.x = floats(s.n, 4);
+    s.sums = floats(s.n / 4096, 5);
+    double seconds = time_of(read_all, &s);
+    printf("threads %d, read bandwidth %.1f GB/s (256 MiB)", sb_threads_get(),
+           (double)s.n * 4 / seconds * 1e-9);
+    s.n = 1u << 20;
+    seconds = time_of(read_all, &s);
+    printf(", %.1f GB/s (4 MiB)\n", (double)s.n * 4 / seconds * 1e-9);
+    sb_free((void *)s.x);
+    sb_free(s.sums);
+    for (int cpu = 0; cpu < SB_CPU_COUNT; cpu++)
+        if (sb_cpu_supported((enum sb_cpu)cpu)) {
+            sb_cpu_select(sb_cpu_name((enum sb_cpu)cpu), NULL);
+            printf("%-8s small f32 product %.1f GFLOP/s\n", sb_cpu_name((enum sb_cpu)cpu),
+                   peak_flops() * 1e-9);
+        }
+}
+
+/* ---- products ------------------------------------------------------------------------------- */
+
+static int check(const char *what, const float *got, const float *want, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(&got[i], &want[i], sizeof *got) != 0) {
+            printf("FAIL %s %s: element %zu is %a, not %a\n", sb_cpu_name(sb_cpu_active()), what, i,
+                   (double)got[i], (double)want[i]);
+            return 1;
+        }
+    return 0;
+}
+
+/* Bytes of n rows of weights near 0.01, by type. */
+static void *weights(enum sb_dtype type, size_t n, size_t k)
+{
+    size_t row = sb_dtype_row_bytes(type, k), block = type == SB_Q8_0 ? 34 : 18;
+    struct sb_rng rng = sb_rng_make(6, SB_STREAM_INIT);
+    unsigned char *w = sb_alloc_array(n, row);
+    if (w == NULL)
+        return NULL;
+    for (size_t i = 0; i < n * row; i++)
+        w[i] = (unsigned char)sb_rng_bits(&rng);
+    for (size_t i = 0; i < n * k && type <= SB_BF16; i++) {
+        float x = ((float)sb_rng_uniform(&rng) - 0.5f) * 0.02f;
+        uint16_t h = type == SB_F16 ? sb_f32_to_f16(x) : sb_f32_to_bf16(x);
+        memcpy(w + i * (type == SB_F32 ? 4 : 2), type == SB_F32 ? (void *)&x : &h,
+               type == SB_F32 ? 4 : 2);
+    }
+    const uint16_t d = sb_f32_to_f16(1e-4f);
+    for (size_t i = 0; i < n * row && type > SB_BF16; i += block)
+        memcpy(w + i, &d, 2);
+    return w;
+}
+
+static int check_product(enum sb_dtype type, size_t n, size_t k, size_t m)
+{
+    void *raw = weights(type, n, k);
+    struct product p = { .x = floats(m * k, 7), .y = floats(m * n, 8), .m = m };
+    float *want = floats(m * n, 9);
+    int failed = 0;
+    if (raw == NULL || sb_packed_init(&p.w, type, n, k, raw) != 0)
+        return 1;
+    sb_cpu_select("generic", NULL);
+    run_product(&p);
+    memcpy(want, p.y, m * n * sizeof *want);
+    for (int cpu = 1; cpu < SB_CPU_COUNT; cpu++)
+        if (sb_cpu_supported((enum sb_cpu)cpu)) {
+            sb_cpu_select(sb_cpu_name((enum sb_cpu)cpu), NULL);
+            memset(p.y, 0xff, m * n * sizeof *want);
+            run_product(&p);
+            failed |= check(sb_dtype_name(type), p.y, want, m * n);
+        }
+    sb_packed_finish(&p.w);
+    sb_free(raw);
+    sb_free(p.x);
+    sb_free(p.y);
+    sb_free(want);
+    return failed;
+}
+
+static void bench_product(enum sb_dtype type, size_t n, size_t k)
+{
+    static const size_t rows[] = { 1, 2, 4, 8, 16, 64, 512 };
+    void *raw = weights(type, n, k);
+    struct product p = { .x = floats(512 * k, 7), .y = floats(512 * n, 8) };
+    if (raw == NULL || sb_packed_init(&p.w, type, n, k, raw) != 0)
+        return;
+    for (int cpu = 1; cpu < SB_CPU_COUNT; cpu++) {
+        if (!sb_cpu_supported((enum sb_cpu)cpu))
+            continue;
+        sb_cpu_select(sb_cpu_name((enum sb_cpu)cpu), NULL);
+        printf("%-8s %-5s %4zu x %4zu ", sb_cpu_name((enum sb_cpu)cpu), sb_dtype_name(type), n, k);
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+            p.m = rows[i];
+            double s = time_of(run_product, &p);
+            if (rows[i] == 1)
+                printf(" M=1 %5.1f GB/s;", (double)p.w.size_bytes / s * 1e-9);
+            printf(" %zu: %.1f", rows[i], 2.0 * (double)(n * k * rows[i]) / s * 1e-9);
+        }
+        printf(" GFLOP/s\n");
+    }
+    sb_packed_finish(&p.w);
+    sb_free(raw);
+    sb_free(p.x);
+    sb_free(p.y);
+}
+
+/* ---- rows and attention --------------------------------------------------------------------- */
+
+struct rows {
+    float *x, *y, *weight;
+    size_t n, m;
+};
+
+static void run_rmsnorm(void *arg)
+{
+    struct rows *r = arg;
+    sb_rmsnorm(r->y, r->n, r->x, r->n, r->weight, r->n, r->m, 1e-5f);
+}
+
+static void run_softmax(void *arg)
+{
+    struct rows *r = arg;
+    for (size_t i = 0; i < r->m; i++)
+        sb_softmax(r->y + i * r->n, r->x + i * r->n, r->n, 1.0f);
+}
+
+static void run_swiglu(void *arg)
+{
+    struct rows *r = arg;
+    memcpy(r->y, r->x, r->n * r->m * sizeof *r->y);
+    sb_swiglu(r->y, r->n, r->x, r->n, r->n, r->m);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void *);
+    size_t n, m;
+} row_benches[] = {
+    { "rmsnorm", run_rmsnorm, 2048, 16 },
+    { "softmax", run_softmax, 32000, 4 },
+    { "swiglu", run_swiglu, 5632, 8 },
+};
+
+static int rows_of(size_t which, bool timed)
+{
+    size_t n = row_benches[which].n, m = row_benches[which].m;
+    struct rows r = { floats(n * m, 10), floats(n * m, 11), floats(n, 12), n, m };
+    float *want = floats(n * m, 13);
+    int failed = 0;
+    for (int cpu = 0; cpu < SB_CPU_COUNT; cpu++) {
+        if (!sb_cpu_supported((enum sb_cpu)cpu))
+            continue;
+        sb_cpu_select(sb_cpu_name((enum sb_cpu)cpu), NULL);
+        row_benches[which].run(&r);
+        if (cpu == 0)
+            memcpy(want, r.y, n * m * sizeof *want);
+        failed |= check(row_benches[which].name, r.y, want, n * m);
+        if (timed)
+            printf("%-8s %-9s %zu x %zu: %.3f ns per element\n", sb_cpu_name((enum sb_cpu)cpu),
+                   row_benches[which].name, m, n,
+                   time_of(row_benches[which].run, &r) * 1e9 / (double)(n * m));
+    }
+    sb_free(r.x);
+    sb_free(r.y);
+    sb_free(r.weight);
+    sb_free(want);
+    return failed;
+}
+
+struct attention {
+    struct sb_kv_layer kv;
+    struct sb_visible visible;
+    float *q, *out;
+    void *scratch;
+    size_t m, heads;
+};
+
+static void run_attention(void *arg)
+{
+    struct attention *a = arg;
+    size_t width = a->heads * a->kv.head_dim;
+    sb_attention(a->out, width, a->q, width, a->heads, 0.125f, &a->kv, &a->visible, a->m,
+                 a->scratch);
+}
+
+static int attention_of(size_t m, size_t prefix, bool timed)
+{
+    enum { HEADS = 32, KV_HEADS = 4, DIM = 64, MOST = 256 };
+    static int32_t ids[MOST], counts[MOST];
+    static const int32_t *lists[MOST];
+    size_t slots = (prefix + m + 31) / 32 * 32;
+    struct attention a = { .m = m, .heads = HEADS, .visible = { prefix, lists, counts } };
+    float *want = floats(m * HEADS * DIM, 14);
+    int failed = 0;
+    a.kv = (struct sb_kv_layer){ floats(slots * KV_HEADS * DIM, 15),
+                                 floats(slots * KV_HEADS * DIM, 16), slots, KV_HEADS, DIM };
+    a.q = floats(m * HEADS * DIM, 17);
+    a.out = floats(m * HEADS * DIM, 18);
+    a.scratch = sb_alloc_aligned(1, sb_attention_scratch_bytes(m, slots, HEADS, DIM));
+    for (size_t i = 0; i < m; i++) {
+        ids[i] = (int32_t)i;
+        lists[i] = ids;
+        counts[i] = (int32_t)i + 1;
+    }
+    for (int cpu = 0; cpu < SB_CPU_COUNT && a.scratch; cpu++) {
+        if (!sb_cpu_supported((enum sb_cpu)cpu))
+            continue;
+        sb_cpu_select(sb_cpu_name((enum sb_cpu)cpu), NULL);
+        run_attention(&a);
+        if (cpu == 0)
+            memcpy(want, a.out, m * HEADS * DIM * sizeof *want);
+        failed |= check("attention", a.out, want, m * HEADS * DIM);
+        if (timed && cpu > 0) {
+            double s = time_of(run_attention, &a);
+            printf("%-8s attention %zu rows after %zu, 32 heads of 64, 4 KV heads: %.3f ms, "
+                   "%.1f GFLOP/s, keys and values %.1f GB/s\n",
+                   sb_cpu_name((enum sb_cpu)cpu), m, prefix, s * 1e3,
+                   4.0 * (double)(m * (prefix + m) * HEADS * DIM) / s * 1e-9,
+                   8.0 * (double)((prefix + m) * KV_HEADS * DIM) / s * 1e-9);
+        }
+    }
+    sb_free(a.kv.k);
+    sb_free(a.kv.v);
+    sb_free(a.q);
+    sb_free(a.out);
+    sb_free(a.scratch);
+    sb_free(want);
+    return failed;
+}
+
+int main(int argc, char **argv)
+{
+    bool timed = argc > 1 && strcmp(argv[1], "--bench") == 0;
+    const char *filter = argc > 1 + timed ? argv[1 + timed] : "";
+    int failed = 0;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (timed)
+        bench_machine();
+    for (int type = 0; type < SB_DTYPE_COUNT; type++) {
+        if (strstr(sb_dtype_name((enum sb_dtype)type), filter) == NULL)
+            continue;
+        for (size_t m = 1; m < 30; m += 4)
+            failed |= check_product((enum sb_dtype)type, 131, 288, m);
+        if (timed) {
+            bench_product((enum sb_dtype)type, 2048, 2048);
+            bench_product((enum sb_dtype)type, 5632, 2048);
+        }
+    }
+    for (size_t i = 0; i < sizeof row_benches / sizeof *row_benches; i++)
+        if (strstr(row_benches[i].name, filter))
+            failed |= rows_of(i, timed);
+    if (strstr("attention", filter)) {
+        failed |= attention_of(1, 1000, timed);
+        failed |= attention_of(16, 1000, timed);
+        failed |= attention_of(256, 0, timed);
+    }
+    printf("%s\n", failed ? "variants differ" : "all variants agree bit for bit");
+    return failed;
+}
