@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "harness/core/alloc.h"
+#include "harness/core/threads.h"
 #include "harness/decode/session.h"
 #include "tests/property/toy_model.h"
 
@@ -56,6 +57,7 @@ static void explore(struct sb_seq *seq, sb_token *x, size_t n, double weight)
 static int prepare(void **state)
 {
     (void)state;
+    sb_threads_set(1); /* the models are too small to share out */
     target = toy_model_create(1, 0, V, CONTEXT, -1);
     draft = toy_model_create(1, .12, V, CONTEXT, -1);
     struct sb_seq *seq;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "harness/core/alloc.h"
+#include "harness/core/threads.h"
 #include "harness/decode/session.h"
 #include "kernels/kernels.h"
 #include "tests/property/toy_model.h"
@@ -24,6 +25,7 @@ static struct toy_model target, near, wide, narrow, brief, far, other;
 static int make_models(void **state)
 {
     (void)state;
+    sb_threads_set(1); /* the models are too small to share out */
     target = toy_model_create(1, 0, V, CONTEXT, EOS);
     near = toy_model_create(1, .12, V, CONTEXT, EOS);
     wide = toy_model_create(1, .12, V + 9, CONTEXT, EOS);
