@@ -13,10 +13,10 @@
 /* The chat format of sb_record_render as the text that other programs apply, and by which the
  * harness recognises it. */
 static const char chat_template[] =
-    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + "
-    "message['content'] }}{% if message['role'] == 'assistant' %}{{ '<|end|>\\n' }}{% else %}"
-    "{{ '\\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}"
-    "{% endif %}";
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ '<|user|>\\n' + message['content'] + '\\n' }}{% else %}"
+    "{{ '<|assistant|>\\n' + message['content'] + '<|end|>\\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}";
 
 enum sb_status sb_make_dirs(const char *path, struct sb_error *err)
 {

@@ -40,8 +40,36 @@ void sb_tape_destroy(struct sb_tape *tape)
     sb_free(tape);
 }
 
+static bool add_chunk(struct sb_tape *tape, size_t size)
+{
+    if (sb_grow((void **)&tape->chunks, &tape->cap_chunks, tape->n_chunks + 1,
+                sizeof *tape->chunks) != 0)
+        return false;
+    size_t bytes = size > CHUNK_BYTES ? size : CHUNK_BYTES;
+    unsigned char *data = sb_alloc_aligned(bytes, 1);
+    if (!data)
+        return false;
+    tape->chunks[tape->n_chunks++] = (struct chunk){ data, bytes, 0 };
+    return true;
+}
+
+/* Steps differ a little in shape (documents have their own lengths), so pieces that fitted one step
+ * would be passed over in the next: join them into one that holds as much as was used. */
+static void join_chunks(struct sb_tape *tape)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < tape->n_chunks; i++) {
+        used += tape->chunks[i].used;
+        sb_free(tape->chunks[i].data);
+    }
+    tape->n_chunks = 0;
+    add_chunk(tape, used); /* failing leaves the arena empty, and the next allocation reports */
+}
+
 void sb_tape_reset(struct sb_tape *tape)
 {
+    if (tape->n_chunks > 1)
+        join_chunks(tape);
     for (size_t i = 0; i < tape->n_chunks; i++)
         tape->chunks[i].used = 0;
     tape->current = 0;
@@ -57,19 +85,6 @@ size_t sb_tape_bytes(const struct sb_tape *tape)
     return total;
 }
 
-static bool add_chunk(struct sb_tape *tape, size_t size)
-{
-    if (sb_grow((void **)&tape->chunks, &tape->cap_chunks, tape->n_chunks + 1,
-                sizeof *tape->chunks) != 0)
-        return false;
-    size_t bytes = size > CHUNK_BYTES ? size : CHUNK_BYTES;
-    unsigned char *data = sb_alloc_aligned(bytes, 1);
-    if (!data)
-        return false;
-    tape->chunks[tape->n_chunks++] = (struct chunk){ data, bytes, 0 };
-    return true;
-}
-
 void *sb_tape_alloc(struct sb_tape *tape, size_t n, size_t size_bytes)
 {
     if (tape->failed)
@@ -79,7 +94,6 @@ void *sb_tape_alloc(struct sb_tape *tape, size_t n, size_t size_bytes)
         return NULL;
     }
     size_t need = (n * size_bytes + ALIGN - 1) / ALIGN * ALIGN;
-    /* A step of the same shape asks in the same order and so finds the same chunks. */
     while (tape->current < tape->n_chunks &&
            tape->chunks[tape->current].size - tape->chunks[tape->current].used < need)
         tape->current++;
