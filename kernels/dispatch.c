@@ -1,4 +1,7 @@
 /* Which variant runs: the best this machine has, unless SB_CPU or sb_cpu_select asks for another. */
+#ifdef SB_HAVE_X86_VARIANTS
+#include <cpuid.h>
+#endif
 #include <omp.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -24,14 +27,23 @@ const char *sb_cpu_name(enum sb_cpu cpu)
     return (unsigned)cpu < SB_CPU_COUNT ? names[cpu] : "unknown";
 }
 
+#ifdef SB_HAVE_X86_VARIANTS
+/* Asked by hand: not every compiler's __builtin_cpu_supports knows the name. AVX itself, and with
+ * it the system's support for the registers, is implied by avx2 below. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 bool sb_cpu_supported(enum sb_cpu cpu)
 {
     if (cpu == SB_CPU_GENERIC)
         return true;
 #ifdef SB_HAVE_X86_VARIANTS
     __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                __builtin_cpu_supports("f16c");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     if (cpu == SB_CPU_AVX2)
         return avx2;
     if (cpu == SB_CPU_AVX512)
