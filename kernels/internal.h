@@ -34,8 +34,6 @@ struct sb_values {
 
 struct sb_kernel_table {
     void (*product)(const struct sb_product *job, size_t first_panel, size_t last_panel);
-    /* acc[m, SB_PANEL] = chain over k of x[m, k] w[k, SB_PANEL], continued from acc. */
-    void (*chain_panel)(float *acc, const float *w, const float *x, size_t ldx, size_t m, size_t k);
     void (*values)(const struct sb_values *job);
     void (*rmsnorm)(float *y, const float *x, const float *weight, size_t d, float eps);
     void (*swiglu)(float *gate, const float *up, size_t n);
@@ -58,10 +56,6 @@ const struct sb_kernel_table *sb_kernels(void);
 
 /* Bytes of one packed panel. */
 size_t sb_panel_bytes(enum sb_dtype type, size_t k);
-/* w[k_count] = row `lane` of a packed panel from k_first on, as float32, at distance `step`. */
-void sb_panel_row(float *w, size_t step, enum sb_dtype type, const unsigned char *panel,
-                  size_t lane, size_t k_first, size_t k_count);
-
 /* True when a loop of this many multiply-adds is worth a team of threads. */
 bool sb_worth_threads(size_t work);
 

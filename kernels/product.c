@@ -1,6 +1,5 @@
 /* Products with packed weights: panels are shared out over threads. */
 #include <omp.h>
-#include <string.h>
 
 #include "kernels/internal.h"
 
@@ -39,38 +38,49 @@ void sb_matmul(float *y, size_t ldy, const struct sb_packed *w, const float *x, 
     }
 }
 
-enum { GATHER_K = 256, GATHER_M = 64 };
+enum { PICK_ROWS = 64 };
 
-/* Up to SB_PANEL listed rows against up to GATHER_M rows of x: their weights are gathered into a
- * panel of floats, block by block. */
-static void product_gathered(float *y, size_t ldy, const struct sb_packed *w, const int32_t *rows,
-                             size_t n, const float *x, size_t ldx, size_t m)
+/* The columns of one panel named by rows[0..n-1], for up to PICK_ROWS rows of x. The whole panel is
+ * multiplied: its weights share cache lines, so reading some of them costs as much. */
+static void pick_columns(const struct sb_kernel_table *kernels, float *y, size_t ldy,
+                         const struct sb_packed *w, const int32_t *rows, size_t n, const float *x,
+                         size_t ldx, size_t m)
 {
-    _Alignas(64) float room[GATHER_K * SB_PANEL], acc[GATHER_M * SB_PANEL];
-    size_t panel_bytes = sb_panel_bytes(w->type, w->k);
-    memset(room, 0, sizeof room);
-    memset(acc, 0, sizeof acc);
-    for (size_t k0 = 0; k0 < w->k; k0 += GATHER_K) {
-        size_t k = w->k - k0 < GATHER_K ? w->k - k0 : GATHER_K;
-        for (size_t j = 0; j < n; j++)
-            sb_panel_row(room + j, SB_PANEL, w->type,
-                         (const unsigned char *)w->data + (size_t)rows[j] / SB_PANEL * panel_bytes,
-                         (size_t)rows[j] % SB_PANEL, k0, k);
-        sb_kernels()->chain_panel(acc, room, x + k0, ldx, m, k);
-    }
+    _Alignas(64) float all[PICK_ROWS * SB_PANEL];
+    size_t stride = sb_panel_bytes(w->type, w->k);
+    const struct sb_product job = {
+        .type = w->type,
+        .w = (const unsigned char *)w->data + (size_t)rows[0] / SB_PANEL * stride,
+        .panel_stride = stride,
+        .n = SB_PANEL,
+        .k = w->k,
+        .m = m,
+        .x = x,
+        .ldx = ldx,
+        .y = all,
+        .ldy = SB_PANEL,
+    };
+    kernels->product(&job, 0, 1);
     for (size_t r = 0; r < m; r++)
-        memcpy(y + r * ldy, acc + r * SB_PANEL, n * sizeof *y);
+        for (size_t i = 0; i < n; i++)
+            y[r * ldy + i] = all[r * SB_PANEL + (size_t)rows[i] % SB_PANEL];
 }
 
 void sb_matmul_rows(float *y, size_t ldy, const struct sb_packed *w, const int32_t *rows,
                     size_t n_rows, const float *x, size_t ldx, size_t m)
 {
-    size_t groups = panel_count(n_rows);
-#pragma omp parallel for schedule(static) if (sb_worth_threads(m * n_rows * w->k))
-    for (size_t g = 0; g < groups; g++) {
-        size_t col = g * SB_PANEL, n = n_rows - col < SB_PANEL ? n_rows - col : SB_PANEL;
-        for (size_t row = 0; row < m; row += GATHER_M)
-            product_gathered(y + row * ldy + col, ldy, w, rows + col, n, x + row * ldx, ldx,
-                             m - row < GATHER_M ? m - row : GATHER_M);
+    const struct sb_kernel_table *kernels = sb_kernels();
+#pragma omp parallel if (sb_worth_threads(m * n_rows * w->k))
+    {
+        size_t t = (size_t)omp_get_thread_num(), n_threads = (size_t)omp_get_num_threads();
+        size_t i = n_rows * t / n_threads, last = n_rows * (t + 1) / n_threads, n;
+        for (; i < last; i += n) { /* a run of rows in one panel at a time */
+            n = 1;
+            while (i + n < last && rows[i + n] / SB_PANEL == rows[i] / SB_PANEL)
+                n++;
+            for (size_t r = 0; r < m; r += PICK_ROWS)
+                pick_columns(kernels, y + r * ldy + i, ldy, w, rows + i, n, x + r * ldx, ldx,
+                             m - r < PICK_ROWS ? m - r : PICK_ROWS);
+        }
     }
 }

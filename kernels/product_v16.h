@@ -211,12 +211,6 @@ static void chain_rows(float *acc, size_t ldacc, const float *w, const float *x,
     }
 }
 
-static void chain_panel(float *acc, const float *w, const float *x, size_t ldx, size_t m, size_t k)
-{
-    if (k > 0)
-        chain_rows(acc, SB_PANEL, w, x, ldx, m, k, true);
-}
-
 /* w[k, 32] = the panel from step k0 on (a multiple of BLOCK_K) as floats. */
 TILE_INLINE void convert(enum sb_dtype type, float *w, const unsigned char *panel, size_t k)
 {

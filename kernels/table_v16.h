@@ -1,7 +1,6 @@
 /* Template: the table of a variant. Include last. */
 const struct sb_kernel_table SB_V16_TABLE = {
     .product = product,
-    .chain_panel = chain_panel,
     .values = values,
     .rmsnorm = rmsnorm,
     .swiglu = swiglu,
