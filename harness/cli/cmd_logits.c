@@ -52,8 +52,6 @@ static enum sb_status compute(struct sb_model *model, const int32_t *tokens, siz
     int32_t *path = sb_alloc_array(batch, sizeof *path);
     enum sb_status rc = rows && path ? sb_seq_create(&seq, model, n, batch, err)
                                      : sb_fail(err, SB_ENOMEM, "out of memory for %zu rows", n);
-    if (rc == SB_OK)
-        puts("[");
     for (size_t from = 0; from < n && rc == SB_OK; from += batch) {
         size_t m = n - from < batch ? n - from : batch;
         for (size_t i = 0; i < m; i++) {
@@ -63,6 +61,8 @@ static enum sb_status compute(struct sb_model *model, const int32_t *tokens, siz
                                        .want_logits = true };
         }
         rc = sb_forward(seq, rows, m, NULL, err);
+        if (rc == SB_OK && from == 0)
+            puts("[");
         for (size_t i = 0; i < m && rc == SB_OK; i++)
             print_row(from + i, tokens[from + i], parents, sb_seq_logits(seq, i), n_vocab, n_top,
                       from + i + 1 == n);

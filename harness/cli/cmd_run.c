@@ -117,9 +117,6 @@ static enum sb_status run_plan(struct run_options *o, struct sb_error *err)
     enum sb_status rc = add_arms(o, err);
     if (rc == SB_OK)
         rc = sb_plan_complete(&o->plan, &added, err);
-    if (rc == SB_OK && added && !o->quiet)
-        fputs("specbench run: added the baseline arm 'none' (--no-baseline leaves it out)\n",
-              stderr);
     struct sb_models *models = rc == SB_OK ? sb_models_create() : NULL;
     if (rc == SB_OK && !models)
         rc = sb_fail(err, SB_ENOMEM, "out of memory");
@@ -128,6 +125,9 @@ static enum sb_status run_plan(struct run_options *o, struct sb_error *err)
         rc = sb_experiment_run(&o->plan, models, NULL, &run, &result,
                                err); /* refuse before writing */
     }
+    if (rc == SB_OK && added && !o->quiet)
+        fputs("specbench run: added the baseline arm 'none' (--no-baseline leaves it out)\n",
+              stderr);
     if (rc == SB_OK && o->dry_run) {
         printf("%" PRId64 " generations planned over %zu arms; nothing was run\n", result.planned,
                o->plan.n_arms);

@@ -12,7 +12,7 @@ check_refused "--model is missing" "$sb" generate --prompt x
 check_refused "give either --prompt or --tokens" "$sb" generate --model tiny
 check_refused "neither" "$sb" generate --model neither --prompt x
 check_refused "--temperature -1" "$sb" generate --model tiny --prompt x --temperature -1
-check_refused "no drafter 'pdl'" "$sb" generate --model tiny --prompt x --drafter pdl
+check_refused "no drafter is named 'pdl'" "$sb" generate --model tiny --prompt x --drafter pdl
 check_refused "it has: " "$sb" generate --model tiny --prompt x --drafter pld:depth=3
 check_refused "k=0: expected a whole number from 1" "$sb" generate --model tiny --prompt x --drafter pld:k=0
 check_refused "small-lm needs model=" "$sb" generate --model tiny --prompt x --drafter small-lm
@@ -54,9 +54,9 @@ check_refused "Unigram" "$sb" tokenize --model tokenizer.json
 echo 'no json' >bad.jsonl
 check_refused "bad.jsonl" "$sb" run --target tiny --dataset spec-bench:bad.jsonl --drafter pld --db x.db
 printf '{"question_id":1,"category":"qa","turns":["a"]}\n{"question_id":1,"category":"qa","turns":["b"]}\n' >bad.jsonl
-check_refused "bad.jsonl:2" "$sb" run --target tiny --dataset spec-bench:bad.jsonl --drafter pld --db x.db
+check_refused "bad.jsonl: line 2" "$sb" run --target tiny --dataset spec-bench:bad.jsonl --drafter pld --db x.db
 printf '{"prompt":"\377"}\n' >bad.jsonl
-check_refused "bad.jsonl:1" "$sb" run --target tiny --dataset jsonl:bad.jsonl --drafter pld --db x.db
+check_refused "bad.jsonl: line 1" "$sb" run --target tiny --dataset jsonl:bad.jsonl --drafter pld --db x.db
 check_refused "empty" "$sb" run --target tiny --dataset jsonl:empty --drafter pld --db x.db
 
 # Databases.

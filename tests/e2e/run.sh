@@ -67,7 +67,7 @@ local sb = require "specbench"
 local exp <close> = sb.experiment { target = "tiny", dataset = "mini", tasks = "qa", take = 2, max_new_tokens = 16 }
 exp:add { drafter = { "pld", k = tonumber(sb.set.k) }, label = "mine" }
 for run in exp:runs() do sb.log("%s %.3f", run.label, run.mat) end
-print(#exp:rows("positions") > 0)
+print(#exp:rows("leaderboard") == 2)
 LUA
 check_code 0 "$SPECBENCH" run "$work/s.lua" --set k=3 --db "$work/s.db"
 check_out "true"
