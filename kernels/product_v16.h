@@ -7,6 +7,10 @@
 
 #define TILE_INLINE static inline __attribute__((always_inline))
 
+/* How far ahead of the loads the weights are asked for: tall tiles read one slow stream, which the
+ * hardware does not run far enough ahead of by itself. */
+enum { PREFETCH_BYTES = 4096 };
+
 enum { BLOCK_ROWS = 256, BLOCK_PANELS = 4, BLOCK_K = 256 };
 
 /* Weights of one panel: floats of the 32 rows at step i; d holds the scales of a quantised block. */
@@ -15,14 +19,18 @@ TILE_INLINE void load_weights(v16 w[2], enum sb_dtype type, const unsigned char 
 {
     switch (type) {
     case SB_F32:
+        __builtin_prefetch(p + i * 128 + PREFETCH_BYTES);
+        __builtin_prefetch(p + i * 128 + PREFETCH_BYTES + 64);
         w[0] = v_load((const float *)p + i * 32);
         w[1] = v_load((const float *)p + i * 32 + 16);
         break;
     case SB_F16:
+        __builtin_prefetch(p + i * 64 + PREFETCH_BYTES);
         w[0] = v_load_f16(p + i * 64);
         w[1] = v_load_f16(p + i * 64 + 32);
         break;
     case SB_BF16:
+        __builtin_prefetch(p + i * 64 + PREFETCH_BYTES);
         v_load_bf16_pair(p + i * 64, &w[0], &w[1]);
         break;
     case SB_Q8_0:
