@@ -14,8 +14,14 @@ outcome() {
         ORDER BY 1, 2, 3, 4"
 }
 
+milliseconds() { echo $(($(date +%s%N) / 1000000)); }
+began=$(milliseconds)
+# shellcheck disable=SC2086
+"$SPECBENCH" $run --dry-run >out 2>"$work/err" || fail "dry run: $(cat "$work/err")"
+ready=$(milliseconds)
 # shellcheck disable=SC2086
 "$SPECBENCH" $run --db whole.db >out 2>"$work/err" || fail "undisturbed run: $(cat "$work/err")"
+ended=$(milliseconds)
 outcome whole.db >whole
 seed=${KILL_SEED:-$$}
 echo "delays from seed $seed"
@@ -26,7 +32,9 @@ while [ "$kills" -lt 20 ]; do
     # shellcheck disable=SC2086
     "$SPECBENCH" $run --db killed.db --resume >out 2>err &
     pid=$!
-    sleep "$(awk -v s="$seed" -v k="$kills" 'BEGIN { srand(s + k); printf "%.3f", 0.02 + rand() * rand() * 1.2 }')"
+    # Some moments of opening, most within the run, which goes on where the last one was killed.
+    sleep "$(awk -v s="$seed" -v k="$kills" -v open="$((ready - began))" -v whole="$((ended - ready))" \
+        'BEGIN { srand(s + k); printf "%.3f", (open * 2.2 * rand() + whole / 11 * rand()) / 1000 }')"
     kill -9 "$pid" 2>/dev/null
     wait "$pid" 2>/dev/null
     [ -e killed.db ] || continue
@@ -38,6 +46,7 @@ while [ "$kills" -lt 20 ]; do
     [ "$n" -ge "$resumed" ] || fail "kill $kills lost generations: $n after $resumed"
     resumed=$n
 done
+[ "$resumed" -gt 10 ] || fail "only $resumed generations were finished between 20 kills"
 echo "$resumed of $(wc -l <whole) generations were there after the last kill"
 # shellcheck disable=SC2086
 "$SPECBENCH" $run --db killed.db --resume >out 2>"$work/err" || fail "the last resume: $(cat "$work/err")"
