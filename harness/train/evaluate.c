@@ -55,42 +55,87 @@ double sb_counts_bigram(const struct sb_counts *counts, int32_t previous, int32_
 
 /* The rows gathered for one forward, and the score they go to. */
 struct scoring {
-    struct sb_lm *lm;
-    struct sb_tape *tape;
-    const struct sb_counts *counts;
+    const struct sb_evaluation_input *in;
     struct sb_batch batch;
     struct sb_task_score *score;
+    double *overlap; /* [EVAL_ROWS] */
+    bool *agrees;
 };
+
+static double log_sum_exp(const sb_real *x, size_t n, size_t *top)
+{
+    *top = 0;
+    for (size_t j = 1; j < n; j++)
+        *top = x[j] > x[*top] ? j : *top;
+    double sum = 0;
+    for (size_t j = 0; j < n; j++)
+        sum += (double)sb_real_exp(x[j] - x[*top]);
+    return (double)x[*top] + log(sum);
+}
+
+/* One row of teacher and model: sum min(p, q), and whether both like the same token best. */
+static double compare_row(const sb_real *p, const sb_real *q, size_t n, bool *agrees)
+{
+    size_t top_p, top_q;
+    sb_real lse_p = (sb_real)log_sum_exp(p, n, &top_p), lse_q = (sb_real)log_sum_exp(q, n, &top_q);
+    double sum = 0;
+    for (size_t j = 0; j < n; j++) {
+        sb_real a = p[j] - lse_p, b = q[j] - lse_q;
+        sum += (double)sb_real_exp(a < b ? a : b);
+    }
+    *agrees = top_p == top_q;
+    return sum;
+}
+
+static enum sb_status compare_to_teacher(struct scoring *s, const struct sb_lm_batch *rows,
+                                         const struct sb_var *logits, struct sb_error *err)
+{
+    sb_tape_reset(s->in->teacher_tape);
+    const struct sb_var *taught = sb_lm_forward(s->in->teacher, s->in->teacher_tape, rows);
+    if (!taught)
+        return sb_fail(err, SB_ENOMEM, "validation: out of memory");
+    size_t n = logits->cols;
+#pragma omp parallel for schedule(static)
+    for (size_t r = 0; r < rows->m; r++)
+        s->overlap[r] = compare_row(taught->x + r * n, logits->x + r * n, n, &s->agrees[r]);
+    for (size_t r = 0; r < rows->m; r++) {
+        s->score->overlap += s->overlap[r];
+        s->score->agreement += s->agrees[r];
+    }
+    return SB_OK;
+}
 
 /* Add the loss of the gathered rows to the score, as sums. */
 static enum sb_status flush_rows(struct scoring *s, struct sb_error *err)
 {
+    const struct sb_evaluation_input *in = s->in;
     struct sb_batch *b = &s->batch;
     if (b->m == 0)
         return SB_OK;
-    sb_tape_reset(s->tape);
+    sb_tape_reset(in->tape);
     struct sb_lm_batch rows = { b->ids, b->pos, b->m, { b->start, b->n_segments } };
-    struct sb_var *loss =
-        sb_tape_cross_entropy(s->tape, sb_lm_forward(s->lm, s->tape, &rows), b->target, b->weight);
+    struct sb_var *logits = sb_lm_forward(in->lm, in->tape, &rows);
+    struct sb_var *loss = sb_tape_cross_entropy(in->tape, logits, b->target, b->weight);
     if (!loss)
         return sb_fail(err, SB_ENOMEM, "validation: out of memory");
-    s->score->loss += loss->x[0];
+    s->score->loss += (double)loss->x[0];
     s->score->tokens += b->counts;
-    for (size_t r = 0; s->counts && r < b->m; r++) {
-        s->score->unigram += sb_counts_unigram(s->counts, b->target[r]);
-        s->score->bigram += sb_counts_bigram(s->counts, b->ids[r], b->target[r], bigram_lean);
+    for (size_t r = 0; in->counts && r < b->m; r++) {
+        s->score->unigram += sb_counts_unigram(in->counts, b->target[r]);
+        s->score->bigram += sb_counts_bigram(in->counts, b->ids[r], b->target[r], bigram_lean);
     }
+    enum sb_status status = in->teacher ? compare_to_teacher(s, &rows, logits, err) : SB_OK;
     b->m = b->n_segments = b->counts = 0;
-    return SB_OK;
+    return status;
 }
 
 static enum sb_status score_document(struct scoring *s, const struct sb_rendered *doc,
-                                     size_t seq_len, struct sb_error *err)
+                                     struct sb_error *err)
 {
     size_t rows = doc->tokens.n - 1;
     s->score->records++;
     for (size_t at = 0; at < rows;) {
-        size_t n = rows - at < seq_len ? rows - at : seq_len;
+        size_t n = rows - at < s->in->seq_len ? rows - at : s->in->seq_len;
         n = n < s->batch.capacity ? n : s->batch.capacity;
         if (n > s->batch.capacity - s->batch.m) {
             enum sb_status status = flush_rows(s, err);
@@ -103,50 +148,69 @@ static enum sb_status score_document(struct scoring *s, const struct sb_rendered
     return SB_OK;
 }
 
-static void add_up(struct sb_evaluation *out)
+static enum sb_status score_task(struct scoring *s, size_t task, struct sb_error *err)
 {
-    out->all.task = "all";
-    for (size_t i = 0; i <= out->n_tasks; i++) {
-        struct sb_task_score *score = i < out->n_tasks ? &out->tasks[i] : &out->all;
-        if (i < out->n_tasks) {
-            out->all.records += score->records;
-            out->all.tokens += score->tokens;
-            out->all.loss += score->loss;
-            out->all.unigram += score->unigram;
-            out->all.bigram += score->bigram;
-        }
-        double n = score->tokens ? (double)score->tokens : 1;
-        score->loss /= n;
-        score->unigram /= n;
-        score->bigram /= n;
-    }
-}
-
-enum sb_status sb_evaluate(struct sb_evaluation *out, struct sb_lm *lm, struct sb_tape *tape,
-                           const struct sb_corpus *corpus, const struct sb_tokenizer *tok,
-                           const struct sb_marks *marks, size_t seq_len, size_t max_tokens,
-                           const struct sb_counts *counts, struct sb_error *err)
-{
-    *out = (struct sb_evaluation){ .n_tasks = corpus->n_tasks };
-    struct scoring s = { .lm = lm, .tape = tape, .counts = counts };
+    const struct sb_evaluation_input *in = s->in;
     struct sb_rendered doc = { 0 };
-    enum sb_status status = sb_batch_init(&s.batch, EVAL_ROWS, err);
-    for (size_t t = 0; t < corpus->n_tasks && status == SB_OK; t++) {
-        s.score = &out->tasks[t];
-        s.score->task = corpus->tasks[t];
-        for (size_t i = 0; i < corpus->n_records && status == SB_OK; i++) {
-            const struct sb_record *record = &corpus->records[i];
-            if (!record->held_out || record->task != t || s.score->tokens >= max_tokens)
-                continue;
-            status = sb_record_render(&doc, corpus, record, tok, marks, err);
-            if (status == SB_OK)
-                status = score_document(&s, &doc, seq_len, err);
-        }
+    enum sb_status status = SB_OK;
+    for (size_t i = 0; i < in->corpus->n_records && status == SB_OK; i++) {
+        const struct sb_record *record = &in->corpus->records[i];
+        if (!record->held_out || record->task != task || s->score->tokens >= in->max_tokens)
+            continue;
+        status = sb_record_render(&doc, in->corpus, record, in->tok, &in->marks, err);
         if (status == SB_OK)
-            status = flush_rows(&s, err);
+            status = score_document(s, &doc, err);
     }
     sb_rendered_finish(&doc);
+    return status == SB_OK ? flush_rows(s, err) : status;
+}
+
+static void divide(struct sb_task_score *score)
+{
+    double n = score->tokens ? (double)score->tokens : 1;
+    score->loss /= n;
+    score->unigram /= n;
+    score->bigram /= n;
+    score->agreement /= n;
+    score->overlap /= n;
+}
+
+static void add_up(struct sb_evaluation *out)
+{
+    struct sb_task_score *all = &out->all;
+    all->task = "all";
+    for (size_t i = 0; i < out->n_tasks; i++) {
+        struct sb_task_score *score = &out->tasks[i];
+        all->records += score->records;
+        all->tokens += score->tokens;
+        all->loss += score->loss;
+        all->unigram += score->unigram;
+        all->bigram += score->bigram;
+        all->agreement += score->agreement;
+        all->overlap += score->overlap;
+        divide(score);
+    }
+    divide(all);
+}
+
+enum sb_status sb_evaluate(struct sb_evaluation *out, const struct sb_evaluation_input *in,
+                           struct sb_error *err)
+{
+    *out = (struct sb_evaluation){ .n_tasks = in->corpus->n_tasks };
+    struct scoring s = { .in = in };
+    s.overlap = sb_alloc_zero(EVAL_ROWS, sizeof *s.overlap);
+    s.agrees = sb_alloc_zero(EVAL_ROWS, sizeof *s.agrees);
+    enum sb_status status = s.overlap && s.agrees
+                                ? sb_batch_init(&s.batch, EVAL_ROWS, err)
+                                : sb_fail(err, SB_ENOMEM, "validation: out of memory");
+    for (size_t t = 0; t < out->n_tasks && status == SB_OK; t++) {
+        s.score = &out->tasks[t];
+        s.score->task = in->corpus->tasks[t];
+        status = score_task(&s, t, err);
+    }
     sb_batch_finish(&s.batch);
+    sb_free(s.overlap);
+    sb_free(s.agrees);
     add_up(out);
     return status;
 }

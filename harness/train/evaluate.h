@@ -9,6 +9,8 @@ struct sb_task_score {
     size_t records, tokens;
     double loss;            /* nats per token of the model */
     double unigram, bigram; /* of counts over the tokens the model was trained on */
+    double agreement; /* share of rows where the teacher's likeliest token is the model's too */
+    double overlap;   /* mean of sum min(p, q): what sampling would accept */
 };
 
 /* Counts of single tokens and of pairs. */
@@ -28,10 +30,18 @@ struct sb_evaluation {
     struct sb_task_score tasks[SB_MAX_TASKS], all;
     size_t n_tasks;
 };
-/* At most max_tokens of each task, in file order; seq_len as in training. counts may be NULL. */
-enum sb_status sb_evaluate(struct sb_evaluation *out, struct sb_lm *lm, struct sb_tape *tape,
-                           const struct sb_corpus *corpus, const struct sb_tokenizer *tok,
-                           const struct sb_marks *marks, size_t seq_len, size_t max_tokens,
-                           const struct sb_counts *counts, struct sb_error *err);
+/* What to measure with; counts and teacher (with a tape of its own) may be NULL. */
+struct sb_evaluation_input {
+    struct sb_lm *lm, *teacher;
+    struct sb_tape *tape, *teacher_tape;
+    const struct sb_corpus *corpus;
+    const struct sb_tokenizer *tok;
+    struct sb_marks marks;
+    size_t seq_len;    /* as in training */
+    size_t max_tokens; /* of each task, in file order */
+    const struct sb_counts *counts;
+};
+enum sb_status sb_evaluate(struct sb_evaluation *out, const struct sb_evaluation_input *in,
+                           struct sb_error *err);
 
 #endif

@@ -337,11 +337,16 @@ static enum sb_status count_tokens(struct run *run, struct sb_counts *counts, st
     return status;
 }
 
-static json_t *score_json(const struct sb_task_score *s)
+static json_t *score_json(const struct sb_task_score *s, bool taught)
 {
-    return json_pack("{s:s, s:I, s:I, s:f, s:f, s:f}", "task", s->task, "records",
-                     (json_int_t)s->records, "tokens", (json_int_t)s->tokens, "loss", s->loss,
-                     "unigram", s->unigram, "bigram", s->bigram);
+    json_t *json = json_pack("{s:s, s:I, s:I, s:f, s:f, s:f}", "task", s->task, "records",
+                             (json_int_t)s->records, "tokens", (json_int_t)s->tokens, "loss",
+                             s->loss, "unigram", s->unigram, "bigram", s->bigram);
+    if (json && taught) {
+        json_object_set_new(json, "teacher_agreement", json_real(s->agreement));
+        json_object_set_new(json, "teacher_overlap", json_real(s->overlap));
+    }
+    return json;
 }
 
 /* training.json: what the model card reports. */
@@ -351,8 +356,8 @@ static enum sb_status write_summary(const struct run *run, const struct sb_evalu
     const struct sb_recipe *r = run->recipe;
     json_t *scores = json_array();
     for (size_t i = 0; i < result->n_tasks; i++)
-        json_array_append_new(scores, score_json(&result->tasks[i]));
-    json_array_append_new(scores, score_json(&result->all));
+        json_array_append_new(scores, score_json(&result->tasks[i], run->teacher != NULL));
+    json_array_append_new(scores, score_json(&result->all, run->teacher != NULL));
     char corpus[17], tokenizer[17];
     snprintf(corpus, sizeof corpus, "%016llx", (unsigned long long)run->corpus.hash);
     snprintf(tokenizer, sizeof tokenizer, "%016llx",
@@ -394,6 +399,24 @@ static enum sb_status write_curve(const struct run *run, struct sb_error *err)
     return status;
 }
 
+static enum sb_status evaluate(struct run *run, const struct sb_counts *counts,
+                               struct sb_evaluation *result, struct sb_error *err)
+{
+    struct sb_evaluation_input in = {
+        .lm = run->lm,
+        .teacher = run->teacher,
+        .tape = run->tape,
+        .teacher_tape = run->teacher_tape,
+        .corpus = &run->corpus,
+        .tok = run->tok,
+        .marks = run->marks,
+        .seq_len = run->recipe->train.seq_len,
+        .max_tokens = VALIDATION_TOKENS,
+        .counts = counts,
+    };
+    return sb_evaluate(result, &in, err);
+}
+
 static enum sb_status deliver(struct run *run, struct sb_error *err)
 {
     struct sb_counts counts = { 0 };
@@ -406,8 +429,7 @@ static enum sb_status deliver(struct run *run, struct sb_error *err)
     if (status == SB_OK)
         status = count_tokens(run, &counts, err);
     if (status == SB_OK)
-        status = sb_evaluate(&result, run->lm, run->tape, &run->corpus, run->tok, &run->marks,
-                             run->recipe->train.seq_len, VALIDATION_TOKENS, &counts, err);
+        status = evaluate(run, &counts, &result, err);
     if (status == SB_OK)
         status = write_summary(run, &result, err);
     if (status == SB_OK)
