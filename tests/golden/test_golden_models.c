@@ -139,7 +139,7 @@ static void every_golden_model_gives_its_recorded_figures(void **state)
         json_decref(golden);
     }
     closedir(dir);
-    print_message("%d GGUF files and %d HF directories\n", n_gguf, n_hf);
+    print_message("# %d GGUF files and %d HF directories\n", n_gguf, n_hf);
     assert_true(n_gguf >= 8 && n_hf >= 6);
 }
 

@@ -623,8 +623,7 @@ static void golden_models_decode_alike_with_every_drafter(void **state)
     if (dir)
         closedir(dir);
     sb_free(folder);
-    if (n == 0)
-        skip();
+    assert_true(n >= 8);
 }
 
 /* ---- drafters on their own, with little room ---- */
