@@ -318,7 +318,7 @@ static int read_recipe(lua_State *L)
 static uint64_t recipe_hash(const struct sb_recipe *recipe)
 {
     uint64_t hash = XXH64(&recipe->model, sizeof recipe->model, 1);
-    hash = XXH64(&recipe->train, sizeof recipe->train - 0, hash);
+    hash = XXH64(&recipe->train, sizeof recipe->train, hash);
     hash = XXH64(&recipe->data.held_out, sizeof recipe->data.held_out, hash);
     hash = XXH64(&recipe->distill.weight, sizeof recipe->distill.weight, hash);
     if (recipe->data.loss_on)
