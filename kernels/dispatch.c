@@ -94,7 +94,9 @@ const struct sb_kernel_table *sb_kernels(void)
     return tables[sb_cpu_active()];
 }
 
+/* Below about 10 us of work a second thread gains little, and on a busy machine the wait for it costs a
+ * scheduler slice. */
 bool sb_worth_threads(size_t work)
 {
-    return work > 64 * 1024 && !omp_in_parallel() && omp_get_max_threads() > 1;
+    return work > 512 * 1024 && !omp_in_parallel() && omp_get_max_threads() > 1;
 }
