@@ -6,14 +6,14 @@ local exp <close> = sb.experiment {
   name = "quickstart",
   target = "tiny",
   dataset = "mini",
-  take = sb.set.take or 3, -- questions of each task
-  max_new_tokens = sb.set.max_new_tokens or 64,
+  take = sb.set.take or 0, -- questions of each task; 0: all twelve
+  max_new_tokens = sb.set.max_new_tokens or 96,
   repeats = sb.set.repeats or 3,
   seed = 7,
 }
 exp:add { drafter = "none" } -- plain decoding, the baseline
-exp:add { drafter = { "pld", k = 10 }, label = "pld" }
-exp:add { drafter = { "small-lm", model = "tiny-draft", k = 4 }, label = "small-lm" }
+exp:add { drafter = { "pld", k = 4 }, label = "pld" }
+exp:add { drafter = { "small-lm", model = "tiny-draft", k = 2 }, label = "small-lm" }
 
 exp:report "tasks"
 local equal, compared, first = exp:equality()
