@@ -13,14 +13,65 @@ struct loader {
     struct sb_error *err;
 };
 
+/* ---- single values: absent is fine, another type is not --------------------------------------------- */
+
+static enum sb_status wrong_type(const struct loader *l, const char *key, const char *expected)
+{
+    return sb_fail(l->err, SB_EFORMAT, "%s: '%s' is of type %s; expected %s", l->path, key,
+                   sb_gguf_type_name(sb_gguf_find(l->g, key)->type), expected);
+}
+
+static enum sb_status read_text(const struct loader *l, const char *key, struct sb_text *out)
+{
+    bool fine = sb_gguf_text(l->g, key, out) || !sb_gguf_find(l->g, key);
+    return fine ? SB_OK : wrong_type(l, key, "a string");
+}
+
+static enum sb_status read_bool(const struct loader *l, const char *key, bool *out)
+{
+    bool fine = sb_gguf_bool(l->g, key, out) || !sb_gguf_find(l->g, key);
+    return fine ? SB_OK : wrong_type(l, key, "a bool");
+}
+
+/* A token id; -1 (also as 32 bits unsigned) and absence mean none, which leaves *out. */
+static enum sb_status read_id(const struct loader *l, const char *key, sb_token *out)
+{
+    int64_t id;
+    if (!sb_gguf_int(l->g, key, &id))
+        return sb_gguf_find(l->g, key) ? wrong_type(l, key, "an integer") : SB_OK;
+    if (id == -1 || id == UINT32_MAX)
+        return SB_OK;
+    if (id < 0 || (uint64_t)id >= l->tok->n)
+        return sb_fail(l->err, SB_EFORMAT, "%s: '%s' is %lld, outside the vocabulary of %zu",
+                       l->path, key, (long long)id, l->tok->n);
+    *out = (sb_token)id;
+    return SB_OK;
+}
+
 /* ---- pre-tokenizers by name ---------------------------------------------------------------------- */
 
-/* Letters of DeepSeek LLM's pattern: those with case, as its tokenizer.json lists them. */
-#define CASED                                                                                                                                                                                                                                                        \
-    "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-"                           \
-    "ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⲳⲳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-" \
-    "𞥃"
-#define HAN_AND_HANGUL "[一-龥ࠀ-一가-\xED\x9F\xBF]+"
+/* Letters of DeepSeek LLM's pattern, those with case, as its tokenizer.json lists them: by number, since
+ * an editor that composes characters would change some. */
+#define CASED                                                                              \
+    "A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}"         \
+    "\\x{1C4}-\\x{293}\\x{295}-\\x{2AF}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37B}-\\x{37D}" \
+    "\\x{37F}\\x{386}\\x{388}-\\x{38A}\\x{38C}\\x{38E}-\\x{3A1}\\x{3A3}-\\x{3F5}"          \
+    "\\x{3F7}-\\x{481}\\x{48A}-\\x{52F}\\x{531}-\\x{556}\\x{10A0}-\\x{10C5}"               \
+    "\\x{13A0}-\\x{13F5}\\x{13F8}-\\x{13FD}\\x{1C90}-\\x{1CBA}\\x{1CBD}-\\x{1CBF}"         \
+    "\\x{1D00}-\\x{1D2B}\\x{1D6B}-\\x{1D77}\\x{1D79}-\\x{1D9A}\\x{1E00}-\\x{1F15}"         \
+    "\\x{1F18}-\\x{1F1D}\\x{1F20}-\\x{1F45}\\x{1F48}-\\x{1F4D}\\x{1F50}-\\x{1F57}"         \
+    "\\x{1F59}\\x{1F5B}\\x{1F5D}\\x{1F5F}-\\x{1F7D}\\x{1F80}-\\x{1FB4}\\x{1FB6}-\\x{1FBC}" \
+    "\\x{1FBE}\\x{1FC2}-\\x{1FC4}\\x{1FC6}-\\x{1FCC}\\x{1FD0}-\\x{1FD3}"                   \
+    "\\x{1FD6}-\\x{1FDB}\\x{1FE0}-\\x{1FEC}\\x{1FF2}-\\x{1FF4}\\x{1FF6}-\\x{1FFC}"         \
+    "\\x{2102}\\x{2107}\\x{210A}-\\x{2113}\\x{2115}\\x{2119}-\\x{211D}\\x{2124}\\x{2126}"  \
+    "\\x{2128}\\x{212A}-\\x{212D}\\x{212F}-\\x{2134}\\x{2139}\\x{213C}-\\x{213F}"          \
+    "\\x{2145}-\\x{2149}\\x{214E}\\x{2183}\\x{2184}\\x{2C00}-\\x{2C7B}\\x{2C7E}-\\x{2CE4}" \
+    "\\x{2CEB}-\\x{2CEE}\\x{2CF2}\\x{2CF3}\\x{A640}-\\x{A66D}\\x{A680}-\\x{A69B}"          \
+    "\\x{A722}-\\x{A76F}\\x{A771}-\\x{A787}\\x{A78B}-\\x{A78E}\\x{AB70}-\\x{ABBF}"         \
+    "\\x{FB00}-\\x{FB06}\\x{FB13}-\\x{FB17}\\x{FF21}-\\x{FF3A}\\x{FF41}-\\x{FF5A}"         \
+    "\\x{10400}-\\x{1044F}\\x{104B0}-\\x{104D3}\\x{104D8}-\\x{104FB}\\x{10C80}-\\x{10CB2}" \
+    "\\x{10CC0}-\\x{10CF2}\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}"
+#define HAN_AND_HANGUL "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
 
 static const struct {
     const char *name;
@@ -34,8 +85,9 @@ static const struct {
     { "qwen2", { sb_pattern_qwen2 }, false, false },
     { "deepseek-r1-qwen", { sb_pattern_qwen2 }, false, false },
     { "deepseek-llm",
-      { "[\r\n]", "\\s?[" CASED "]+", "\\s?[!-/:-~！-／：-～‘-‟　-。]+", "\\s+$", HAN_AND_HANGUL,
-        "\\p{N}+" },
+      { "[\r\n]", "\\s?[" CASED "]+",
+        "\\s?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+",
+        "\\s+$", HAN_AND_HANGUL, "\\p{N}+" },
       false,
       false },
     { "deepseek-coder",
@@ -46,8 +98,19 @@ static const struct {
       { "[\\p{P}\\$\\+<=>\\^~\\|`]+", sb_pattern_gpt2, "[0-9][0-9][0-9]" },
       false,
       false },
+    { "deepseek-v3",
+      { "\\p{N}{1,3}", "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+",
+        "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|"
+        "[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|"
+        "\\s*[\r\n]+|\\s+(?!\\S)|\\s+" },
+      false,
+      false },
     { "starcoder", { "\\p{N}", sb_pattern_gpt2 }, false, false },
+    { "refact", { "\\p{N}", sb_pattern_gpt2 }, false, false },
+    { "command-r", { "\\p{N}", sb_pattern_gpt2 }, false, false },
     { "smollm", { "\\p{N}", sb_pattern_gpt2 }, false, false },
+    { "mpt", { sb_pattern_gpt2 }, false, false },
+    { "olmo", { sb_pattern_gpt2 }, false, false },
     { "default",
       { "[\\p{P}\\$\\+<=>\\^~\\|]+", sb_pattern_gpt2, "\\p{N}+", "[0-9][0-9][0-9]" },
       false,
@@ -58,7 +121,9 @@ static enum sb_status add_pretokenizer(const struct loader *l)
 {
     struct sb_text name = { "default", 7 };
     struct sb_step *step;
-    sb_gguf_text(l->g, "tokenizer.ggml.pre", &name);
+    enum sb_status rc = read_text(l, "tokenizer.ggml.pre", &name);
+    if (rc != SB_OK)
+        return rc;
     size_t i = 0, n = sizeof pretokenizers / sizeof *pretokenizers;
     while (i < n && (strlen(pretokenizers[i].name) != name.n ||
                      memcmp(pretokenizers[i].name, name.data, name.n) != 0))
@@ -67,11 +132,11 @@ static enum sb_status add_pretokenizer(const struct loader *l)
         return sb_fail(
             l->err, SB_EUNSUPPORTED,
             "%s: tokenizer.ggml.pre is '%.*s'; specbench knows gpt-2, "
-            "llama-bpe, qwen2, deepseek-llm, deepseek-coder, falcon, starcoder, smollm, default",
+            "llama-bpe, qwen2, deepseek-llm, deepseek-coder, deepseek-v3, falcon, starcoder, "
+            "refact, command-r, smollm, mpt, olmo, default",
             l->path, (int)(name.n < 60 ? name.n : 60), name.data);
     l->tok->ignore_merges = pretokenizers[i].ignore_merges;
     l->tok->adds_bos = pretokenizers[i].adds_bos;
-    enum sb_status rc = SB_OK;
     for (size_t k = 0; k < 7 && pretokenizers[i].pattern[k] && rc == SB_OK; k++) {
         const char *pattern = pretokenizers[i].pattern[k];
         step = sb_tok_add_cut(l->tok);
@@ -122,8 +187,10 @@ static enum sb_status read_pieces(const struct loader *l, const struct sb_gguf_v
         if (types && !sb_gguf_item_int(types, i, &type))
             return sb_fail(l->err, SB_EFORMAT,
                            "%s: tokenizer.ggml.token_type is no array of numbers", l->path);
-        if (memchr(text.data, '\0', text.n))
-            return sb_fail(l->err, SB_EFORMAT, "%s: token %zu holds a NUL byte", l->path, i);
+        if (memchr(text.data, '\0', text.n) || !sb_utf8_is_valid(text.data, text.n))
+            return sb_fail(l->err, SB_EFORMAT,
+                           "%s: tokenizer.ggml.tokens[%zu] is no UTF-8 or holds a NUL byte",
+                           l->path, i);
         rc = sb_tok_set_piece(l->tok, i, text.data, text.n, kind_of(type), l->err);
     }
     return rc == SB_OK ? sb_tok_index(l->tok, l->err) : rc;
@@ -191,19 +258,15 @@ static enum sb_status read_added(const struct loader *l)
     return rc;
 }
 
-static sb_token read_id(const struct loader *l, const char *key)
-{
-    int64_t id;
-    return sb_gguf_int(l->g, key, &id) && id >= 0 && (uint64_t)id < l->tok->n ? (sb_token)id : -1;
-}
-
 static enum sb_status read_spm(const struct loader *l)
 {
     struct sb_tokenizer *tok = l->tok;
     bool prefix = true;
     tok->adds_bos = true;
     tok->byte_fallback = true;
-    sb_gguf_bool(l->g, "tokenizer.ggml.add_space_prefix", &prefix);
+    enum sb_status rc = read_bool(l, "tokenizer.ggml.add_space_prefix", &prefix);
+    if (rc != SB_OK)
+        return rc;
     tok->space_prefix = prefix;
     struct sb_step *step = sb_tok_add_normalize(tok);
     if (prefix) {
@@ -226,6 +289,31 @@ static enum sb_status read_bpe(const struct loader *l)
     l->tok->byte_level = true;
     enum sb_status rc = add_pretokenizer(l);
     return rc == SB_OK ? read_merges(l) : rc;
+}
+
+static enum sb_status read_ids(const struct loader *l, bool spm)
+{
+    struct sb_tokenizer *tok = l->tok;
+    sb_token turn_end = -1, message_end = -1;
+    const struct {
+        const char *key;
+        sb_token *id;
+    } ids[] = { { "tokenizer.ggml.bos_token_id", &tok->bos },
+                { "tokenizer.ggml.eos_token_id", &tok->eos },
+                { "tokenizer.ggml.unknown_token_id", &tok->unknown },
+                { "tokenizer.ggml.eot_token_id", &turn_end },
+                { "tokenizer.ggml.eom_token_id", &message_end } };
+    if (spm) {
+        tok->bos = sb_tok_lookup(tok, "<s>", 3);
+        tok->eos = sb_tok_lookup(tok, "</s>", 4);
+        tok->unknown = sb_tok_lookup(tok, "<unk>", 5);
+    }
+    enum sb_status rc = read_bool(l, "tokenizer.ggml.add_bos_token", &tok->adds_bos);
+    for (size_t i = 0; i < sizeof ids / sizeof *ids && rc == SB_OK; i++)
+        rc = read_id(l, ids[i].key, ids[i].id);
+    sb_tok_add_end(tok, turn_end);
+    sb_tok_add_end(tok, message_end);
+    return rc;
 }
 
 static enum sb_status read_all(struct loader *l)
@@ -252,22 +340,11 @@ static enum sb_status read_all(struct loader *l)
         rc = spm ? read_spm(l) : read_bpe(l);
     if (rc == SB_OK)
         rc = read_added(l);
-    if (rc != SB_OK)
-        return rc;
-    sb_gguf_bool(l->g, "tokenizer.ggml.add_bos_token", &l->tok->adds_bos);
-    l->tok->bos = read_id(l, "tokenizer.ggml.bos_token_id");
-    l->tok->eos = read_id(l, "tokenizer.ggml.eos_token_id");
-    l->tok->unknown = read_id(l, "tokenizer.ggml.unknown_token_id");
-    if (spm && l->tok->bos < 0)
-        l->tok->bos = sb_tok_lookup(l->tok, "<s>", 3);
-    if (spm && l->tok->eos < 0)
-        l->tok->eos = sb_tok_lookup(l->tok, "</s>", 4);
-    if (spm && l->tok->unknown < 0)
-        l->tok->unknown = sb_tok_lookup(l->tok, "<unk>", 5);
-    sb_tok_add_end(l->tok, read_id(l, "tokenizer.ggml.eot_token_id"));
-    sb_tok_add_end(l->tok, read_id(l, "tokenizer.ggml.eom_token_id"));
-    sb_tok_complete(l->tok);
-    return SB_OK;
+    if (rc == SB_OK)
+        rc = read_ids(l, spm);
+    if (rc == SB_OK)
+        sb_tok_complete(l->tok);
+    return rc;
 }
 
 enum sb_status sb_tok_from_gguf(struct sb_tokenizer **out, const char *path, struct sb_error *err)

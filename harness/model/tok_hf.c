@@ -53,6 +53,11 @@ static enum sb_status count_ids(const struct loader *l, const json_t *vocab, siz
                            l->path, i, SB_MAX_VOCAB - 1);
         most = json_integer_value(id) > most ? json_integer_value(id) : most;
     }
+    /* Some vocabularies have holes; one id far away must not make a large table of a small file. */
+    size_t n_entries = json_object_size(vocab) + json_array_size(added);
+    if ((size_t)(most + 1) > 2 * n_entries)
+        return sb_fail(l->err, SB_EFORMAT, "%s: model.vocab: ids up to %lld for %zu tokens",
+                       l->path, (long long)most, n_entries);
     *n = (size_t)(most + 1);
     return SB_OK;
 }
@@ -78,6 +83,7 @@ static enum sb_status read_vocab(const struct loader *l, const json_t *vocab)
 static enum sb_status read_added(const struct loader *l)
 {
     const json_t *list = json_object_get(l->root, "added_tokens"), *entry;
+    const json_t *model = json_object_get(l->root, "model");
     size_t i;
     if (list && !json_is_array(list) && !json_is_null(list))
         return sb_fail(l->err, SB_EFORMAT, "%s: added_tokens is no list", l->path);
@@ -88,6 +94,11 @@ static enum sb_status read_added(const struct loader *l)
         bool special = is_true(entry, "special");
         if (!text || !*text)
             return sb_fail(l->err, SB_EFORMAT, "%s: added_tokens[%zu] has no content", l->path, i);
+        const json_t *other = json_object_get(json_object_get(model, "vocab"), text);
+        if (other && (size_t)json_integer_value(other) != id)
+            return sb_fail(l->err, SB_EFORMAT,
+                           "%s: added_tokens[%zu] gives '%.60s' the id %zu, model.vocab %lld",
+                           l->path, i, text, id, (long long)json_integer_value(other));
         if (l->tok->piece[id] && strcmp(l->tok->piece[id], text) != 0)
             return sb_fail(l->err, SB_EFORMAT,
                            "%s: added_tokens[%zu] gives '%.60s' the id %zu of '%.60s'", l->path, i,
@@ -367,7 +378,8 @@ static enum sb_status add_pretokenizer(const struct loader *l, const json_t *p, 
                          is_true(p, "individual_digits") ? SB_SPLIT_ISOLATED : SB_SPLIT_CONTIGUOUS,
                          false);
     if (strcmp(type, "Whitespace") == 0)
-        return add_split(l, "\\w+|[^\\w\\s]+", SB_SPLIT_REMOVED, true);
+        return add_split(l, "[\\w\\x{200C}\\x{200D}]+|[^\\w\\s\\x{200C}\\x{200D}]+",
+                         SB_SPLIT_REMOVED, true);
     if (strcmp(type, "WhitespaceSplit") == 0)
         return add_split(l, "\\s", SB_SPLIT_REMOVED, false);
     bool is_punctuation = strcmp(type, "Punctuation") == 0;
@@ -492,6 +504,8 @@ enum sb_status sb_tok_from_hf(struct sb_tokenizer **out, const char *path, const
                               : sb_fail(err, SB_EFORMAT, "%s: is no JSON object", path);
     if (rc == SB_OK)
         rc = add_normalizer(&l, json_object_get(root, "normalizer"), 0);
+    if (rc == SB_OK)
+        rc = sb_tok_normalize_added(l.tok, err);
     if (rc == SB_OK)
         rc = add_pretokenizer(&l, json_object_get(root, "pre_tokenizer"), 0);
     if (rc == SB_OK)

@@ -19,8 +19,9 @@ enum sb_piece_kind {
 /* A token that is looked for in the text before anything else. */
 struct sb_added {
     sb_token id;
-    const char *text; /* of the vocabulary */
+    const char *text; /* of the vocabulary, or `normal` */
     size_t n;
+    char *normal; /* the text after the normalizer, owned; NULL: text is of the vocabulary */
     bool special, lstrip, rstrip, single_word, normalized;
 };
 
@@ -109,6 +110,9 @@ void sb_pieces_cut(struct sb_pieces *p); /* close the open piece, unless it is e
 void sb_step_run(const struct sb_step *step, const struct sb_pieces *in, struct sb_pieces *out,
                  bool first);
 void sb_step_finish(struct sb_step *step);
+/* Run all `n` steps over a text. The result is a (whose other half is b) or b: what is returned. */
+struct sb_pieces *sb_steps_run(const struct sb_step *step, size_t n, struct sb_pieces *a,
+                               struct sb_pieces *b, const char *text, size_t length, bool first);
 
 /* Append the ids of one piece. */
 enum sb_status sb_merge_ranked(const struct sb_tokenizer *tok, struct sb_tokens *out,
@@ -131,6 +135,8 @@ enum sb_status sb_tok_add_merge(struct sb_tokenizer *tok, size_t rank, const cha
                                 struct sb_error *err);
 enum sb_status sb_tok_add_added(struct sb_tokenizer *tok, struct sb_added added,
                                 struct sb_error *err);
+/* After the normalizers: the spelling that added tokens with `normalized` are found by. */
+enum sb_status sb_tok_normalize_added(struct sb_tokenizer *tok, struct sb_error *err);
 /* Last: order of added tokens, tokens that end a generation, hash. */
 void sb_tok_complete(struct sb_tokenizer *tok);
 void sb_tok_add_end(struct sb_tokenizer *tok, sb_token id);
@@ -146,5 +152,7 @@ enum sb_status sb_tok_from_hf(struct sb_tokenizer **out, const char *path, const
 /* Length of the UTF-8 character at text[0..n), 1..4; 0 when it is malformed. */
 size_t sb_utf8_length(const char *text, size_t n);
 unsigned sb_utf8_code(const char *text, size_t length);
+bool sb_utf8_is_valid(const char *text, size_t n);
+bool sb_is_space(unsigned code); /* Unicode's White_Space */
 
 #endif

@@ -127,6 +127,16 @@ static enum sb_status out_of_memory(struct sb_error *err, size_t n)
     return sb_fail(err, SB_ENOMEM, "out of memory while tokenizing %zu bytes", n);
 }
 
+/* The piece that text[0..n) is, unless only the tokenizer itself may write it. */
+static sb_token ordinary(const struct sb_tokenizer *tok, const char *text, size_t n)
+{
+    sb_token id = sb_tok_lookup(tok, text, n);
+    if (id < 0 || tok->kind[id] == SB_PIECE_CONTROL || tok->kind[id] == SB_PIECE_UNKNOWN ||
+        tok->kind[id] == SB_PIECE_BYTE)
+        return -1;
+    return id;
+}
+
 /* ---- by rank -------------------------------------------------------------------------------------- */
 
 static const struct sb_merge *find_merge(const struct sb_tokenizer *tok, sb_token left,
@@ -177,14 +187,14 @@ enum sb_status sb_merge_ranked(const struct sb_tokenizer *tok, struct sb_tokens 
                                const char *text, size_t n, struct sb_error *err)
 {
     struct work w = { .tok = tok, .text = text, .join = join_ranked };
-    sb_token whole = tok->ignore_merges ? sb_tok_lookup(tok, text, n) : -1;
+    sb_token whole = tok->ignore_merges ? ordinary(tok, text, n) : -1;
     if (whole >= 0)
         return sb_tokens_push(out, &whole, 1, err);
     int failed = 0;
     for (size_t i = 0; i < n && !failed;) {
         size_t length = sb_utf8_length(text + i, n - i);
         length = length ? length : 1;
-        sb_token id = sb_tok_lookup(tok, text + i, length);
+        sb_token id = ordinary(tok, text + i, length);
         failed = id >= 0 ? add_symbol(&w, i, length, id) : add_unknown(&w, i, length);
         i += length;
     }
@@ -210,7 +220,7 @@ static uint32_t descending(float x)
 static bool join_scored(const struct work *w, const struct symbol *a, const struct symbol *b,
                         uint64_t *order, sb_token *id)
 {
-    *id = sb_tok_lookup(w->tok, w->text + a->from, a->n + b->n);
+    *id = ordinary(w->tok, w->text + a->from, a->n + b->n);
     if (*id < 0)
         return false;
     *order = descending(w->tok->score[*id]);
@@ -225,7 +235,7 @@ enum sb_status sb_merge_scored(const struct sb_tokenizer *tok, struct sb_tokens 
     for (size_t i = 0; i < n && !failed;) {
         size_t length = sb_utf8_length(text + i, n - i);
         length = length ? length : 1;
-        failed = add_symbol(&w, i, length, sb_tok_lookup(tok, text + i, length));
+        failed = add_symbol(&w, i, length, ordinary(tok, text + i, length));
         i += length;
     }
     enum sb_status rc = failed || merge_all(&w) != 0 ? out_of_memory(err, n) : SB_OK;

@@ -24,6 +24,14 @@ unsigned sb_utf8_code(const char *text, size_t length)
     return (unsigned)code;
 }
 
+bool sb_utf8_is_valid(const char *text, size_t n)
+{
+    size_t i = 0, length;
+    while (i < n && (length = sb_utf8_length(text + i, n - i)) > 0)
+        i += length;
+    return i == n;
+}
+
 /* ---- pieces -------------------------------------------------------------------------------------- */
 
 void sb_pieces_reset(struct sb_pieces *p)
@@ -87,6 +95,10 @@ static void lowercase(struct sb_pieces *out, const char *text, size_t n)
             continue;
         }
         utf8proc_int32_t code = utf8proc_tolower((utf8proc_int32_t)sb_utf8_code(text + i, length));
+        if (length == 2 && memcmp(text + i, "\xC4\xB0", 2) == 0) { /* the one that becomes two */
+            sb_pieces_put(out, "i\xCC\x87", 3);
+            continue;
+        }
         sb_pieces_put(out, (const char *)lower, (size_t)utf8proc_encode_char(code, lower));
     }
 }
@@ -118,8 +130,7 @@ static void replace(const struct sb_step *step, struct sb_pieces *out, const cha
     sb_pieces_put(out, text + at, n - at);
 }
 
-/* Unicode white space, as Rust's char::is_whitespace has it. */
-static bool is_space(unsigned code)
+bool sb_is_space(unsigned code)
 {
     return (code >= 9 && code <= 13) || code == 32 || code == 0x85 || code == 0xA0 ||
            code == 0x1680 || (code >= 0x2000 && code <= 0x200A) || code == 0x2028 ||
@@ -131,7 +142,7 @@ static void strip(const struct sb_step *step, struct sb_pieces *out, const char 
     size_t from = 0, last = 0; /* last: end of the last character that is no space */
     for (size_t i = 0, length; i < n; i += length) {
         length = sb_utf8_length(text + i, n - i);
-        bool space = length > 0 && is_space(sb_utf8_code(text + i, length));
+        bool space = length > 0 && sb_is_space(sb_utf8_code(text + i, length));
         length = length ? length : 1;
         if (!space)
             last = i + length;
@@ -293,6 +304,20 @@ void sb_step_run(const struct sb_step *step, const struct sb_pieces *in, struct 
         run_piece(step, out, in->text + from, in->end[i] - from, first && i == 0);
     }
     out->out_of_memory = out->out_of_memory || in->out_of_memory;
+}
+
+struct sb_pieces *sb_steps_run(const struct sb_step *step, size_t n, struct sb_pieces *a,
+                               struct sb_pieces *b, const char *text, size_t length, bool first)
+{
+    struct sb_pieces *in = a, *out = b, *other;
+    sb_pieces_reset(in);
+    sb_pieces_put(in, text, length);
+    sb_pieces_cut(in);
+    for (size_t i = 0; i < n; i++) {
+        sb_step_run(&step[i], in, out, first);
+        other = in, in = out, out = other;
+    }
+    return in;
 }
 
 void sb_step_finish(struct sb_step *step)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <utf8proc.h>
 #include <xxhash.h>
 
 #include "harness/core/alloc.h"
@@ -51,6 +52,8 @@ void sb_tokenizer_close(struct sb_tokenizer *tok)
     sb_free(tok->score);
     sb_free(tok->slot);
     sb_free(tok->merge);
+    for (size_t i = 0; i < tok->n_added; i++)
+        sb_free(tok->added[i].normal);
     sb_free(tok->added);
     sb_free(tok);
 }
@@ -168,6 +171,27 @@ enum sb_status sb_tok_add_added(struct sb_tokenizer *tok, struct sb_added added,
     return SB_OK;
 }
 
+enum sb_status sb_tok_normalize_added(struct sb_tokenizer *tok, struct sb_error *err)
+{
+    struct sb_pieces a = { 0 }, b = { 0 };
+    enum sb_status rc = SB_OK;
+    for (size_t i = 0; i < tok->n_added && tok->n_normalize > 0 && rc == SB_OK; i++) {
+        struct sb_added *t = &tok->added[i];
+        if (!t->normalized)
+            continue;
+        struct sb_pieces *p =
+            sb_steps_run(tok->normalize, tok->n_normalize, &a, &b, t->text, t->n, true);
+        t->normal = p->out_of_memory ? NULL : sb_strndup(p->n_text ? p->text : "", p->n_text);
+        if (!t->normal)
+            rc = sb_fail(err, SB_ENOMEM, "out of memory for added tokens");
+        t->text = t->normal;
+        t->n = p->n_text;
+    }
+    sb_pieces_finish(&a);
+    sb_pieces_finish(&b);
+    return rc;
+}
+
 struct sb_step *sb_tok_add_cut(struct sb_tokenizer *tok)
 {
     return tok->n_cut < SB_MAX_STEPS ? &tok->cut[tok->n_cut++] : NULL;
@@ -197,20 +221,33 @@ static int longest_first(const void *a, const void *b)
 void sb_tok_complete(struct sb_tokenizer *tok)
 {
     /* Marks that end a turn, whatever the file calls its end token. */
-    static const char *const ends[] = { "<|eot_id|>",      "<|im_end|>",    "<|end|>",
-                                        "<|end_of_turn|>", "<end_of_turn>", "<|endoftext|>",
-                                        "<|end_of_text|>", "<|eom_id|>" };
+    static const char *const ends[] = {
+        "</s>",
+        "<|end_of_text|>",
+        "<|endoftext|>",
+        "<|end|>",
+        "<|eot_id|>",
+        "<|im_end|>",
+        "<|end_of_turn|>",
+        "<end_of_turn>",
+        "<|eom_id|>",
+        "<\xEF\xBD\x9C"
+        "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+    };
     XXH64_hash_t hash = tok->n_merges;
     sb_tok_add_end(tok, tok->eos);
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
         sb_token id = sb_tok_lookup(tok, ends[i], strlen(ends[i]));
-        if (id >= 0 && tok->kind[id] == SB_PIECE_CONTROL)
-            sb_tok_add_end(tok, id);
+        if (id < 0 || tok->kind[id] != SB_PIECE_CONTROL)
+            continue;
+        sb_tok_add_end(tok, id);
+        if (tok->eos < 0) /* a file that does not say */
+            tok->eos = id;
     }
     if (tok->n_added > 0)
         qsort(tok->added, tok->n_added, sizeof *tok->added, longest_first);
     for (size_t i = 0; i < tok->n_added; i++)
-        tok->added_first[(unsigned char)tok->added[i].text[0]] = 1;
+        tok->added_first[(unsigned char)tok->added[i].text[0]] = tok->added[i].n > 0;
     for (size_t i = 0; i < tok->n; i++) {
         const char *piece = tok->piece[i] ? tok->piece[i] : "";
         hash = XXH64(piece, strlen(piece) + 1, hash + tok->kind[i]);
@@ -243,7 +280,7 @@ enum sb_status sb_tokenizer_open(struct sb_tokenizer **out, const char *path, st
     if (!json)
         rc = sb_fail(err, SB_ENOMEM, "%s: out of memory", path);
     else if (!sb_is_file(json))
-        rc = sb_fail(err, SB_EINPUT, "%s: holds no tokenizer.json", path);
+        rc = sb_fail(err, SB_EINPUT, "%s: the folder holds no tokenizer.json", path);
     else
         rc = sb_tok_from_hf(out, json, path, err);
     sb_free(json);
@@ -329,14 +366,8 @@ struct encoder {
 static enum sb_status encode_normalized(struct encoder *e, const char *text, size_t n)
 {
     const struct sb_tokenizer *tok = e->tok;
-    struct sb_pieces *in = &e->a, *out = &e->b, *other;
-    sb_pieces_reset(in);
-    sb_pieces_put(in, text, n);
-    sb_pieces_cut(in);
-    for (size_t i = 0; i < tok->n_cut; i++) {
-        sb_step_run(&tok->cut[i], in, out, e->first);
-        other = in, in = out, out = other;
-    }
+    const struct sb_pieces *in =
+        sb_steps_run(tok->cut, tok->n_cut, &e->a, &e->b, text, n, e->first);
     e->first = false;
     enum sb_status rc =
         in->out_of_memory ? sb_fail(e->err, SB_ENOMEM, "out of memory for %zu bytes", n) : SB_OK;
@@ -348,16 +379,42 @@ static enum sb_status encode_normalized(struct encoder *e, const char *text, siz
     return rc;
 }
 
-static bool is_word(const char *text, size_t n, size_t at)
+/* The character that ends at (back) or begins at `at`; 0 outside. `text` is valid UTF-8. */
+static unsigned character(const char *text, size_t n, size_t at, bool back)
 {
-    return at < n && (((unsigned char)text[at] & 0x80) || (text[at] >= '0' && text[at] <= '9') ||
-                      (text[at] >= 'A' && text[at] <= 'Z') ||
-                      (text[at] >= 'a' && text[at] <= 'z') || text[at] == '_');
+    size_t from = at;
+    if (back ? at == 0 : at >= n)
+        return 0;
+    if (back)
+        do
+            from--;
+        while (from > 0 && ((unsigned char)text[from] & 0xC0) == 0x80);
+    return sb_utf8_code(text + from, sb_utf8_length(text + from, n - from));
 }
 
-static bool is_blank(char c)
+static size_t code_length(unsigned code)
 {
-    return c == ' ' || (c >= '\t' && c <= '\r');
+    return code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+}
+
+static bool is_word(unsigned code)
+{
+    switch (code ? utf8proc_category((utf8proc_int32_t)code) : UTF8PROC_CATEGORY_CC) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
+        return true;
+    default:
+        return code == 0x200C || code == 0x200D;
+    }
 }
 
 /* The next added token in text[from..n): the leftmost, the longest there. */
@@ -370,11 +427,11 @@ static const struct sb_added *next_added(const struct encoder *e, const char *te
             continue;
         for (size_t k = 0; k < tok->n_added; k++) {
             const struct sb_added *t = &tok->added[k];
-            if (t->normalized != normalized || (t->special && e->plain) || t->n > n - i ||
-                memcmp(text + i, t->text, t->n) != 0)
+            if (t->normalized != normalized || (t->special && e->plain) || t->n == 0 ||
+                t->n > n - i || memcmp(text + i, t->text, t->n) != 0)
                 continue;
-            if (t->single_word &&
-                ((i > 0 && is_word(text, n, i - 1)) || is_word(text, n, i + t->n)))
+            if (t->single_word && (is_word(character(text, n, i, true)) ||
+                                   is_word(character(text, n, i + t->n, false))))
                 continue;
             *at = i;
             return t;
@@ -394,10 +451,11 @@ static enum sb_status encode_around(struct encoder *e, const char *text, size_t 
     for (const struct sb_added *t;
          rc == SB_OK && (t = next_added(e, text, n, from, normalized, &at));) {
         size_t before = at, after = at + t->n;
-        while (t->lstrip && before > from && is_blank(text[before - 1]))
-            before--;
-        while (t->rstrip && after < n && is_blank(text[after]))
-            after++;
+        for (unsigned c;
+             t->lstrip && before > from && sb_is_space(c = character(text, n, before, true));)
+            before -= code_length(c);
+        for (unsigned c; t->rstrip && sb_is_space(c = character(text, n, after, false));)
+            after += code_length(c);
         if (before > from)
             rc = part(e, text + from, before - from);
         if (rc == SB_OK)
@@ -416,13 +474,9 @@ static enum sb_status encode_part_normalized(struct encoder *e, const char *text
 static enum sb_status encode_raw(struct encoder *e, const char *text, size_t n)
 {
     const struct sb_tokenizer *tok = e->tok;
-    struct sb_pieces a = { 0 }, b = { 0 }, *in = &a, *out = &b, *other;
-    sb_pieces_put(in, text, n);
-    sb_pieces_cut(in);
-    for (size_t i = 0; i < tok->n_normalize; i++) {
-        sb_step_run(&tok->normalize[i], in, out, e->first);
-        other = in, in = out, out = other;
-    }
+    struct sb_pieces a = { 0 }, b = { 0 };
+    const struct sb_pieces *in =
+        sb_steps_run(tok->normalize, tok->n_normalize, &a, &b, text, n, e->first);
     enum sb_status rc =
         in->out_of_memory ? sb_fail(e->err, SB_ENOMEM, "out of memory for %zu bytes", n) : SB_OK;
     if (rc == SB_OK && in->n_text > 0)
@@ -435,16 +489,13 @@ static enum sb_status encode_raw(struct encoder *e, const char *text, size_t n)
 /* Bytes that are no UTF-8 become U+FFFD, as the reference tokenizers have it. NULL: already valid. */
 static char *make_valid(const char *text, size_t n, size_t *n_out, bool *failed)
 {
-    size_t i = 0, length;
-    while (i < n && (length = sb_utf8_length(text + i, n - i)) > 0)
-        i += length;
     *failed = false;
-    if (i == n)
+    if (sb_utf8_is_valid(text, n))
         return NULL;
     char *out = sb_alloc_array(n, 3);
     *failed = !out;
     *n_out = 0;
-    for (i = 0; out && i < n; i += length ? length : 1) {
+    for (size_t i = 0, length; out && i < n; i += length ? length : 1) {
         length = sb_utf8_length(text + i, n - i);
         memcpy(out + *n_out, length ? text + i : "\xEF\xBF\xBD", length ? length : 3);
         *n_out += length ? length : 3;
