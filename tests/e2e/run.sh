@@ -52,7 +52,11 @@ check_out "generations planned"
 "$SPECBENCH" run --target tiny --drafter pld --max-new-tokens 100 --ignore-eos --repeats 50 --db "$work/i.db" \
     2>"$work/err" >"$work/out" &
 pid=$!
-sleep 1.5
+tries=0
+until [ "$(sqlite3 "$work/i.db" 'SELECT count(*) > 2 FROM generation' 2>/dev/null)" = 1 ] || [ "$tries" -gt 300 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+done
 kill -INT "$pid"
 code=0
 wait "$pid" || code=$?
