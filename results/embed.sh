@@ -16,7 +16,7 @@ emit()
 {
     array=$1 folder=$2
     shift 2
-    echo "const struct sb_sql_text $array[] = {"
+    echo "const struct sb_sql_text ${array}[] = {"
     for file; do
         case $file in
         */"$folder"/*.sql)

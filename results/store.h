@@ -34,12 +34,14 @@ struct sb_host_row {
     int64_t memory_bytes;
 };
 struct sb_model_row {
-    const char *name, *path, *arch, *format, *weight_type, *content_hash, *tokenizer_hash, *config_json;
+    const char *name, *path, *arch, *format, *weight_type, *content_hash, *tokenizer_hash,
+        *config_json;
     int64_t n_params, size_bytes;
 };
 struct sb_experiment_row {
     const char *name, *content_key, *spec_json; /* content_key: hash of all that decides results */
-    const char *script, *dataset, *dataset_hash, *chat_template, *conversation; /* "baseline"|"own" */
+    const char *script, *dataset, *dataset_hash, *chat_template,
+        *conversation; /* "baseline"|"own" */
     int64_t host_id, target_model_id, seed, repeats, max_new_tokens;
     double temperature, top_p;
     int64_t top_k;
@@ -48,33 +50,42 @@ struct sb_experiment_row {
 };
 struct sb_arm_row {
     int64_t experiment_id;
-    int arm_no;               /* order in the experiment */
-    const char *label, *drafter, *drafter_params, *verifier, *verifier_params, *policy, *policy_params;
-    const char *guarantee;    /* "greedy-exact" | "distribution-exact" | "lossy" */
+    int arm_no; /* order in the experiment */
+    const char *label, *drafter, *drafter_params, *verifier, *verifier_params, *policy,
+        *policy_params;
+    const char *guarantee; /* "greedy-exact" | "distribution-exact" | "lossy" */
     bool is_baseline;
 };
 struct sb_prompt_row {
     int64_t experiment_id, question_id;
     const char *task, *category;
-    int turn;                 /* from 1 */
-    const char *text;         /* the turn's user text */
+    int turn;         /* from 1 */
+    const char *text; /* the turn's user text */
     int64_t n_turns;
 };
-enum sb_status sb_store_host(struct sb_store *s, const struct sb_host_row *row, int64_t *id, struct sb_error *err);
-enum sb_status sb_store_model(struct sb_store *s, const struct sb_model_row *row, int64_t *id, struct sb_error *err);
-enum sb_status sb_store_experiment(struct sb_store *s, const struct sb_experiment_row *row, int64_t *id, struct sb_error *err);
-enum sb_status sb_store_arm(struct sb_store *s, const struct sb_arm_row *row, int64_t *id, struct sb_error *err);
-enum sb_status sb_store_prompt(struct sb_store *s, const struct sb_prompt_row *row, int64_t *id, struct sb_error *err);
+enum sb_status sb_store_host(struct sb_store *s, const struct sb_host_row *row, int64_t *id,
+                             struct sb_error *err);
+enum sb_status sb_store_model(struct sb_store *s, const struct sb_model_row *row, int64_t *id,
+                              struct sb_error *err);
+enum sb_status sb_store_experiment(struct sb_store *s, const struct sb_experiment_row *row,
+                                   int64_t *id, struct sb_error *err);
+enum sb_status sb_store_arm(struct sb_store *s, const struct sb_arm_row *row, int64_t *id,
+                            struct sb_error *err);
+enum sb_status sb_store_prompt(struct sb_store *s, const struct sb_prompt_row *row, int64_t *id,
+                               struct sb_error *err);
 
 /* Generations of an experiment with that content key; 0 when the experiment is not there. */
-enum sb_status sb_store_experiment_progress(struct sb_store *s, const char *content_key, int64_t *n_done, struct sb_error *err);
+enum sb_status sb_store_experiment_progress(struct sb_store *s, const char *content_key,
+                                            int64_t *n_done, struct sb_error *err);
 /* Is (arm, prompt, repeat) there with status ok? Its output ids come along in new memory, for
  * conversations that continue from it (tokens may be NULL when not wanted). */
-enum sb_status sb_store_find_generation(struct sb_store *s, int64_t arm_id, int64_t prompt_id, int repeat,
-                                        bool *found, int32_t **tokens, size_t *n_tokens, struct sb_error *err);
+enum sb_status sb_store_find_generation(struct sb_store *s, int64_t arm_id, int64_t prompt_id,
+                                        int repeat, bool *found, int32_t **tokens, size_t *n_tokens,
+                                        struct sb_error *err);
 
 struct sb_node_row {
-    int32_t parent, depth, rank, token, source, decision; /* decision: 0 not reached 1 rejected 2 accepted */
+    int32_t parent, depth, rank, token, source,
+        decision; /* decision: 0 not reached 1 rejected 2 accepted */
     double log_q;
     bool auxiliary;
 };
@@ -87,22 +98,23 @@ struct sb_step_row {
 };
 struct sb_generation_row {
     int64_t arm_id, prompt_id;
-    int repeat;               /* from 0 */
-    const char *status;       /* "ok" | "error" */
-    const char *error;        /* message when status is error */
-    const char *finish;       /* "eos" | "length" | "context" */
+    int repeat;         /* from 0 */
+    const char *status; /* "ok" | "error" */
+    const char *error;  /* message when status is error */
+    const char *finish; /* "eos" | "length" | "context" */
     const int32_t *prompt_tokens, *tokens;
     size_t n_prompt_tokens, n_tokens;
     const char *text;
     int64_t prefill_ns, decode_ns, wall_ns;
-    int order_no;             /* position in the interleaving */
+    int order_no; /* position in the interleaving */
     double load_average;
     const char *started_at;
     const struct sb_step_row *steps;
     size_t n_steps;
 };
 /* One BEGIN IMMEDIATE .. COMMIT. An earlier error row for the same (arm, prompt, repeat) is replaced. */
-enum sb_status sb_store_generation(struct sb_store *s, const struct sb_generation_row *row, struct sb_error *err);
+enum sb_status sb_store_generation(struct sb_store *s, const struct sb_generation_row *row,
+                                   struct sb_error *err);
 
 /* The measured cost curve c(M) on this host: one row per M. */
 struct sb_cost_row {
@@ -111,6 +123,7 @@ struct sb_cost_row {
     int64_t median_ns;
     double c, c_lo, c_hi;
 };
-enum sb_status sb_store_cost(struct sb_store *s, const struct sb_cost_row *row, struct sb_error *err);
+enum sb_status sb_store_cost(struct sb_store *s, const struct sb_cost_row *row,
+                             struct sb_error *err);
 
 #endif

@@ -27,10 +27,10 @@ struct sb_error {
 
 /* Record a failure and return `code`. The message is one line: control characters become '?'. The
  * expression lets the compiler see that the result is not SB_OK. */
-#define sb_fail(err, code, ...)                                                                    \
-    __extension__({                                                                                \
-        sb_fail_at((err), (code), __FILE__, __LINE__, __VA_ARGS__);                                \
-        (enum sb_status)(code);                                                                    \
+#define sb_fail(err, code, ...)                                     \
+    __extension__({                                                 \
+        sb_fail_at((err), (code), __FILE__, __LINE__, __VA_ARGS__); \
+        (enum sb_status)(code);                                     \
     })
 enum sb_status sb_fail_at(struct sb_error *err, enum sb_status code, const char *file, int line,
                           const char *fmt, ...) __attribute__((format(printf, 5, 6)));

@@ -159,33 +159,12 @@ static enum sb_status get_tensor(const struct loader *l, struct sb_tensor *out, 
 
 static enum sb_status read_layer(const struct loader *l, size_t index)
 {
-    const struct sb_config *c = &l->w->config;
-    struct sb_layer_weights *w = &l->w->layers[index];
-    size_t d = c->d_model, q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
-    const struct {
-        struct sb_tensor *out;
-        const char *name;
-        size_t n, k;
-        bool vector;
-    } wanted[] = {
-        { &w->attn_norm, "attn_norm.weight", 1, d, true },
-        { &w->wq, "attn_q.weight", q, d, false },
-        { &w->wk, "attn_k.weight", kv, d, false },
-        { &w->wv, "attn_v.weight", kv, d, false },
-        { &w->wo, "attn_output.weight", d, q, false },
-        { &w->ffn_norm, "ffn_norm.weight", 1, d, true },
-        { &w->w_gate, "ffn_gate.weight", c->d_ff, d, false },
-        { &w->w_up, "ffn_up.weight", c->d_ff, d, false },
-        { &w->w_down, "ffn_down.weight", d, c->d_ff, false },
-        { &w->bq, "attn_q.bias", 1, q, true },
-        { &w->bk, "attn_k.bias", 1, kv, true },
-        { &w->bv, "attn_v.bias", 1, kv, true },
-    };
-    size_t n = sizeof wanted / sizeof *wanted - (c->qkv_bias ? 0 : 3);
+    struct sb_wanted_tensor wanted[SB_LAYER_TENSORS];
+    size_t n = sb_wanted_tensors(wanted, &l->w->config, &l->w->layers[index]);
     enum sb_status rc = SB_OK;
     for (size_t i = 0; i < n && rc == SB_OK; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "blk.%zu.%s", index, wanted[i].name);
+        char name[96];
+        snprintf(name, sizeof name, "blk.%zu.%s", index, wanted[i].gguf);
         rc = get_tensor(l, wanted[i].out, name, wanted[i].n, wanted[i].k, wanted[i].vector);
     }
     return rc;

@@ -113,33 +113,12 @@ static enum sb_status get_tensor(const struct loader *l, struct sb_tensor *out, 
 
 static enum sb_status read_layer(const struct loader *l, size_t index)
 {
-    const struct sb_config *c = &l->w->config;
-    struct sb_layer_weights *w = &l->w->layers[index];
-    size_t d = c->d_model, q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
-    const struct {
-        struct sb_tensor *out;
-        const char *name;
-        size_t n, k;
-        bool vector;
-    } wanted[] = {
-        { &w->attn_norm, "input_layernorm.weight", 1, d, true },
-        { &w->wq, "self_attn.q_proj.weight", q, d, false },
-        { &w->wk, "self_attn.k_proj.weight", kv, d, false },
-        { &w->wv, "self_attn.v_proj.weight", kv, d, false },
-        { &w->wo, "self_attn.o_proj.weight", d, q, false },
-        { &w->ffn_norm, "post_attention_layernorm.weight", 1, d, true },
-        { &w->w_gate, "mlp.gate_proj.weight", c->d_ff, d, false },
-        { &w->w_up, "mlp.up_proj.weight", c->d_ff, d, false },
-        { &w->w_down, "mlp.down_proj.weight", d, c->d_ff, false },
-        { &w->bq, "self_attn.q_proj.bias", 1, q, true },
-        { &w->bk, "self_attn.k_proj.bias", 1, kv, true },
-        { &w->bv, "self_attn.v_proj.bias", 1, kv, true },
-    };
-    size_t n = sizeof wanted / sizeof *wanted - (c->qkv_bias ? 0 : 3);
+    struct sb_wanted_tensor wanted[SB_LAYER_TENSORS];
+    size_t n = sb_wanted_tensors(wanted, &l->w->config, &l->w->layers[index]);
     enum sb_status rc = SB_OK;
     for (size_t i = 0; i < n && rc == SB_OK; i++) {
         char name[96];
-        snprintf(name, sizeof name, "model.layers.%zu.%s", index, wanted[i].name);
+        snprintf(name, sizeof name, "model.layers.%zu.%s", index, wanted[i].hf);
         rc = get_tensor(l, wanted[i].out, name, wanted[i].n, wanted[i].k, wanted[i].vector);
     }
     return rc;

@@ -59,6 +59,29 @@ enum sb_status sb_tensor_check(const struct sb_tensor *t, size_t n, size_t k, bo
     return SB_OK;
 }
 
+size_t sb_wanted_tensors(struct sb_wanted_tensor out[SB_LAYER_TENSORS], const struct sb_config *c,
+                         struct sb_layer_weights *w)
+{
+    size_t d = c->d_model, ff = c->d_ff, q = c->n_heads * c->head_dim,
+           kv = c->n_kv_heads * c->head_dim;
+    const struct sb_wanted_tensor all[SB_LAYER_TENSORS] = {
+        { &w->attn_norm, "attn_norm.weight", "input_layernorm.weight", 1, d, true },
+        { &w->wq, "attn_q.weight", "self_attn.q_proj.weight", q, d, false },
+        { &w->wk, "attn_k.weight", "self_attn.k_proj.weight", kv, d, false },
+        { &w->wv, "attn_v.weight", "self_attn.v_proj.weight", kv, d, false },
+        { &w->wo, "attn_output.weight", "self_attn.o_proj.weight", d, q, false },
+        { &w->ffn_norm, "ffn_norm.weight", "post_attention_layernorm.weight", 1, d, true },
+        { &w->w_gate, "ffn_gate.weight", "mlp.gate_proj.weight", ff, d, false },
+        { &w->w_up, "ffn_up.weight", "mlp.up_proj.weight", ff, d, false },
+        { &w->w_down, "ffn_down.weight", "mlp.down_proj.weight", d, ff, false },
+        { &w->bq, "attn_q.bias", "self_attn.q_proj.bias", 1, q, true },
+        { &w->bk, "attn_k.bias", "self_attn.k_proj.bias", 1, kv, true },
+        { &w->bv, "attn_v.bias", "self_attn.v_proj.bias", 1, kv, true },
+    };
+    memcpy(out, all, sizeof all);
+    return SB_LAYER_TENSORS - (c->qkv_bias ? 0 : 3);
+}
+
 enum sb_status sb_weights_create(struct sb_weights **out, const char *format, struct sb_error *err)
 {
     struct sb_weights *w = sb_alloc_zero(1, sizeof *w);

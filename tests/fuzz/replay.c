@@ -14,7 +14,7 @@ enum { MUTATIONS_PER_FILE = 200 };
 static void mutate(uint8_t *data, size_t *size, struct sb_rng *rng)
 {
     size_t edits = 1 + (size_t)sb_rng_below(rng, 4);
-    for (size_t i = 0; i < edits && *size > 0; i++) {
+    for (size_t i = 0; i<edits && * size> 0; i++) {
         size_t at = (size_t)sb_rng_below(rng, *size);
         switch (sb_rng_below(rng, 4)) {
         case 0:
@@ -24,7 +24,8 @@ static void mutate(uint8_t *data, size_t *size, struct sb_rng *rng)
             data[at] = (uint8_t)sb_rng_bits(rng);
             break;
         case 2:
-            memset(data + at, (int)(sb_rng_bits(rng) & 1 ? 0xff : 0), *size - at < 8 ? *size - at : 8);
+            memset(data + at, (int)(sb_rng_bits(rng) & 1 ? 0xff : 0),
+                   *size - at < 8 ? *size - at : 8);
             break;
         default:
             *size = at;
@@ -81,6 +82,7 @@ int main(int argc, char **argv)
         n++;
     }
     closedir(dir);
-    printf("%s: %llu inputs, %d mutations each\n", argv[1], (unsigned long long)n, MUTATIONS_PER_FILE);
+    printf("%s: %llu inputs, %d mutations each\n", argv[1], (unsigned long long)n,
+           MUTATIONS_PER_FILE);
     return n ? 0 : 1;
 }
