@@ -11,6 +11,7 @@
 
 #include "harness/core/alloc.h"
 #include "harness/model/pretokenize.h"
+#include "harness/model/tok_internal.h"
 
 enum { N_BYTES = 256 };
 
@@ -54,8 +55,11 @@ struct sb_bpe_trainer {
     size_t n_pair_slots;
     struct candidate *heap;
     size_t n_heap, cap_heap;
-    struct merge *merge;
-    size_t n_merges;
+    char **text;          /* [n_tokens] spelling of each token in stand-in characters, owned */
+    uint32_t *token_slot; /* hash table of spellings: id + 1 */
+    size_t n_tokens, n_token_slots;
+    struct merge *merge; /* more than there are joined tokens when two pairs spell the same one */
+    size_t n_merges, cap_merges;
     size_t *changed; /* pairs that a join made or raised */
     size_t n_changed, cap_changed;
 };
@@ -69,6 +73,14 @@ enum sb_status sb_bpe_trainer_create(struct sb_bpe_trainer **out,
         return sb_fail(err, SB_EUSAGE,
                        "a vocabulary of %zu; expected %zu (special tokens and bytes) to %d",
                        options->n_vocab, options->n_special + N_BYTES, 1 << 20);
+    for (size_t i = 0; i < options->n_special; i++) {
+        bool fine = strlen(options->special[i]) >= 2;
+        for (size_t k = 0; k < i; k++)
+            fine = fine && strcmp(options->special[i], options->special[k]) != 0;
+        if (!fine)
+            return sb_fail(err, SB_EUSAGE, "special token '%.60s' is too short, or is there twice",
+                           options->special[i]);
+    }
     struct sb_bpe_trainer *t = sb_alloc_zero(1, sizeof *t);
     if (!t)
         return sb_fail(err, SB_ENOMEM, "out of memory for a vocabulary");
@@ -90,6 +102,13 @@ enum sb_status sb_bpe_trainer_create(struct sb_bpe_trainer **out,
 
 static void drop_pairs(struct sb_bpe_trainer *t)
 {
+    for (size_t i = 0; i < t->n_tokens; i++)
+        sb_free(t->text[i]);
+    sb_free(t->text);
+    sb_free(t->token_slot);
+    t->text = NULL;
+    t->token_slot = NULL;
+    t->n_tokens = 0;
     for (size_t i = 0; i < t->n_pairs; i++)
         sb_free(t->pair[i].where);
     sb_free(t->pair);
@@ -176,6 +195,8 @@ enum sb_status sb_bpe_trainer_add(struct sb_bpe_trainer *t, const char *text, si
 {
     size_t start, end;
     enum sb_status rc = SB_OK;
+    if (!sb_utf8_is_valid(text, length))
+        return sb_fail(err, SB_EFORMAT, "a text of %zu bytes is no UTF-8", length);
     for (size_t at = 0; rc == SB_OK && sb_regex_next(t->regex, text, length, at, &start, &end);
          at = end)
         rc = count_word(t, text + start, end - start, count, err);
@@ -352,58 +373,99 @@ static bool choose(struct sb_bpe_trainer *t, size_t *index)
     return false;
 }
 
+/* ---- tokens ----------------------------------------------------------------------------------------------- */
+
+static size_t find_token_slot(const struct sb_bpe_trainer *t, const char *text)
+{
+    size_t mask = t->n_token_slots - 1, i = (size_t)XXH3_64bits(text, strlen(text)) & mask;
+    while (t->token_slot[i] && strcmp(t->text[t->token_slot[i] - 1], text) != 0)
+        i = (i + 1) & mask;
+    return i;
+}
+
+/* Takes over `text`; NULL (out of memory) fails. */
+static int add_token(struct sb_bpe_trainer *t, char *text)
+{
+    if (!text)
+        return -1;
+    size_t slot = find_token_slot(t, text);
+    t->text[t->n_tokens++] = text;
+    t->token_slot[slot] = (uint32_t)t->n_tokens;
+    return 0;
+}
+
+static int add_first_tokens(struct sb_bpe_trainer *t)
+{
+    int failed = 0;
+    for (t->n_token_slots = 1024; t->n_token_slots < 2 * t->n_vocab; t->n_token_slots *= 2)
+        ;
+    t->text = sb_alloc_zero(t->n_vocab, sizeof *t->text);
+    t->token_slot = sb_alloc_zero(t->n_token_slots, sizeof *t->token_slot);
+    if (!t->text || !t->token_slot)
+        return -1;
+    for (size_t i = 0; i < t->n_special && !failed; i++)
+        failed = add_token(t, sb_strdup(t->special[i]));
+    for (unsigned byte = 0; byte < N_BYTES && !failed; byte++) {
+        char code[2];
+        size_t n = sb_put_code(code, sb_byte_code((unsigned char)byte));
+        failed = add_token(t, sb_strndup(code, n));
+    }
+    return failed;
+}
+
+/* The token that the pair makes: a new one, or one that another pair has made already. UINT32_MAX: none,
+ * it would be spelled like a special token; -1 out of memory. */
+static int joined_token(struct sb_bpe_trainer *t, uint32_t left, uint32_t right, uint32_t *id)
+{
+    char *text = sb_strf("%s%s", t->text[left], t->text[right]);
+    if (!text)
+        return -1;
+    uint32_t known = t->token_slot[find_token_slot(t, text)];
+    if (!known) {
+        *id = (uint32_t)t->n_tokens;
+        return add_token(t, text);
+    }
+    *id = known <= t->n_special ? UINT32_MAX : known - 1;
+    sb_free(text);
+    return 0;
+}
+
+/* ---- all joins -------------------------------------------------------------------------------------------- */
+
+static int join_everywhere(struct sb_bpe_trainer *t, size_t index)
+{
+    uint32_t left = (uint32_t)(t->pair[index].key >> 32), right = (uint32_t)t->pair[index].key;
+    uint32_t joined, *where = t->pair[index].where;
+    size_t n = t->pair[index].n;
+    int failed = joined_token(t, left, right, &joined);
+    if (failed || joined == UINT32_MAX) {
+        t->pair[index].count = 0; /* never again */
+        return failed;
+    }
+    if (sb_grow((void **)&t->merge, &t->cap_merges, t->n_merges + 1, sizeof *t->merge) != 0)
+        return -1;
+    t->merge[t->n_merges++] = (struct merge){ left, right };
+    t->pair[index].where = NULL; /* taken: the array of pairs may move while counting */
+    t->pair[index].n = t->pair[index].cap = 0;
+    for (size_t i = 0; i < n && !failed; i++)
+        failed = join_in_word(t, where[i], left, right, joined);
+    sb_free(where);
+    return failed || push_changed(t) != 0 ? -1 : 0;
+}
+
 static enum sb_status join_pairs(struct sb_bpe_trainer *t, struct sb_error *err)
 {
-    size_t wanted = t->n_vocab - t->n_special - N_BYTES, index = 0;
-    sb_free(t->merge);
+    size_t index = 0;
     t->n_merges = 0;
-    t->merge = sb_alloc_array(wanted, sizeof *t->merge);
-    if (!t->merge || count_all_pairs(t) != 0)
-        return sb_fail(err, SB_ENOMEM, "out of memory for the pairs of %zu words", t->n_words);
-    while (t->n_merges < wanted && choose(t, &index)) {
-        uint32_t left = (uint32_t)(t->pair[index].key >> 32), right = (uint32_t)t->pair[index].key;
-        uint32_t joined = (uint32_t)(t->n_special + N_BYTES + t->n_merges);
-        uint32_t *where = t->pair[index].where;
-        size_t n = t->pair[index].n;
-        t->pair[index].where = NULL; /* taken: the array of pairs may move while counting */
-        t->pair[index].n = t->pair[index].cap = 0;
-        int failed = 0;
-        for (size_t i = 0; i < n && !failed; i++)
-            failed = join_in_word(t, where[i], left, right, joined);
-        sb_free(where);
-        if (failed || push_changed(t) != 0)
-            return sb_fail(err, SB_ENOMEM, "out of memory after %zu joined pairs", t->n_merges);
-        t->merge[t->n_merges++] = (struct merge){ left, right };
-    }
-    return SB_OK;
+    int failed = add_first_tokens(t) != 0 || count_all_pairs(t) != 0;
+    while (!failed && t->n_tokens < t->n_vocab && choose(t, &index))
+        failed = join_everywhere(t, index);
+    return failed ? sb_fail(err, SB_ENOMEM, "out of memory for a vocabulary from %zu words",
+                            t->n_words)
+                  : SB_OK;
 }
 
 /* ---- writing -------------------------------------------------------------------------------------------- */
-
-/* The spelling of every id in GPT-2's stand-in characters; new memory for each. */
-static char **spell_all(const struct sb_bpe_trainer *t, size_t n)
-{
-    char **text = sb_alloc_zero(n, sizeof *text);
-    for (size_t i = 0; text && i < n; i++) {
-        char code[2];
-        size_t at = i - t->n_special;
-        if (i < t->n_special) {
-            text[i] = sb_strdup(t->special[i]);
-        } else if (at < N_BYTES) {
-            text[i] = sb_strndup(code, sb_put_code(code, sb_byte_code((unsigned char)at)));
-        } else {
-            const struct merge *m = &t->merge[at - N_BYTES];
-            text[i] = sb_strf("%s%s", text[m->left], text[m->right]);
-        }
-        if (!text[i]) {
-            while (i-- > 0)
-                sb_free(text[i]);
-            sb_free(text);
-            return NULL;
-        }
-    }
-    return text;
-}
 
 static json_t *added_token(const char *text, size_t id)
 {
@@ -411,10 +473,11 @@ static json_t *added_token(const char *text, size_t id)
                      "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1);
 }
 
-static json_t *as_json(const struct sb_bpe_trainer *t, char *const *text, size_t n)
+static json_t *as_json(const struct sb_bpe_trainer *t)
 {
+    char *const *text = t->text;
     json_t *vocab = json_object(), *merges = json_array(), *added = json_array();
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < t->n_tokens; i++)
         json_object_set_new(vocab, text[i], json_integer((json_int_t)i));
     for (size_t i = 0; i < t->n_special; i++)
         json_array_append_new(added, added_token(text[i], i));
@@ -441,21 +504,14 @@ enum sb_status sb_bpe_trainer_write(struct sb_bpe_trainer *t, const char *path, 
                                     struct sb_error *err)
 {
     enum sb_status rc = join_pairs(t, err);
-    drop_pairs(t);
-    if (rc != SB_OK)
-        return rc;
-    size_t n = t->n_special + N_BYTES + t->n_merges;
-    char **text = spell_all(t, n);
-    json_t *root = text ? as_json(t, text, n) : NULL;
-    if (!root)
-        rc = sb_fail(err, SB_ENOMEM, "out of memory for %zu tokens", n);
-    else if (json_dump_file(root, path, JSON_INDENT(1)) != 0)
+    json_t *root = rc == SB_OK ? as_json(t) : NULL;
+    if (rc == SB_OK && !root)
+        rc = sb_fail(err, SB_ENOMEM, "out of memory for %zu tokens", t->n_tokens);
+    else if (rc == SB_OK && json_dump_file(root, path, JSON_INDENT(1)) != 0)
         rc = sb_fail(err, SB_EIO, "%s: cannot be written: %s", path, strerror(errno));
-    else
-        *n_vocab = n;
+    else if (rc == SB_OK)
+        *n_vocab = t->n_tokens;
     json_decref(root);
-    for (size_t i = 0; text && i < n; i++)
-        sb_free(text[i]);
-    sb_free(text);
+    drop_pairs(t);
     return rc;
 }

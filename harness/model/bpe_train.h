@@ -12,7 +12,8 @@
 
 struct sb_bpe_options {
     size_t n_vocab;             /* special tokens, 256 bytes and joined pairs together */
-    const char *const *special; /* [n_special] they get the ids 0, 1, ... */
+    const char *const *special; /* [n_special] they get the ids 0, 1, ...; all different, two
+                                   characters or more */
     size_t n_special;
 };
 
@@ -23,7 +24,7 @@ enum sb_status sb_bpe_trainer_create(struct sb_bpe_trainer **out,
                                      const struct sb_bpe_options *options, struct sb_error *err);
 void sb_bpe_trainer_destroy(struct sb_bpe_trainer *trainer);
 
-/* Count a text's pre-tokens, each `count` times. */
+/* Count the pre-tokens of a text (UTF-8, else SB_EFORMAT), each `count` times. */
 enum sb_status sb_bpe_trainer_add(struct sb_bpe_trainer *trainer, const char *text, size_t length,
                                   int64_t count, struct sb_error *err);
 

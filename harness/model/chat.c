@@ -22,6 +22,7 @@ struct format {
     const char *reply_gap;    /* between that and an answer that was given */
     const char *after_reply;  /* behind such an answer; "</s>" stands for the end token */
     bool bos_each_turn;
+    bool has_bos; /* the format itself begins with BOS, whether or not the tokenizer adds one */
 };
 
 static const struct format formats[] = {
@@ -32,7 +33,8 @@ static const struct format formats[] = {
       "\n<|assistant|>\n",
       "",
       "<|end|>\n",
-      false },
+      false,
+      true },
     { "llama-3",
       { "<|start_header_id|>", "<|eot_id|>", "" },
       "",
@@ -40,7 +42,8 @@ static const struct format formats[] = {
       "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
       "",
       "<|eot_id|>",
-      false },
+      false,
+      true },
     { "chatml",
       { "<|im_start|>", "<|im_end|>", "" },
       "",
@@ -48,8 +51,9 @@ static const struct format formats[] = {
       "<|im_end|>\n<|im_start|>assistant\n",
       "",
       "<|im_end|>\n",
+      false,
       false },
-    { "llama-2", { "[INST]", "[/INST]", "" }, "", "[INST] ", " [/INST]", " ", " </s>", true },
+    { "llama-2", { "[INST]", "[/INST]", "" }, "", "[INST] ", " [/INST]", " ", " </s>", true, true },
     { "vicuna",
       { "USER:", "ASSISTANT:", "" },
       vicuna_system,
@@ -57,8 +61,9 @@ static const struct format formats[] = {
       " ASSISTANT:",
       " ",
       "</s>",
+      false,
       false },
-    { "plain", { NULL, NULL, NULL }, "", "", "", "\n", "\n", false },
+    { "plain", { NULL, NULL, NULL }, "", "", "", "\n", "\n", false, false },
 };
 
 static const char *const specials[] = {
@@ -165,7 +170,9 @@ enum sb_status sb_chat_encode(const char *name, const struct sb_tokenizer *tok,
                        "chat template '%s' is not known; there are plain, specbench, vicuna, "
                        "llama-2, llama-3, chatml",
                        name);
-    sb_token bos = sb_tokenizer_adds_bos(tok) ? sb_tokenizer_bos(tok) : -1;
+    sb_token bos = f->has_bos || sb_tokenizer_adds_bos(tok) ? sb_tokenizer_bos(tok) : -1;
+    if (bos < 0 && f->has_bos) /* our own models; a file that does not say which token it is */
+        bos = sb_tokenizer_find(tok, "<|bos|>");
     size_t before = out->n;
     for (size_t i = 0; i < n; i++) {
         if (i == 0 || f->bos_each_turn)
