@@ -128,11 +128,6 @@ static enum sb_status read_config(const struct loader *l)
         rc = get_number(l, "rope.freq_base", &c->rope_base);
     if (rc == SB_OK)
         rc = read_scaling(l);
-    if (rc == SB_OK && rotated != c->head_dim)
-        return sb_fail(l->err, SB_EUNSUPPORTED,
-                       "%s: rotates %zu of %zu dimensions of a head; "
-                       "specbench rotates all",
-                       l->path, rotated, c->head_dim);
     c->norm_eps = (float)eps;
     const struct sb_gguf_tensor *embedding = sb_gguf_tensor(l->g, "token_embd.weight");
     if (rc == SB_OK && !embedding)
@@ -142,7 +137,14 @@ static enum sb_status read_config(const struct loader *l)
                        l->path);
     if (rc == SB_OK)
         c->n_vocab = (size_t)embedding->dim[1];
-    return rc == SB_OK ? sb_config_check(c, l->path, l->err) : rc;
+    if (rc == SB_OK)
+        rc = sb_config_check(c, l->path, l->err);
+    if (rc == SB_OK && rotated != c->head_dim)
+        return sb_fail(l->err, SB_EUNSUPPORTED,
+                       "%s: rotates %zu of %zu dimensions of a head; "
+                       "specbench rotates all",
+                       l->path, rotated, c->head_dim);
+    return rc;
 }
 
 static enum sb_status get_tensor(const struct loader *l, struct sb_tensor *out, const char *name,
