@@ -413,8 +413,8 @@ static int add_first_tokens(struct sb_bpe_trainer *t)
     return failed;
 }
 
-/* The token that the pair makes: a new one, or one that another pair has made already. UINT32_MAX: none,
- * it would be spelled like a special token; -1 out of memory. */
+/* The token that the pair makes. UINT32_MAX: none, it would be spelled like a special token, and then users
+ * could write that. -1: out of memory. */
 static int joined_token(struct sb_bpe_trainer *t, uint32_t left, uint32_t right, uint32_t *id)
 {
     char *text = sb_strf("%s%s", t->text[left], t->text[right]);

@@ -6,14 +6,17 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "harness/core/alloc.h"
 #include "harness/core/paths.h"
 #include "harness/core/rng.h"
 #include "harness/model/chat.h"
+#include "harness/model/tok_internal.h"
 #include "harness/model/tokenizer.h"
 
 static const char separator[] = "\n__ggml_vocab_test__\n";
@@ -92,6 +95,69 @@ static void llama_spm_from_gguf(void **state)
 {
     (void)state;
     check_vectors(folder, "llama-spm", "ggml-vocab-llama-spm.gguf");
+}
+
+/* The vocabulary of a GGUF file as Hugging Face converts it: scores become the order of merges, each piece
+ * from every two pieces that spell it. */
+static const struct sb_tokenizer *scored;
+
+static int better_score_first(const void *a, const void *b)
+{
+    sb_token x = *(const sb_token *)a, y = *(const sb_token *)b;
+    float p = scored->score[x], q = scored->score[y];
+    return p != q ? (p < q) - (p > q) : (x > y) - (x < y);
+}
+
+static json_t *as_llama_2_json(const struct sb_tokenizer *tok)
+{
+    enum { FIRST_JOINED = 259 }; /* behind the special tokens and the bytes */
+    size_t n_ids = sb_tokenizer_size(tok);
+    sb_token *ids = calloc(n_ids, sizeof *ids);
+    for (size_t i = 0; i < n_ids; i++)
+        ids[i] = (sb_token)i;
+    scored = tok;
+    qsort(ids, n_ids, sizeof *ids, better_score_first);
+    json_t *vocab = json_object(), *merges = json_array(), *added = json_array();
+    for (size_t i = 0; i < n_ids; i++) {
+        sb_token id = ids[i];
+        const char *piece = sb_tokenizer_piece(tok, id);
+        json_object_set_new(vocab, piece, json_integer(id));
+        if (id < 3)
+            json_array_append_new(
+                added, json_pack("{s:i, s:s, s:b}", "id", (int)id, "content", piece, "special", 1));
+        for (size_t n = 1; id >= FIRST_JOINED && n < strlen(piece); n++) {
+            char left[256];
+            snprintf(left, sizeof left, "%.*s", (int)n, piece);
+            bool whole = ((unsigned char)piece[n] & 0xC0) != 0x80;
+            if (whole && sb_tokenizer_find(tok, left) >= FIRST_JOINED &&
+                sb_tokenizer_find(tok, piece + n) >= FIRST_JOINED)
+                json_array_append_new(merges, json_pack("[s, s]", left, piece + n));
+        }
+    }
+    free(ids);
+    return json_pack("{s:o, s:{s:s, s:[{s:s, s:s}, {s:s, s:{s:s}, s:s}]},"
+                     " s:{s:s, s:s, s:b, s:b, s:o, s:o}}",
+                     "added_tokens", added, "normalizer", "type", "Sequence", "normalizers", "type",
+                     "Prepend", "prepend", "\xE2\x96\x81", "type", "Replace", "pattern", "String",
+                     " ", "content", "\xE2\x96\x81", "model", "type", "BPE", "unk_token", "<unk>",
+                     "byte_fallback", 1, "fuse_unk", 1, "vocab", vocab, "merges", merges);
+}
+
+static void llama_spm_as_tokenizer_json(void **state)
+{
+    (void)state;
+    char path[4096], dir[] = "/tmp/specbench-llama-2-XXXXXX";
+    snprintf(path, sizeof path, "%s/ggml-vocab-llama-spm.gguf", folder);
+    struct sb_tokenizer *tok = open_tokenizer(path);
+    json_t *json = as_llama_2_json(tok);
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    assert_int_equal(json_dump_file(json, path, 0), 0);
+    check_vectors(dir, "llama-spm", "");
+    unlink(path);
+    rmdir(dir);
+    json_decref(json);
+    sb_tokenizer_close(tok);
 }
 
 static void gpt2_from_gguf(void **state)
@@ -239,6 +305,7 @@ int main(void)
     folder = sb_strf("%s/golden/tokenizers", getenv("SB_TEST_DIR"));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(llama_spm_from_gguf),
+        cmocka_unit_test(llama_spm_as_tokenizer_json),
         cmocka_unit_test(gpt2_from_gguf),
         cmocka_unit_test(gpt2_from_tokenizer_json),
         cmocka_unit_test(qwen2_where_its_vocabulary_is_at_hand),
