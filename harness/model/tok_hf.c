@@ -103,8 +103,12 @@ static enum sb_status read_added(const struct loader *l)
             return sb_fail(l->err, SB_EFORMAT,
                            "%s: added_tokens[%zu] gives '%.60s' the id %zu of '%.60s'", l->path, i,
                            text, id, l->tok->piece[id]);
-        enum sb_status rc = sb_tok_set_piece(l->tok, id, text, strlen(text),
-                                             special ? SB_PIECE_CONTROL : SB_PIECE_USER, l->err);
+        enum sb_piece_kind kind = special ? SB_PIECE_CONTROL : SB_PIECE_USER;
+        enum sb_status rc = SB_OK;
+        if (l->tok->piece[id]) /* stays where it is: an entry of this list may point to it */
+            l->tok->kind[id] = (uint8_t)kind;
+        else
+            rc = sb_tok_set_piece(l->tok, id, text, strlen(text), kind, l->err);
         if (rc == SB_OK)
             rc = sb_tok_add_added(l->tok,
                                   (struct sb_added){ .id = (sb_token)id,

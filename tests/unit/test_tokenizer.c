@@ -101,8 +101,8 @@ static void added_tokens_are_cut_out_longest_first(void **state)
                                                                                                                "\"merges\":[\"a b\"]}}");
     check_ids(tok, "a<a>ab", 0, "0 5 4");
     check_ids(tok, "<a>b<a>", 0, "6 5");
-    check_ids(tok, "<a>b", SB_ENCODE_PLAIN, "4"); /* "<" and ">" are no pieces here */
-    check_ids(tok, "cab", SB_ENCODE_PLAIN, "7 1");  /* not special: always cut out */
+    check_ids(tok, "<a>b", SB_ENCODE_PLAIN, "4");  /* "<" and ">" are no pieces here */
+    check_ids(tok, "cab", SB_ENCODE_PLAIN, "7 1"); /* not special: always cut out */
     check_ids(tok, "a  <l> a", 0, "0 8 3 0");
     check_ids(tok, "a <r>\xE3\x80\x80 a", 0, "0 3 9 0");
     check_ids(tok, "bb abb bb\xC3\xA9", 0, "10 3 4 1 3 1 1");
@@ -111,6 +111,17 @@ static void added_tokens_are_cut_out_longest_first(void **state)
     const sb_token ids[] = { 5, 4, 7 };
     check_text(tok, ids, 3, false, "abca");
     check_text(tok, ids, 3, true, "<a>abca");
+    sb_tokenizer_close(tok);
+}
+
+static void an_added_token_may_be_listed_twice(void **state)
+{
+    (void)state;
+    struct sb_tokenizer *tok = open_text("{\"added_tokens\":[" ADDED(1, "<a>", "") "," ADDED(
+        1, "<a>",
+        ",\"special\":true") "],"
+                             "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}");
+    check_ids(tok, "a<a>a", 0, "0 1 0");
     sb_tokenizer_close(tok);
 }
 
@@ -498,6 +509,45 @@ static void every_named_pretokenizer_opens(void **state)
     }
 }
 
+/* Opens, encodes, decodes and writes a prompt with only n allocations to be had. */
+static bool works_with(const char *path, size_t n)
+{
+    static const struct sb_turn turn = { "aa </s>", NULL };
+    struct sb_tokenizer *tok = NULL;
+    struct sb_tokens ids = { 0 };
+    struct sb_error err;
+    char *text = NULL;
+    size_t length;
+    sb_alloc_fail_after(n);
+    enum sb_status rc = sb_tokenizer_open(&tok, path, &err);
+    if (rc == SB_OK)
+        rc = sb_tokenizer_encode(tok, &ids, "a a\xFF</s>a", 9, SB_ENCODE_BOS, &err);
+    if (rc == SB_OK)
+        rc = sb_chat_encode("vicuna", tok, &turn, 1, &ids, &err);
+    if (rc == SB_OK)
+        rc = sb_tokenizer_decode(tok, &text, &length, ids.id, ids.n, true, &err);
+    sb_alloc_fail_after(SIZE_MAX);
+    if (rc != SB_OK && rc != SB_ENOMEM)
+        fail_msg("%zu allocations: %s", n, err.message);
+    sb_free(text);
+    sb_tokens_finish(&ids);
+    sb_tokenizer_close(tok);
+    return rc == SB_OK;
+}
+
+static void memory_may_run_out_anywhere(void **state)
+{
+    (void)state;
+    write_text(file, byte_fallback);
+    write_gguf(&spm);
+    for (int i = 0; i < 2; i++) {
+        size_t n = 0;
+        while (!works_with(i ? gguf : file, n))
+            n++;
+        assert_true(n > 20);
+    }
+}
+
 static void bad_gguf_vocabularies_get_one_clear_line(void **state)
 {
     (void)state;
@@ -542,6 +592,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(added_tokens_are_cut_out_longest_first),
+        cmocka_unit_test(an_added_token_may_be_listed_twice),
         cmocka_unit_test(ignore_merges_takes_whole_pieces),
         cmocka_unit_test(merges_go_by_rank_then_from_the_left),
         cmocka_unit_test(characters_without_a_piece_become_bytes),
@@ -552,6 +603,7 @@ int main(void)
         cmocka_unit_test(other_files_are_refused_with_advice),
         cmocka_unit_test(scored_pieces_join_by_score),
         cmocka_unit_test(every_named_pretokenizer_opens),
+        cmocka_unit_test(memory_may_run_out_anywhere),
         cmocka_unit_test(bad_gguf_vocabularies_get_one_clear_line),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
