@@ -148,6 +148,15 @@ void sb_attention(float *out, size_t ldo, const float *q, size_t ldq, size_t n_h
                   const struct sb_kv_layer *kv, const struct sb_visible *visible, size_t m,
                   void *scratch);
 
+/* ---- what this machine can do -------------------------------------------------------------- */
+
+/* Bytes per second that all threads read from 256 MiB, the best of several passes; 0 when memory runs
+ * out. */
+double sb_measure_read_rate(void);
+/* Floating-point operations per second, two for a multiply-add, of all threads in registers, with the
+ * active variant. */
+double sb_measure_fma_rate(void);
+
 /* ---- dispatch -------------------------------------------------------------------------------- */
 
 enum sb_cpu { SB_CPU_GENERIC, SB_CPU_AVX2, SB_CPU_AVX512, SB_CPU_COUNT };

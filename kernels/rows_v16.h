@@ -147,3 +147,34 @@ static void rope(float *x, const float *cos, const float *sin, size_t n_pairs,
     for (size_t i = 0; i < n_pairs; i++)
         rotate(x + i, x + n_pairs + i, cos[i], sin[i]);
 }
+
+static size_t spin(size_t n, float *sink)
+{
+    enum { CHAINS = 2 * SB_TILE_ROWS };
+    v16 acc[CHAINS], a = v_set1(0.999f), b = v_set1(1e-3f);
+    for (size_t j = 0; j < CHAINS; j++)
+        acc[j] = v_set1((float)j);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < CHAINS; j++)
+            acc[j] = v_fma(acc[j], a, b);
+    for (size_t j = 1; j < CHAINS; j++)
+        acc[0] = v_add(acc[0], acc[j]);
+    v_store(sink, acc[0]);
+    return n * CHAINS * 16;
+}
+
+static float stream(const float *x, size_t n)
+{
+    enum { SUMS = 8 };
+    v16 sum[SUMS];
+    float lanes[16];
+    for (size_t j = 0; j < SUMS; j++)
+        sum[j] = v_zero();
+    for (size_t i = 0; i + 16 * SUMS <= n; i += 16 * SUMS)
+        for (size_t j = 0; j < SUMS; j++)
+            sum[j] = v_add(sum[j], v_load(x + i + 16 * j));
+    for (size_t j = 1; j < SUMS; j++)
+        sum[0] = v_add(sum[0], sum[j]);
+    v_store(lanes, sum[0]);
+    return lanes[0];
+}

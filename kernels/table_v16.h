@@ -10,4 +10,6 @@ const struct sb_kernel_table SB_V16_TABLE = {
     .sum_exp = sum_exp,
     .argmax = argmax,
     .rope = rope,
+    .spin = spin,
+    .stream = stream,
 };

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <omp.h>
+#include <jansson.h>
 
 #include "harness/cli/cli.h"
 #include "harness/core/alloc.h"
@@ -13,27 +13,38 @@
 #include "harness/core/threads.h"
 #include "harness/experiment/host.h"
 #include "harness/experiment/models.h"
+#include "harness/model/random.h"
 #include "results/stats.h"
 
 static const struct sb_usage usage = {
     .name = "bench",
-    .examples = "  specbench bench --model tiny\n"
-                "  specbench bench --model m.gguf --batch 1,2,4,8,16 --context 512 --format json\n",
+    .examples =
+        "  specbench bench --model tiny\n"
+        "  specbench bench --random 110m --type bf16 --batch 1,2,4,8,16,32,64 --context 512\n"
+        "  specbench bench --random 4x256x8x2x704x4096 --type q8_0 --format json\n",
     .synopsis =
-        "specbench bench --model M [--batch 1,2,4,...] [--context N] [--repeats N] [--db FILE]",
+        "specbench bench [--model M | --random SHAPE --type T] [--batch 1,2,...] [--context N] "
+        "[--repeats N]",
     .about =
         "Times forwards over M rows after a context of N tokens, all M interleaved in every round.\n"
         "c = median over rounds of time(M) / time(1) of the same round, with a 95 % interval of that\n"
-        "median; the row `1 (A/A)` is a second measurement of M = 1: how far its interval reaches\n"
-        "from 1 is the noise floor. GB/s counts each weight once per forward, beside the read\n"
-        "bandwidth measured in the same run.",
+        "median; the row `A/A` measures M = 1 once more: how far its interval reaches from 1 is the\n"
+        "noise floor. of_floor = time / max(bytes / read rate, operations / multiply-add rate), both\n"
+        "rates measured in the same run. --random makes a model of a stated shape in memory (15m, 110m,\n"
+        "1b, or layers x width x heads x KV heads x feed-forward x vocabulary), for figures that anyone\n"
+        "can repeat.",
 };
 
 struct options {
-    const char *model, *batch, *db;
+    const char *model, *random, *type, *batch, *db;
     int64_t context, repeats, threads;
     enum sb_format format;
 };
+
+static const char *label(const struct options *o)
+{
+    return o->random ? o->random : o->model;
+}
 
 /* Sorted ratios of one M, and the ranks that bracket its median with 95 % confidence. */
 static struct sb_interval median_interval(double *x, size_t n)
@@ -43,36 +54,6 @@ static struct sb_interval median_interval(double *x, size_t n)
     size_t low = (double)n / 2 > half ? (size_t)((double)n / 2 - half) : 0;
     size_t high = n - 1 - low;
     return (struct sb_interval){ median, x[low], x[high] };
-}
-
-/* Bytes per ns that all threads read from a buffer larger than any cache, the best of a few runs. The
- * sum is of integers, so that the compiler may reorder it. */
-static double read_bandwidth(void)
-{
-    enum { BLOCK = 4096 };
-    const size_t n = (size_t)32 << 20;
-    uint64_t *buffer = sb_alloc_aligned(n, sizeof *buffer), sink = 0;
-    double best = 0;
-    if (!buffer)
-        return NAN;
-#pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < n; i++)
-        buffer[i] = i;
-    for (int round = 0; round < 5; round++) {
-        uint64_t start = sb_now_ns();
-#pragma omp parallel for schedule(static) reduction(+ : sink)
-        for (size_t block = 0; block < n / BLOCK; block++) {
-            const uint64_t *from = buffer + block * BLOCK;
-            uint64_t sum = 0;
-            for (size_t i = 0; i < BLOCK; i++)
-                sum += from[i];
-            sink += sum;
-        }
-        double rate = (double)(n * sizeof *buffer) / (double)(sb_now_ns() - start);
-        best = rate > best ? rate : best;
-    }
-    sb_free(buffer);
-    return sink ? best : NAN;
 }
 
 struct curve {
@@ -140,8 +121,8 @@ static enum sb_status store_curve(const struct options *o, struct sb_model *mode
     const struct sb_config *config = sb_model_config(model);
     snprintf(hash, sizeof hash, "%016llx",
              (unsigned long long)sb_model_weights(model)->content_hash);
-    const struct sb_model_row row = { .name = o->model,
-                                      .path = o->model,
+    const struct sb_model_row row = { .name = label(o),
+                                      .path = label(o),
                                       .arch = config->arch,
                                       .format = sb_model_weights(model)->format,
                                       .weight_type =
@@ -168,87 +149,238 @@ static enum sb_status store_curve(const struct options *o, struct sb_model *mode
     return rc;
 }
 
-static enum sb_status print_curve(const struct options *o, struct sb_model *model, struct curve *c,
+/* What a forward over one row moves and computes: every weight once, the KV cache of the context, two
+ * operations for each weight and four for each cached value of an attention head. */
+struct work {
+    double bytes, flops;
+};
+
+static struct work work_of(const struct sb_model *model, size_t context)
+{
+    const struct sb_config *c = sb_model_config(model);
+    double q = (double)(c->n_heads * c->head_dim), kv = (double)(c->n_kv_heads * c->head_dim);
+    double d = (double)c->d_model, layers = (double)c->n_layers, n = (double)context;
+    double weights =
+        layers * (d * (2 * q + 2 * kv) + 3 * d * (double)c->d_ff) + d * (double)c->n_vocab;
+    return (struct work){ .bytes = (double)sb_model_packed_bytes(model) +
+                                   layers * n * 2 * kv * sizeof(float),
+                          .flops = 2 * weights + layers * n * 4 * q };
+}
+
+/* One measured M. */
+struct point {
+    int32_t rows;
+    double ns, of_floor;
+    struct sb_interval c;
+};
+
+struct report {
+    struct point *point; /* [n]; point[1] is the A/A arm */
+    size_t n;
+    double read_rate, fma_rate;
+    struct work work;
+};
+
+static enum sb_status summarise(struct report *r, const struct curve *c, struct sb_error *err)
+{
+    double *values = sb_alloc_array(c->rounds, sizeof *values);
+    r->point = sb_alloc_zero(c->n, sizeof *r->point);
+    r->n = c->n;
+    r->read_rate = sb_measure_read_rate();
+    r->fma_rate = sb_measure_fma_rate();
+    if (!values || !r->point) {
+        sb_free(values);
+        return sb_fail(err, SB_ENOMEM, "out of memory for %zu rounds", c->rounds);
+    }
+    for (size_t i = 0; i < c->n; i++) {
+        const double *ns = c->ns + i * c->rounds;
+        for (size_t k = 0; k < c->rounds; k++)
+            values[k] = ns[k] / c->ns[k];
+        r->point[i].c = median_interval(values, c->rounds);
+        memcpy(values, ns, c->rounds * sizeof *values);
+        r->point[i].ns = sb_median(values, c->rounds);
+        r->point[i].rows = c->rows[i];
+        double by_bytes = r->work.bytes / r->read_rate,
+               by_flops = c->rows[i] * r->work.flops / r->fma_rate;
+        r->point[i].of_floor = r->point[i].ns * 1e-9 / (by_bytes > by_flops ? by_bytes : by_flops);
+    }
+    sb_free(values);
+    return SB_OK;
+}
+
+static const char *type_name(const struct sb_model *model)
+{
+    return sb_dtype_name(sb_model_weights(model)->layers[0].wq.type);
+}
+
+static enum sb_status print_table(const struct options *o, const struct report *r,
                                   struct sb_error *err)
 {
-    struct sb_table *t = sb_table_create();
-    double *ratio = sb_alloc_array(c->rounds, sizeof *ratio), bandwidth = read_bandwidth();
-    enum sb_status rc = t && ratio ? SB_OK : sb_fail(err, SB_ENOMEM, "out of memory");
     static const struct {
         const char *name;
         int decimals;
-    } columns[] = {
-        { "rows", 0 },          { "arm", 0 },  { "ms", 3 },           { "c", 3 },
-        { "c_lo", 3 },          { "c_hi", 3 }, { "tokens_per_s", 1 }, { "gb_per_s", 1 },
-        { "read_gb_per_s", 1 },
-    };
-    for (size_t i = 0; t && i < sizeof columns / sizeof *columns; i++)
+    } columns[] = { { "rows", 0 },   { "arm", 0 },     { "ms", 3 },           { "c", 3 },
+                    { "c_lo", 3 },   { "c_hi", 3 },    { "tokens_per_s", 1 }, { "gb_per_s", 1 },
+                    { "gflops", 1 }, { "of_floor", 2 } };
+    struct sb_table *t = sb_table_create();
+    if (!t)
+        return sb_fail(err, SB_ENOMEM, "out of memory");
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
         sb_table_column(t, columns[i].name, columns[i].decimals);
-    for (size_t i = 0; i < c->n && rc == SB_OK; i++) {
-        const double *ns = c->ns + i * c->rounds;
-        for (size_t r = 0; r < c->rounds; r++)
-            ratio[r] = ns[r] / c->ns[r];
-        struct sb_interval interval = median_interval(ratio, c->rounds);
-        memcpy(ratio, ns, c->rounds * sizeof *ratio);
-        double median = sb_median(ratio, c->rounds);
-        sb_table_int(t, c->rows[i]);
+    for (size_t i = 0; i < r->n; i++) {
+        const struct point *p = &r->point[i];
+        sb_table_int(t, p->rows);
         sb_table_text(t, i == 1 ? "A/A" : "");
-        sb_table_real(t, median * 1e-6);
-        sb_table_real(t, interval.estimate);
-        sb_table_real(t, interval.low);
-        sb_table_real(t, interval.high);
-        sb_table_real(t, c->rows[i] * 1e9 / median);
-        sb_table_real(t, (double)sb_model_packed_bytes(model) / median);
-        sb_table_real(t, bandwidth);
-        if (o->db && i != 1)
-            rc = store_curve(o, model, c->rows[i], median, interval, err);
+        sb_table_real(t, p->ns * 1e-6);
+        sb_table_real(t, p->c.estimate);
+        sb_table_real(t, p->c.low);
+        sb_table_real(t, p->c.high);
+        sb_table_real(t, p->rows * 1e9 / p->ns);
+        sb_table_real(t, r->work.bytes / p->ns);
+        sb_table_real(t, p->rows * r->work.flops / p->ns);
+        sb_table_real(t, p->of_floor);
     }
-    if (rc == SB_OK)
-        rc = sb_table_print(t, stdout, o->format, err);
+    enum sb_status rc = sb_table_print(t, stdout, o->format, err);
     sb_table_destroy(t);
-    sb_free(ratio);
+    return rc;
+}
+
+static enum sb_status print_json(const struct options *o, const struct sb_model *model,
+                                 const struct report *r, struct sb_error *err)
+{
+    json_t *curve = json_array();
+    for (size_t i = 0; i < r->n; i++) {
+        const struct point *p = &r->point[i];
+        if (i != 1)
+            json_array_append_new(curve,
+                                  json_pack("{s:i, s:f, s:f, s:f, s:f, s:f}", "rows", p->rows, "ns",
+                                            p->ns, "c", p->c.estimate, "c_lo", p->c.low, "c_hi",
+                                            p->c.high, "of_floor", p->of_floor));
+    }
+    json_t *root =
+        json_pack("{s:s, s:s, s:i, s:I, s:s, s:f, s:f, s:f, s:f, s:f, s:{s:f, s:f}, s:o}", "model",
+                  label(o), "type", type_name(model), "threads",
+                  sb_threads_get(), "context", (json_int_t)o->context, "isa",
+                  sb_cpu_name(sb_cpu_active()), "decode_tokens_per_s", 1e9 / r->point[0].ns,
+                  "read_gb_per_s", r->read_rate * 1e-9, "fma_gflops", r->fma_rate * 1e-9,
+                  "bytes_per_forward", r->work.bytes, "flops_per_token", r->work.flops, "noise",
+                  "c_lo", r->point[1].c.low, "c_hi", r->point[1].c.high, "curve", curve);
+    int failed = !root || json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) != 0;
+    putchar('\n');
+    json_decref(root);
+    return failed ? sb_fail(err, SB_EIO, "standard output: cannot be written") : SB_OK;
+}
+
+static enum sb_status print_report(const struct options *o, struct sb_model *model,
+                                   const struct curve *c, struct sb_error *err)
+{
+    struct report r = { .work = work_of(model, (size_t)o->context) };
+    enum sb_status rc = summarise(&r, c, err);
+    for (size_t i = 0; rc == SB_OK && o->db && i < r.n; i++)
+        if (i != 1)
+            rc = store_curve(o, model, r.point[i].rows, r.point[i].ns, r.point[i].c, err);
+    if (rc == SB_OK && o->format == SB_FORMAT_JSON) {
+        rc = print_json(o, model, &r, err);
+    } else if (rc == SB_OK) {
+        fprintf(
+            stderr,
+            "%s, %s, %d threads, %s kernels, context %lld: %.1f MB and %.3f GFLOP per token; this machine "
+            "reads %.1f GB/s and computes %.1f GFLOP/s\n",
+            label(o), type_name(model), sb_threads_get(),
+            sb_cpu_name(sb_cpu_active()), (long long)o->context, r.work.bytes * 1e-6,
+            r.work.flops * 1e-9, r.read_rate * 1e-9, r.fma_rate * 1e-9);
+        rc = print_table(o, &r, err);
+    }
+    sb_free(r.point);
+    return rc;
+}
+
+static enum sb_status parse_type(enum sb_dtype *out, const char *name, struct sb_error *err)
+{
+    for (int type = 0; type < SB_DTYPE_COUNT; type++) {
+        if (strcmp(name, sb_dtype_name((enum sb_dtype)type)) == 0) {
+            *out = (enum sb_dtype)type;
+            return SB_OK;
+        }
+    }
+    return sb_fail(err, SB_EUSAGE, "--type %s: expected f32, f16, bf16, q8_0 or q4_0", name);
+}
+
+/* *made is the model when it is ours to free; models own the others. */
+static enum sb_status open_model(const struct options *o, struct sb_models *models,
+                                 struct sb_model **model, struct sb_model **made,
+                                 struct sb_error *err)
+{
+    struct sb_weights *w;
+    enum sb_dtype type;
+    *made = NULL;
+    if (!o->random)
+        return sb_models_get(models, o->model, model, NULL, err);
+    enum sb_status rc = parse_type(&type, o->type, err);
+    if (rc == SB_OK)
+        rc = sb_weights_random(&w, o->random, type, (size_t)o->context + 1024, err);
+    if (rc != SB_OK)
+        return rc;
+    rc = sb_model_from_weights(model, w, err);
+    if (rc == SB_OK)
+        *made = *model;
+    else
+        sb_weights_close(w);
+    return rc;
+}
+
+static enum sb_status parse_batch(const struct options *o, struct curve *c, struct sb_error *err)
+{
+    int32_t *batch = NULL;
+    size_t n = 0;
+    enum sb_status rc = sb_cli_parse_ids(&batch, &n, o->batch, "--batch", err);
+    if (rc != SB_OK)
+        return rc;
+    c->rows = sb_alloc_array(n + 2, sizeof *c->rows);
+    c->ns = sb_alloc_array((n + 2) * c->rounds, sizeof *c->ns);
+    if (!c->rows || !c->ns)
+        rc = sb_fail(err, SB_ENOMEM, "out of memory for %zu rounds", c->rounds);
+    else
+        c->rows[c->n++] = 1, c->rows[c->n++] = 1;
+    for (size_t i = 0; i < n && rc == SB_OK; i++) {
+        if (batch[i] < 1 || batch[i] > SB_MAX_ROWS)
+            rc = sb_fail(err, SB_EUSAGE, "--batch: %d rows; expected 1 to %d", batch[i],
+                         SB_MAX_ROWS);
+        else if (batch[i] != 1)
+            c->rows[c->n++] = batch[i];
+    }
+    sb_free(batch);
     return rc;
 }
 
 static enum sb_status bench(const struct options *o, struct sb_error *err)
 {
-    struct sb_model *model;
+    struct sb_model *model, *made = NULL;
     struct curve c = { .rounds = (size_t)o->repeats };
-    int32_t *batch = NULL;
-    size_t n_batch = 0;
     struct sb_models *models = sb_models_create();
-    enum sb_status rc = models ? sb_models_get(models, o->model, &model, NULL, err)
-                               : sb_fail(err, SB_ENOMEM, "out of memory");
+    enum sb_status rc = models ? parse_batch(o, &c, err) : sb_fail(err, SB_ENOMEM, "out of memory");
     if (rc == SB_OK)
-        rc = sb_cli_parse_ids(&batch, &n_batch, o->batch, "--batch", err);
-    c.rows = sb_alloc_array(n_batch + 2, sizeof *c.rows);
-    c.ns = sb_alloc_array((n_batch + 2) * c.rounds, sizeof *c.ns);
-    if (rc == SB_OK && (!c.rows || !c.ns))
-        rc = sb_fail(err, SB_ENOMEM, "out of memory for %zu rounds", c.rounds);
-    if (rc == SB_OK)
-        c.rows[c.n++] = 1, c.rows[c.n++] = 1;
-    for (size_t i = 0; i < n_batch && rc == SB_OK; i++) {
-        if (batch[i] < 1 || batch[i] > 1024)
-            rc = sb_fail(err, SB_EUSAGE, "--batch: %d rows; expected 1 to 1024", batch[i]);
-        else if (batch[i] != 1)
-            c.rows[c.n++] = batch[i];
-    }
+        rc = open_model(o, models, &model, &made, err);
     if (rc == SB_OK)
         rc = measure(&c, model, (size_t)o->context, err);
     if (rc == SB_OK)
-        rc = print_curve(o, model, &c, err);
-    sb_free(batch);
+        rc = print_report(o, model, &c, err);
     sb_free(c.rows);
     sb_free(c.ns);
+    sb_model_destroy(made);
     sb_models_destroy(models);
     return rc == SB_OK ? sb_cli_flush(err) : rc;
 }
 
 int sb_cmd_bench(int argc, char **argv)
 {
-    struct options o = { .model = "tiny", .batch = "1,2,4,8,16,32", .context = 128, .repeats = 50 };
+    struct options o = { .batch = "1,2,4,8,16,32", .context = 128, .repeats = 50 };
     const struct sb_option options[] = {
         { "model", SB_OPT_TEXT, &o.model, "M", "default tiny", 0, 0 },
+        { "random", SB_OPT_TEXT, &o.random, "SHAPE",
+          "a random model: 15m, 110m, 1b or LxDxHxKVxFFxV", 0, 0 },
+        { "type", SB_OPT_TEXT, &o.type, "T", "its weights: f32 (default), f16, bf16, q8_0, q4_0", 0,
+          0 },
         { "batch", SB_OPT_TEXT, &o.batch, "LIST", "rows of a forward; default 1,2,4,8,16,32", 0,
           0 },
         { "context", SB_OPT_INT, &o.context, "N", "committed tokens before the rows; default 128",
@@ -264,6 +396,12 @@ int sb_cmd_bench(int argc, char **argv)
     enum sb_status rc = sb_options_parse(argc, argv, &usage, options, NULL, &helped, &err);
     if (rc == SB_OK && helped)
         return 0;
+    if (rc == SB_OK && o.model && o.random)
+        rc = sb_fail(&err, SB_EUSAGE, "give either --model or --random");
+    if (rc == SB_OK && o.type && !o.random)
+        rc = sb_fail(&err, SB_EUSAGE, "--type goes with --random; a file has the types it has");
+    o.model = o.model ? o.model : "tiny";
+    o.type = o.type ? o.type : "f32";
     if (rc == SB_OK)
         rc = sb_cli_set_threads(o.threads, &err);
     if (rc == SB_OK)

@@ -13,6 +13,8 @@ struct sb_weight_files {
     struct sb_gguf gguf;
     struct sb_st_file *shard; /* [n_shards] */
     size_t n_shards;
+    void **made; /* [n_made] tensors made in memory, owned */
+    size_t n_made, cap_made;
 };
 
 /* Limits and relations that hold for every model; `path` and names of fields are for messages. */

@@ -108,6 +108,9 @@ void sb_weights_close(struct sb_weights *w)
         sb_gguf_close(&files->gguf);
         for (size_t i = 0; i < files->n_shards; i++)
             sb_st_close(&files->shard[i]);
+        for (size_t i = 0; i < files->n_made; i++)
+            sb_free(files->made[i]);
+        sb_free(files->made);
         sb_free(files->shard);
     }
     sb_free(files);

@@ -29,6 +29,11 @@ check_refused "repeats=0" "$sb" run --target tiny --repeats 0 --drafter pld --db
 check_refused "two arms are called" "$sb" run --target tiny --drafter pld --drafter pld --db x.db
 [ ! -e x.db ] || fail "a refused run made a database"
 
+check_refused "expected 15m, 110m, 1b or" "$sb" bench --random 7x
+check_refused "no multiple of 5 heads" "$sb" bench --random 1x64x5x1x64x64
+check_refused "--type q5_0: expected" "$sb" bench --random 15m --type q5_0
+check_refused "goes with --random" "$sb" bench --type f32
+
 # Model files: cut short, garbage, a directory.
 f=$models/llama-f32.gguf
 for bytes in 0 3 8 100 20000 600000; do

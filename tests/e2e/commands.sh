@@ -62,5 +62,7 @@ check_code 0 "$SPECBENCH" inspect tiny
 check_out "llama"
 check_code 0 "$SPECBENCH" inspect tiny --format json
 check_code 0 "$SPECBENCH" bench --model tiny-draft --batch 1,4 --repeats 3 --format json
-check_out '"c_lo"'
+check_out '"decode_tokens_per_s"'
+check_code 0 "$SPECBENCH" bench --random 2x64x4x2x160x512 --type q8_0 --batch 1,3 --context 8 --repeats 3
+check_out "A/A"
 finish
