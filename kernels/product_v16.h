@@ -11,7 +11,7 @@
  * hardware does not run far enough ahead of by itself. */
 enum { PREFETCH_BYTES = 4096 };
 
-enum { BLOCK_ROWS = 256, BLOCK_PANELS = 4, BLOCK_K = 256 };
+enum { BLOCK_ROWS = 256, BLOCK_PANELS = 4, BLOCK_K = 256, SOME_ROWS = 64 };
 
 /* Weights of one panel: floats of the 32 rows at step i; d holds the scales of a quantised block. */
 TILE_INLINE void load_weights(v16 w[2], enum sb_dtype type, const unsigned char *p, size_t i,
@@ -34,10 +34,12 @@ TILE_INLINE void load_weights(v16 w[2], enum sb_dtype type, const unsigned char 
         v_load_bf16_pair(p + i * 64, &w[0], &w[1]);
         break;
     case SB_Q8_0:
+        __builtin_prefetch(p + i * 32 + PREFETCH_BYTES);
         w[0] = v_mul(d[0], v_load_i8(p + 64 + i * 32));
         w[1] = v_mul(d[1], v_load_i8(p + 64 + i * 32 + 16));
         break;
     default:
+        __builtin_prefetch(p + i * 16 + PREFETCH_BYTES);
         v_load_q4_pair(p + 64 + i * 16, &w[0], &w[1]);
         w[0] = v_mul(d[0], w[0]);
         w[1] = v_mul(d[1], w[1]);
@@ -280,6 +282,22 @@ static void product_block(const struct sb_product *job, size_t row, size_t rows,
     finish(job, row, rows, panel * SB_PANEL, columns_from(job, panel, panels), acc, ldacc);
 }
 
+/* A few tiles of rows: the first reads each panel from memory while it computes, the others find it in
+ * the second-level cache. */
+static void product_some(const struct sb_product *job, size_t first, size_t last)
+{
+    _Alignas(64) float acc[SB_TILE_ROWS * SB_PANEL];
+    size_t n_tiles = (job->m + SB_TILE_ROWS - 1) / SB_TILE_ROWS;
+    for (size_t p = first; p < last; p++)
+        for (size_t t = 0; t < n_tiles; t++) {
+            size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
+            tiles[rows - 1][job->type](job->w + p * job->panel_stride, job->panel_stride,
+                                       job->x + row * job->ldx, job->ldx, job->k, acc, SB_PANEL,
+                                       false);
+            finish(job, row, rows, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
+        }
+}
+
 static void product(const struct sb_product *job, size_t first, size_t last)
 {
     if (job->m <= SB_TILE_ROWS || job->k == 0) {
@@ -290,6 +308,10 @@ static void product(const struct sb_product *job, size_t first, size_t last)
             part.y = job->y + row * job->ldy;
             product_few(&part, first, last);
         }
+        return;
+    }
+    if (job->m <= SOME_ROWS) {
+        product_some(job, first, last);
         return;
     }
     for (size_t row = 0; row < job->m; row += BLOCK_ROWS) {

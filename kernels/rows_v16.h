@@ -155,6 +155,7 @@ static size_t spin(size_t n, float *sink)
     for (size_t j = 0; j < CHAINS; j++)
         acc[j] = v_set1((float)j);
     for (size_t i = 0; i < n; i++)
+#pragma GCC unroll 24
         for (size_t j = 0; j < CHAINS; j++)
             acc[j] = v_fma(acc[j], a, b);
     for (size_t j = 1; j < CHAINS; j++)
