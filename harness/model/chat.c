@@ -27,7 +27,7 @@ struct format {
 
 static const struct format formats[] = {
     { "specbench",
-      { "<|user|>", "<|assistant|>", "<|end|>" },
+      { "'<|user|>\\n' + message['content'] + '\\n'", "<|assistant|>", "<|end|>" },
       "",
       "<|user|>\n",
       "\n<|assistant|>\n",

@@ -295,7 +295,16 @@ static void templates_are_recognised_by_their_marks(void **state)
     assert_string_equal(sb_chat_recognise("<|start_header_id|> <|eot_id|>", &known), "llama-3");
     assert_string_equal(sb_chat_recognise("[INST] x [/INST]", &known), "llama-2");
     assert_string_equal(sb_chat_recognise("USER: ASSISTANT:", &known), "vicuna");
-    assert_string_equal(sb_chat_recognise("<|user|> <|assistant|> <|end|>", &known), "specbench");
+    assert_string_equal(
+        sb_chat_recognise("{{ '<|user|>\\n' + message['content'] + '\\n' }}<|assistant|><|end|>",
+                          &known),
+        "specbench");
+    /* Phi-3 has the same marks and ends the user's turn too: not ours */
+    assert_string_equal(
+        sb_chat_recognise("{{'<|user|>\\n' + message['content'] + '<|end|>\\n'}}<|assistant|>",
+                          &known),
+        "plain");
+    assert_false(known);
     assert_string_equal(sb_chat_recognise("something else", &known), "plain");
     assert_false(known);
 }
