@@ -257,14 +257,13 @@ static enum sb_status print_json(const struct options *o, const struct sb_model 
                                             p->ns, "c", p->c.estimate, "c_lo", p->c.low, "c_hi",
                                             p->c.high, "of_floor", p->of_floor));
     }
-    json_t *root =
-        json_pack("{s:s, s:s, s:i, s:I, s:s, s:f, s:f, s:f, s:f, s:f, s:{s:f, s:f}, s:o}", "model",
-                  label(o), "type", type_name(model), "threads",
-                  sb_threads_get(), "context", (json_int_t)o->context, "isa",
-                  sb_cpu_name(sb_cpu_active()), "decode_tokens_per_s", 1e9 / r->point[0].ns,
-                  "read_gb_per_s", r->read_rate * 1e-9, "fma_gflops", r->fma_rate * 1e-9,
-                  "bytes_per_forward", r->work.bytes, "flops_per_token", r->work.flops, "noise",
-                  "c_lo", r->point[1].c.low, "c_hi", r->point[1].c.high, "curve", curve);
+    json_t *root = json_pack(
+        "{s:s, s:s, s:i, s:I, s:s, s:f, s:f, s:f, s:f, s:f, s:{s:f, s:f}, s:o}", "model", label(o),
+        "type", type_name(model), "threads", sb_threads_get(), "context", (json_int_t)o->context,
+        "isa", sb_cpu_name(sb_cpu_active()), "decode_tokens_per_s", 1e9 / r->point[0].ns,
+        "read_gb_per_s", r->read_rate * 1e-9, "fma_gflops", r->fma_rate * 1e-9, "bytes_per_forward",
+        r->work.bytes, "flops_per_token", r->work.flops, "noise", "c_lo", r->point[1].c.low, "c_hi",
+        r->point[1].c.high, "curve", curve);
     int failed = !root || json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) != 0;
     putchar('\n');
     json_decref(root);
@@ -286,9 +285,9 @@ static enum sb_status print_report(const struct options *o, struct sb_model *mod
             stderr,
             "%s, %s, %d threads, %s kernels, context %lld: %.1f MB and %.3f GFLOP per token; this machine "
             "reads %.1f GB/s and computes %.1f GFLOP/s\n",
-            label(o), type_name(model), sb_threads_get(),
-            sb_cpu_name(sb_cpu_active()), (long long)o->context, r.work.bytes * 1e-6,
-            r.work.flops * 1e-9, r.read_rate * 1e-9, r.fma_rate * 1e-9);
+            label(o), type_name(model), sb_threads_get(), sb_cpu_name(sb_cpu_active()),
+            (long long)o->context, r.work.bytes * 1e-6, r.work.flops * 1e-9, r.read_rate * 1e-9,
+            r.fma_rate * 1e-9);
         rc = print_table(o, &r, err);
     }
     sb_free(r.point);
