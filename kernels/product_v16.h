@@ -310,13 +310,16 @@ static void product(const struct sb_product *job, size_t first, size_t last)
         }
         return;
     }
-    if (job->m <= SOME_ROWS) {
+    /* Low tiles would convert the same weights many times. */
+    bool few_conversions = SB_TILE_ROWS == 12 || job->type == SB_F32 || job->m <= 2 * SB_TILE_ROWS;
+    if (job->m <= SOME_ROWS && few_conversions) {
         product_some(job, first, last);
         return;
     }
     for (size_t row = 0; row < job->m; row += BLOCK_ROWS) {
         size_t rows = job->m - row < BLOCK_ROWS ? job->m - row : BLOCK_ROWS;
-        for (size_t p = first; p < last; p += BLOCK_PANELS)
-            product_block(job, row, rows, p, last - p < BLOCK_PANELS ? last - p : BLOCK_PANELS);
+        size_t panels = rows <= SOME_ROWS ? 1 : BLOCK_PANELS;
+        for (size_t p = first; p < last; p += panels)
+            product_block(job, row, rows, p, last - p < panels ? last - p : panels);
     }
 }
