@@ -125,9 +125,6 @@ static enum sb_status run_plan(struct run_options *o, struct sb_error *err)
         rc = sb_experiment_run(&o->plan, models, NULL, &run, &result,
                                err); /* refuse before writing */
     }
-    if (rc == SB_OK && added && !o->quiet)
-        fputs("specbench run: added the baseline arm 'none' (--no-baseline leaves it out)\n",
-              stderr);
     if (rc == SB_OK && o->dry_run) {
         printf("%" PRId64 " generations planned over %zu arms; nothing was run\n", result.planned,
                o->plan.n_arms);
@@ -136,6 +133,9 @@ static enum sb_status run_plan(struct run_options *o, struct sb_error *err)
                                             .quiet = o->quiet,
                                             .stop = sb_cli_stop_flag() };
         rc = sb_store_open(&store, o->db, NULL, err);
+        if (rc == SB_OK && added && !o->quiet)
+            fputs("specbench run: added the baseline arm 'none' (--no-baseline leaves it out)\n",
+                  stderr);
         if (rc == SB_OK)
             rc = sb_experiment_run(&o->plan, models, store, &run, &result, err);
         if (rc == SB_OK)

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "harness/core/alloc.h"
 #include "harness/core/paths.h"
@@ -72,6 +73,8 @@ enum sb_status sb_models_resolve(char **path, const char *name, struct sb_error 
     sb_free(bundled);
     if (!sb_is_dir(name) && !sb_is_file(name)) {
         char names[256];
+        if (access(name, F_OK) == 0)
+            return sb_fail(err, SB_EINPUT, "model '%s': is neither a file nor a directory", name);
         list_bundled(names, sizeof names);
         return sb_fail(err, SB_EINPUT,
                        "model '%s': no such file or directory, nor a bundled model (%s)", name,

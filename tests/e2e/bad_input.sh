@@ -78,6 +78,17 @@ sqlite3 new.db 'PRAGMA user_version = 99'
 check_refused "99" "$sb" report new.db
 check_refused "99" "$sb" run --target tiny --tasks qa --take 1 --max-new-tokens 4 --drafter pld --db new.db --quiet
 
+check_refused "nowhere/x.db" "$sb" run --target tiny --tasks qa --take 1 --drafter pld --db nowhere/x.db
+check_refused "not.db" "$sb" run --target tiny --tasks qa --take 1 --drafter pld --db not.db
+
+# Devices and pipes in place of files: refused at once.
+mkfifo pipe
+check_refused "neither a file nor a directory" "$sb" generate --model pipe --prompt x
+check_refused "neither a file nor a directory" "$sb" logits --model /dev/zero --tokens 1
+check_refused "expected a file" "$sb" run --target tiny --dataset jsonl:pipe --drafter pld --db z.db
+check_refused "not a regular file" "$sb" report pipe
+check_refused "no such script" "$sb" run pipe
+
 # Scripts.
 echo 'local x = ' >bad.lua
 check_refused "bad.lua:" "$sb" run bad.lua --db y.db
