@@ -74,9 +74,11 @@ enum sb_status sb_store_arm(struct sb_store *s, const struct sb_arm_row *row, in
 enum sb_status sb_store_prompt(struct sb_store *s, const struct sb_prompt_row *row, int64_t *id,
                                struct sb_error *err);
 
-/* Generations of an experiment with that content key; 0 when the experiment is not there. */
-enum sb_status sb_store_experiment_progress(struct sb_store *s, const char *content_key,
-                                            int64_t *n_done, struct sb_error *err);
+/* The newest experiment whose content key begins with `prefix`: its key, "" when there is none, and how
+ * many of its generations are done. */
+enum { SB_KEY_BYTES = 64 };
+enum sb_status sb_store_newest_run(struct sb_store *s, const char *prefix, char key[SB_KEY_BYTES],
+                                   int64_t *n_done, struct sb_error *err);
 /* Is (arm, prompt, repeat) there with status ok? Its output ids come along in new memory, for
  * conversations that continue from it (tokens may be NULL when not wanted). */
 enum sb_status sb_store_find_generation(struct sb_store *s, int64_t arm_id, int64_t prompt_id,

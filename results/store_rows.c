@@ -39,9 +39,10 @@ static const char *const sql_text[SB_SQL_COUNT] = {
     [SB_SQL_PROMPT_ADD] =
         "INSERT INTO prompt (experiment_id, question_id, turn, content_key, task, category, text,"
         " n_turns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
-    [SB_SQL_PROGRESS] =
-        "SELECT count(*) FROM experiment e JOIN arm a ON a.experiment_id = e.id"
-        " JOIN generation g ON g.arm_id = a.id WHERE e.content_key = ?1 AND g.status = 'ok'",
+    [SB_SQL_NEWEST_RUN] =
+        "SELECT (SELECT count(*) FROM arm a JOIN generation g ON g.arm_id = a.id"
+        "         WHERE a.experiment_id = e.id AND g.status = 'ok'), e.content_key"
+        " FROM experiment e WHERE substr(e.content_key, 1, length(?1)) = ?1 ORDER BY e.id DESC LIMIT 1",
     [SB_SQL_GENERATION_FIND] =
         "SELECT n_tokens, tokens FROM generation"
         " WHERE arm_id = ?1 AND prompt_id = ?2 AND repeat = ?3 AND status = 'ok'",
@@ -306,14 +307,25 @@ enum sb_status sb_store_cost(struct sb_store *s, const struct sb_cost_row *row,
 
 /* ---- resuming ---- */
 
-enum sb_status sb_store_experiment_progress(struct sb_store *s, const char *content_key,
-                                            int64_t *n_done, struct sb_error *err)
+enum sb_status sb_store_newest_run(struct sb_store *s, const char *prefix, char key[SB_KEY_BYTES],
+                                   int64_t *n_done, struct sb_error *err)
 {
     sqlite3_stmt *st;
-    bool found;
-    enum sb_status rc = get(&st, s, SB_SQL_PROGRESS, err);
-    return rc == SB_OK ? lookup(s, st, sb_sqlite_bind(st, "t", content_key), n_done, &found, err)
-                       : rc;
+    enum sb_status status = get(&st, s, SB_SQL_NEWEST_RUN, err);
+    if (status != SB_OK)
+        return status;
+    int rc = sb_sqlite_bind(st, "t", prefix);
+    rc = rc == SQLITE_OK ? sqlite3_step(st) : rc;
+    key[0] = '\0';
+    *n_done = 0;
+    if (rc == SQLITE_ROW) {
+        *n_done = sqlite3_column_int64(st, 0);
+        snprintf(key, SB_KEY_BYTES, "%s", (const char *)sqlite3_column_text(st, 1));
+    } else if (rc != SQLITE_DONE) {
+        status = sb_sqlite_fail(err, s, rc, "read");
+    }
+    sqlite3_reset(st);
+    return status;
 }
 
 /* Token ids of a JSON array such as [1,22,3]. The file may be anybody's, so nothing is believed. */

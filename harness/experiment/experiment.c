@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <jansson.h>
 #include <xxhash.h>
@@ -195,24 +196,27 @@ static char *describe_run(const struct run *r, const struct sb_host *host)
     return copy;
 }
 
-/* A fresh run of the same experiment gets the next number; --resume takes the newest one. */
-static enum sb_status choose_run(struct run *r, const char *spec, char key[32],
+/* A run's key is the hash of all that decides its results, and a part of its own, so that the same
+ * command may run again, even twice at once. --resume takes the newest run with that hash. */
+static enum sb_status choose_run(struct run *r, const char *spec, char key[SB_KEY_BYTES],
                                  struct sb_error *err)
 {
-    uint64_t hash = XXH64(spec, strlen(spec), 0);
-    int64_t n_done = 0, n_before = 0;
-    for (int number = 1;; number++, n_before = n_done) {
-        snprintf(key, 32, "%016" PRIx64 "-%d", hash, number);
-        enum sb_status rc = sb_store_experiment_progress(r->store, key, &n_done, err);
-        if (rc != SB_OK)
-            return rc;
-        if (n_done > 0)
-            continue;
-        if (r->options->resume && number > 1)
-            snprintf(key, 32, "%016" PRIx64 "-%d", hash, number - 1);
-        r->result->resumed = r->options->resume ? n_before : 0;
-        return SB_OK;
+    char hash[18];
+    int64_t n_done = 0;
+    snprintf(hash, sizeof hash, "%016" PRIx64 "-", XXH64(spec, strlen(spec), 0));
+    key[0] = '\0';
+    enum sb_status rc =
+        r->options->resume ? sb_store_newest_run(r->store, hash, key, &n_done, err) : SB_OK;
+    if (rc == SB_OK && !key[0]) {
+        if (r->options->resume && !r->options->quiet)
+            fputs(
+                "specbench run: there is no earlier run of this experiment to resume; starting it\n",
+                stderr);
+        snprintf(key, SB_KEY_BYTES, "%s%016" PRIx64, hash,
+                 sb_rng_mix(sb_now_ns(), (uint64_t)getpid()));
     }
+    r->result->resumed = n_done;
+    return rc;
 }
 
 static enum sb_status store_model(struct run *r, int64_t *id, struct sb_error *err)
@@ -295,7 +299,7 @@ static enum sb_status store_setup(struct run *r, struct sb_error *err)
         .ignore_eos = s->ignore_eos,
         .arithmetic = "exact",
     };
-    char key[32];
+    char key[SB_KEY_BYTES];
     sb_host_describe(&host);
     char *spec = describe_run(r, &host);
     enum sb_status rc = spec ? choose_run(r, spec, key, err)

@@ -35,6 +35,14 @@ check_same "$(sql 'SELECT count(*) FROM generation')" 42 "generations after --re
 check_same "$(sql 'SELECT count(DISTINCT tokens) FROM generation g JOIN prompt p ON p.id = prompt_id
     WHERE question_id = 1 AND turn = 1')" 1 "outputs of two runs"
 
+# The same command twice at once: two runs, none disturbed.
+for _ in 1 2; do
+    "$SPECBENCH" run --target tiny --tasks qa --take 2 --max-new-tokens 8 --drafter pld --db par.db --quiet >/dev/null 2>par.err || fail "parallel: $(cat par.err)" &
+done
+wait
+check_same "$(sqlite3 par.db 'SELECT group_concat(n) FROM (SELECT count(*) n FROM generation g JOIN arm a ON a.id = arm_id
+    GROUP BY experiment_id)')" "4,4" "generations of two runs at once"
+
 for view in leaderboard tasks positions breakdown runs; do
     for format in table md csv json; do
         check_code 0 "$SPECBENCH" report "$db" --view "$view" --format "$format"
