@@ -18,20 +18,23 @@ static float *key_at(const struct sb_kv_layer *kv, size_t slot, size_t head)
            slot % SB_PANEL;
 }
 
+static float *value_at(const struct sb_kv_layer *kv, size_t slot, size_t head)
+{
+    return kv->v + (head * kv->n_slots + slot) * kv->head_dim;
+}
+
 void sb_kv_write(const struct sb_kv_layer *kv, size_t slot, const float *k, const float *v)
 {
-    size_t width = kv->n_kv_heads * kv->head_dim;
     for (size_t h = 0; h < kv->n_kv_heads; h++) {
         float *to = key_at(kv, slot, h);
         for (size_t i = 0; i < kv->head_dim; i++)
             to[i * SB_PANEL] = k[h * kv->head_dim + i];
+        memcpy(value_at(kv, slot, h), v + h * kv->head_dim, kv->head_dim * sizeof *v);
     }
-    memcpy(kv->v + slot * width, v, width * sizeof *v);
 }
 
 void sb_kv_move(const struct sb_kv_layer *kv, size_t dst, size_t src)
 {
-    size_t width = kv->n_kv_heads * kv->head_dim;
     if (dst == src)
         return;
     for (size_t h = 0; h < kv->n_kv_heads; h++) {
@@ -39,8 +42,8 @@ void sb_kv_move(const struct sb_kv_layer *kv, size_t dst, size_t src)
         const float *from = key_at(kv, src, h);
         for (size_t i = 0; i < kv->head_dim; i++)
             to[i * SB_PANEL] = from[i * SB_PANEL];
+        memcpy(value_at(kv, dst, h), value_at(kv, src, h), kv->head_dim * sizeof *kv->v);
     }
-    memcpy(kv->v + dst * width, kv->v + src * width, width * sizeof *kv->v);
 }
 
 /* How scratch is laid out. Every size grows with m and n_slots, so a scratch made for the largest
@@ -149,7 +152,7 @@ static void sum_listed(const struct attention *a, size_t head, size_t row, size_
 {
     const struct sb_kv_layer *kv = a->kv;
     const int32_t *list = a->visible->list[row];
-    size_t n_prefix = a->visible->n_prefix, width = kv->n_kv_heads * kv->head_dim;
+    size_t n_prefix = a->visible->n_prefix;
     while (first < last) {
         size_t i = first - n_prefix, n = 1;
         while (first + n < last && list[i + n] == list[i] + (int32_t)n)
@@ -159,8 +162,8 @@ static void sum_listed(const struct attention *a, size_t head, size_t row, size_
             .lda = a->at.ld,
             .p = prob + first,
             .ldp = a->at.slots,
-            .v = kv->v + (n_prefix + (size_t)list[i]) * width + head * kv->head_dim,
-            .ldv = width,
+            .v = value_at(kv, n_prefix + (size_t)list[i], head),
+            .ldv = kv->head_dim,
             .rows = a->group,
             .n = n,
             .d = kv->head_dim,
@@ -188,7 +191,7 @@ static void sum_chunk(const struct attention *a, size_t head, size_t block, size
                       size_t first, const float *probs, float *sums)
 {
     const struct sb_kv_layer *kv = a->kv;
-    size_t n_prefix = a->visible->n_prefix, width = kv->n_kv_heads * kv->head_dim;
+    size_t n_prefix = a->visible->n_prefix;
     size_t end = first + SB_CHUNK, shared = n_prefix < end ? n_prefix : end;
     memset(sums, 0, rows * a->group * a->at.ld * sizeof *sums);
     if (first < shared)
@@ -197,8 +200,8 @@ static void sum_chunk(const struct attention *a, size_t head, size_t block, size
             .lda = a->at.ld,
             .p = probs + first,
             .ldp = a->at.slots,
-            .v = kv->v + first * width + head * kv->head_dim,
-            .ldv = width,
+            .v = value_at(kv, first, head),
+            .ldv = kv->head_dim,
             .rows = rows * a->group,
             .n = shared - first,
             .d = kv->head_dim,
@@ -246,7 +249,7 @@ void sb_attention(float *out, size_t ldo, const float *q, size_t ldq, size_t n_h
         .at = layout_of(m, slots, n_heads, kv->head_dim),
         .kernels = sb_kernels(),
     };
-    size_t block = a.at.rows / a.group, blocks = (m + block - 1) / block;
+    size_t most = a.at.rows / a.group, blocks = (m + most - 1) / most;
     size_t items = blocks * kv->n_kv_heads;
     int threads = omp_get_max_threads();
     if (m == 0)
@@ -254,8 +257,8 @@ void sb_attention(float *out, size_t ldo, const float *q, size_t ldq, size_t n_h
     threads = (size_t)threads < a.at.slices ? threads : (int)a.at.slices;
 #pragma omp parallel for schedule(static) num_threads(threads) if (sb_worth_threads(work))
     for (size_t i = 0; i < items; i++) {
-        size_t first = i / kv->n_kv_heads * block;
-        attend(&a, i % kv->n_kv_heads, first, m - first < block ? m - first : block,
+        size_t block = i / kv->n_kv_heads, first = m * block / blocks; /* nearly equal blocks */
+        attend(&a, i % kv->n_kv_heads, first, m * (block + 1) / blocks - first,
                (float *)scratch + (size_t)omp_get_thread_num() * a.at.slice);
     }
 }

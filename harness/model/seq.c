@@ -186,11 +186,13 @@ enum sb_status sb_seq_fork(struct sb_seq **out, const struct sb_seq *seq, struct
     enum sb_status rc = sb_seq_create(&copy, seq->model, seq->capacity, seq->max_rows, err);
     if (rc != SB_OK)
         return rc;
-    size_t width = seq->model->kv_width;
-    size_t panels = (seq->length + SB_PANEL - 1) / SB_PANEL;
+    const struct sb_kv_layer *kv = seq->kv;
+    size_t panels = (seq->length + SB_PANEL - 1) / SB_PANEL, head = kv->n_slots * kv->head_dim;
     for (size_t i = 0; i < seq->model->n_layers; i++) {
-        memcpy(copy->kv[i].k, seq->kv[i].k, panels * SB_PANEL * width * sizeof(float));
-        memcpy(copy->kv[i].v, seq->kv[i].v, seq->length * width * sizeof(float));
+        memcpy(copy->kv[i].k, kv[i].k, panels * SB_PANEL * seq->model->kv_width * sizeof(float));
+        for (size_t h = 0; h < kv->n_kv_heads; h++)
+            memcpy(copy->kv[i].v + h * head, kv[i].v + h * head,
+                   seq->length * kv->head_dim * sizeof(float));
     }
     copy->length = seq->length;
     *out = copy;
