@@ -14,8 +14,8 @@ enum { SCORE_FLOATS = 128 * 1024, ITEM_ROWS = 64, SLICES = 64 };
 
 static float *key_at(const struct sb_kv_layer *kv, size_t slot, size_t head)
 {
-    return kv->k + ((slot / SB_PANEL) * kv->n_kv_heads + head) * kv->head_dim * SB_PANEL +
-           slot % SB_PANEL;
+    size_t panel = (head * kv->n_slots + slot) / SB_PANEL; /* n_slots is a multiple of a panel */
+    return kv->k + panel * kv->head_dim * SB_PANEL + slot % SB_PANEL;
 }
 
 static float *value_at(const struct sb_kv_layer *kv, size_t slot, size_t head)
@@ -120,7 +120,7 @@ static void score(const struct attention *a, size_t head, size_t first, size_t r
     const struct sb_product job = {
         .type = SB_F32,
         .w = (const unsigned char *)key_at(a->kv, 0, head),
-        .panel_stride = a->kv->n_kv_heads * d * SB_PANEL * sizeof(float),
+        .panel_stride = d * SB_PANEL * sizeof(float),
         .n = slots,
         .k = d,
         .m = rows * a->group,

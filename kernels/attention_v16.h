@@ -3,7 +3,7 @@
  * Lanes run over the head's dimensions, each a chain over the visible sequence. A few rows share a
  * pass over the values. */
 
-enum { VALUE_ROWS = 4 };
+enum { VALUE_ROWS = 4, VALUES_AHEAD = 16 };
 
 static inline __attribute__((always_inline)) void values_tile(const struct sb_values *job, int rows,
                                                               size_t row, size_t col, int vectors,
@@ -19,6 +19,7 @@ static inline __attribute__((always_inline)) void values_tile(const struct sb_va
             acc[r][c] = v_load_n(out + (size_t)r * job->lda + (size_t)c * 16, width);
     for (size_t i = 0; i < job->n; i++) {
         const float *v = job->v + i * job->ldv + col;
+        __builtin_prefetch(v + VALUES_AHEAD * job->ldv);
 #pragma GCC unroll 2
         for (int c = 0; c < vectors; c++) {
             v16 vi = v_load_n(v + c * 16, width);

@@ -115,9 +115,9 @@ void sb_rope_apply(const struct sb_rope *rope, float *x, size_t ldx, size_t n_he
 /* ---- attention ------------------------------------------------------------------------------- */
 
 /* Keys and values of one layer. Slot s of head h:
- *   K: panels of SB_PANEL slots, k[((s / 32) * n_kv_heads + h) * head_dim * 32 + i * 32 + s % 32]
- *   V: v[(h * n_slots + s) * head_dim + i]: a head's values are one stream
- * The K panels are the packed form of a matrix with one row per slot, so scores are a product. */
+ *   K: panels of SB_PANEL slots, k[((h * n_slots / 32) + s / 32) * head_dim * 32 + i * 32 + s % 32]
+ *   V: v[(h * n_slots + s) * head_dim + i]
+ * A head's keys are one stream, and so are its values. The K panels are the packed form of a matrix with one row per slot, so scores are a product. */
 struct sb_kv_layer {
     float *k, *v;   /* 64-byte aligned; k zeroed when allocated */
     size_t n_slots; /* capacity, a multiple of SB_PANEL */

@@ -186,13 +186,14 @@ enum sb_status sb_seq_fork(struct sb_seq **out, const struct sb_seq *seq, struct
     enum sb_status rc = sb_seq_create(&copy, seq->model, seq->capacity, seq->max_rows, err);
     if (rc != SB_OK)
         return rc;
-    const struct sb_kv_layer *kv = seq->kv;
-    size_t panels = (seq->length + SB_PANEL - 1) / SB_PANEL, head = kv->n_slots * kv->head_dim;
+    size_t slots = (seq->length + SB_PANEL - 1) / SB_PANEL * SB_PANEL;
     for (size_t i = 0; i < seq->model->n_layers; i++) {
-        memcpy(copy->kv[i].k, kv[i].k, panels * SB_PANEL * seq->model->kv_width * sizeof(float));
-        for (size_t h = 0; h < kv->n_kv_heads; h++)
-            memcpy(copy->kv[i].v + h * head, kv[i].v + h * head,
-                   seq->length * kv->head_dim * sizeof(float));
+        const struct sb_kv_layer *from = &seq->kv[i], *to = &copy->kv[i];
+        size_t head = from->n_slots * from->head_dim, used = slots * from->head_dim * sizeof(float);
+        for (size_t h = 0; h < from->n_kv_heads; h++) {
+            memcpy(to->k + h * head, from->k + h * head, used);
+            memcpy(to->v + h * head, from->v + h * head, used);
+        }
     }
     copy->length = seq->length;
     *out = copy;
