@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <cblas.h>
+
 #include "harness/core/alloc.h"
 #include "harness/core/clock.h"
 #include "harness/core/rng.h"
@@ -45,26 +47,18 @@ static double time_of(void (*run)(void *), void *arg)
 
 /* ---- what the machine can do -------------------------------------------------------------- */
 
-struct stream {
-    const float *x;
-    size_t n;
-    float *sums; /* one per thousand elements: keeps the reads alive */
-};
-
-static void read_all(void *arg)
+static void bench_machine(void)
 {
-    const struct stream *s = arg;
-#pragma omp parallel for schedule(static)
-    for (size_t block = 0; block < s->n / 4096; block++) {
-        float lane[64] = { 0 };
-        for (size_t i = 0; i < 4096; i += 64)
-            for (size_t j = 0; j < 64; j++)
-                lane[j] += s->x[block * 4096 + i + j];
-        for (size_t j = 1; j < 64; j++)
-            lane[0] += lane[j];
-        s->sums[block] = lane[0];
-    }
+    printf("threads %d, read rate %.1f GB/s\n", sb_threads_get(), sb_measure_read_rate() * 1e-9);
+    for (int cpu = 0; cpu < SB_CPU_COUNT; cpu++)
+        if (sb_cpu_supported((enum sb_cpu)cpu)) {
+            sb_cpu_select(sb_cpu_name((enum sb_cpu)cpu), NULL);
+            printf("%-8s multiply-adds %.1f GFLOP/s\n", sb_cpu_name((enum sb_cpu)cpu),
+                   sb_measure_fma_rate() * 1e-9);
+        }
 }
+
+/* ---- products ------------------------------------------------------------------------------- */
 
 struct product {
     struct sb_packed w;
@@ -77,45 +71,6 @@ static void run_product(void *arg)
     struct product *p = arg;
     sb_matmul(p->y, p->w.n, &p->w, p->x, p->w.k, p->m, NULL, false);
 }
-
-/* Multiply-adds per second with everything in the first-level caches: the tile's own peak. */
-static double peak_flops(void)
-{
-    const size_t n = 128, k = 64, m = 768;
-    struct product p = { .x = floats(m * k, 1), .y = floats(m * n, 2), .m = m };
-    float *w = floats(n * k, 3);
-    if (sb_packed_init(&p.w, SB_F32, n, k, w) != 0)
-        return 0;
-    double s = time_of(run_product, &p);
-    sb_packed_finish(&p.w);
-    sb_free(p.x);
-    sb_free(p.y);
-    sb_free(w);
-    return 2.0 * (double)(n * k * m) / s;
-}
-
-static void bench_machine(void)
-{
-    struct stream s = { .n = 64u << 20 };
-    s.x = floats(s.n, 4);
-    s.sums = floats(s.n / 4096, 5);
-    double seconds = time_of(read_all, &s);
-    printf("threads %d, read bandwidth %.1f GB/s (256 MiB)", sb_threads_get(),
-           (double)s.n * 4 / seconds * 1e-9);
-    s.n = 1u << 20;
-    seconds = time_of(read_all, &s);
-    printf(", %.1f GB/s (4 MiB)\n", (double)s.n * 4 / seconds * 1e-9);
-    sb_free((void *)s.x);
-    sb_free(s.sums);
-    for (int cpu = 0; cpu < SB_CPU_COUNT; cpu++)
-        if (sb_cpu_supported((enum sb_cpu)cpu)) {
-            sb_cpu_select(sb_cpu_name((enum sb_cpu)cpu), NULL);
-            printf("%-8s small f32 product %.1f GFLOP/s\n", sb_cpu_name((enum sb_cpu)cpu),
-                   peak_flops() * 1e-9);
-        }
-}
-
-/* ---- products ------------------------------------------------------------------------------- */
 
 static int check(const char *what, const float *got, const float *want, size_t n)
 {
@@ -201,6 +156,31 @@ static void bench_product(enum sb_dtype type, size_t n, size_t k)
     sb_free(raw);
     sb_free(p.x);
     sb_free(p.y);
+}
+
+/* What OpenBLAS makes of a prefill's product: x[m, k] W^T, all threads. */
+struct gemm {
+    const float *x, *w;
+    float *y;
+    size_t n, k, m;
+};
+
+static void run_gemm(void *arg)
+{
+    const struct gemm *g = arg;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)g->m, (blasint)g->n,
+                (blasint)g->k, 1, g->x, (blasint)g->k, g->w, (blasint)g->k, 0, g->y, (blasint)g->n);
+}
+
+static void bench_gemm(size_t n, size_t k)
+{
+    struct gemm g = { floats(512 * k, 7), floats(n * k, 8), floats(512 * n, 9), n, k, 512 };
+    double s = time_of(run_gemm, &g);
+    printf("openblas f32   %4zu x %4zu  512: %.1f GFLOP/s (%s)\n", n, k,
+           2.0 * (double)(n * k * g.m) / s * 1e-9, openblas_get_corename());
+    sb_free((void *)g.x);
+    sb_free((void *)g.w);
+    sb_free(g.y);
 }
 
 /* ---- rows and attention --------------------------------------------------------------------- */
@@ -343,6 +323,10 @@ int main(int argc, char **argv)
         if (timed) {
             bench_product((enum sb_dtype)type, 2048, 2048);
             bench_product((enum sb_dtype)type, 5632, 2048);
+            if (type == SB_F32) {
+                bench_gemm(2048, 2048);
+                bench_gemm(5632, 2048);
+            }
         }
     }
     for (size_t i = 0; i < sizeof row_benches / sizeof *row_benches; i++)
