@@ -54,6 +54,8 @@ struct sb_packed {
  * memory runs out. Uses all threads. */
 int sb_packed_init(struct sb_packed *w, enum sb_dtype type, size_t n, size_t k, const void *src);
 void sb_packed_finish(struct sb_packed *w);
+/* Memory that n rows of k values take when packed. */
+size_t sb_packed_size(enum sb_dtype type, size_t n, size_t k);
 
 /* y[m, n] = x[m, k] W^T (+ bias[n], added last, when not NULL); when `add`, y += that sum: the
  * product and bias first, then one addition. Each element of the product is one chain over k. */

@@ -13,6 +13,9 @@
 #include "harness/core/alloc.h"
 #include "kernels/internal.h"
 
+/* A multiple of SB_QUANT_BLOCK. */
+enum { PACK_STEPS = 64 };
+
 enum { Q8_BLOCK = 64 + 32 * 32, Q4_BLOCK = 64 + 32 * 16 };
 
 size_t sb_panel_bytes(enum sb_dtype type, size_t k)
@@ -82,6 +85,25 @@ static void pack_row(unsigned char *panel, enum sb_dtype type, size_t lane,
     }
 }
 
+/* Some steps of all lanes at a time: what is written then stays in the first-level cache. */
+static void pack_panel(unsigned char *panel, enum sb_dtype type, size_t lanes,
+                       const unsigned char *src, size_t row_bytes, size_t k)
+{
+    if (type == SB_Q4_0 || lanes < SB_PANEL) /* Q4_0 rows are or-ed in, two to a byte */
+        memset(panel, 0, sb_panel_bytes(type, k));
+    for (size_t k0 = 0; k0 < k; k0 += PACK_STEPS) {
+        size_t steps = k - k0 < PACK_STEPS ? k - k0 : PACK_STEPS;
+        for (size_t lane = 0; lane < lanes; lane++)
+            pack_row(panel + sb_panel_bytes(type, k0), type, lane,
+                     src + lane * row_bytes + sb_dtype_row_bytes(type, k0), steps);
+    }
+}
+
+size_t sb_packed_size(enum sb_dtype type, size_t n, size_t k)
+{
+    return (n / SB_PANEL + (n % SB_PANEL != 0)) * sb_panel_bytes(type, k);
+}
+
 int sb_packed_init(struct sb_packed *w, enum sb_dtype type, size_t n, size_t k, const void *src)
 {
     size_t panels = n / SB_PANEL + (n % SB_PANEL != 0), bytes = sb_panel_bytes(type, k);
@@ -95,11 +117,9 @@ int sb_packed_init(struct sb_packed *w, enum sb_dtype type, size_t n, size_t k, 
     w->size_bytes = panels * bytes;
 #pragma omp parallel for schedule(static) if (sb_worth_threads(n * k))
     for (size_t p = 0; p < panels; p++) {
-        unsigned char *panel = (unsigned char *)w->data + p * bytes;
-        memset(panel, 0, bytes);
-        for (size_t lane = 0; lane < SB_PANEL && p * SB_PANEL + lane < n; lane++)
-            pack_row(panel, type, lane,
-                     (const unsigned char *)src + (p * SB_PANEL + lane) * row_bytes, k);
+        size_t first = p * SB_PANEL, lanes = n - first < SB_PANEL ? n - first : SB_PANEL;
+        pack_panel((unsigned char *)w->data + p * bytes, type, lanes,
+                   (const unsigned char *)src + first * row_bytes, row_bytes, k);
     }
     return 0;
 }

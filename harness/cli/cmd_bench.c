@@ -320,7 +320,13 @@ static enum sb_status open_model(const struct options *o, struct sb_models *mode
         rc = sb_weights_random(&w, o->random, type, (size_t)o->context + 1024, err);
     if (rc != SB_OK)
         return rc;
+    uint64_t start = sb_now_ns();
     rc = sb_model_from_weights(model, w, err);
+    double seconds = (double)(sb_now_ns() - start) * 1e-9;
+    if (rc == SB_OK && o->format != SB_FORMAT_JSON)
+        fprintf(stderr, "packed %.1f MB in %.3f s, %.2f GB/s\n",
+                (double)sb_model_packed_bytes(*model) * 1e-6, seconds,
+                (double)sb_model_packed_bytes(*model) * 1e-9 / seconds);
     if (rc == SB_OK)
         *made = *model;
     else

@@ -102,6 +102,24 @@ static enum sb_status describe_hf(json_t *root, const struct sb_weights *w)
     return SB_OK;
 }
 
+/* Memory of the packed weights, and of the KV cache per 1,000 positions (float32). */
+static json_t *memory(const struct sb_weights *w)
+{
+    const struct sb_config *c = &w->config;
+    const struct sb_tensor *head = c->tied_embeddings ? &w->embedding : &w->lm_head;
+    size_t packed = sb_packed_size(head->type, head->n, head->k);
+    for (size_t i = 0; i < c->n_layers; i++) {
+        const struct sb_layer_weights *l = &w->layers[i];
+        const struct sb_tensor *t[] = { &l->wq,     &l->wk,   &l->wv,    &l->wo,
+                                        &l->w_gate, &l->w_up, &l->w_down };
+        for (size_t k = 0; k < sizeof t / sizeof *t; k++)
+            packed += sb_packed_size(t[k]->type, t[k]->n, t[k]->k);
+    }
+    size_t kv = 1000 * c->n_layers * c->n_kv_heads * c->head_dim * 2 * sizeof(float);
+    return json_pack("{s:I, s:I}", "packed_bytes", (json_int_t)packed,
+                     "kv_bytes_per_1000_positions", (json_int_t)kv);
+}
+
 static json_t *architecture(const struct sb_weights *w)
 {
     const struct sb_config *c = &w->config;
@@ -134,9 +152,10 @@ enum sb_status sb_model_file_describe(char **json, const char *path, struct sb_e
         rc = describe_gguf(root, path, err);
     if (rc == SB_OK) {
         enum sb_status loaded = sb_weights_open(&w, path, err);
-        if (loaded == SB_OK)
+        if (loaded == SB_OK) {
             json_object_set_new(root, "architecture", architecture(w));
-        else if (dir)
+            json_object_set_new(root, "memory", memory(w));
+        } else if (dir)
             rc = loaded;
         else /* a sound file that is no model specbench runs: say what it holds, and why not */
             json_object_set_new(root, "not_runnable", json_string(err ? err->message : ""));
