@@ -29,7 +29,7 @@ const struct sb_verifier_ops sb_verifier_greedy = {
     .summary = "accept the draft tokens that are the target's arg max",
     .paper = "Leviathan et al. 2022, arXiv 2211.17192; trees: Miao et al. 2023, arXiv 2305.09781",
     .guarantee = SB_GREEDY_EXACT,
-    .kinds = SB_KIND_BIT(SB_DRAW_ONEHOT) | SB_KIND_BIT(SB_DRAW_IID) | SB_KIND_BIT(SB_DRAW_WOR),
+    .kinds = SB_KINDS_ALL,
     .strength = 10,
     .verify = greedy_verify,
 };

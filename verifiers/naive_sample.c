@@ -31,7 +31,7 @@ const struct sb_verifier_ops sb_verifier_naive_sample = {
     .summary = "sample the target, accept the child that carries the sampled token",
     .paper = "Miao et al. 2023, arXiv 2305.09781 (the baseline rule there)",
     .guarantee = SB_DISTRIBUTION_EXACT,
-    .kinds = SB_KIND_BIT(SB_DRAW_ONEHOT) | SB_KIND_BIT(SB_DRAW_IID) | SB_KIND_BIT(SB_DRAW_WOR),
+    .kinds = SB_KINDS_ALL,
     .strength = 10,
     .verify = naive_verify,
 };

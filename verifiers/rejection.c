@@ -169,7 +169,8 @@ const struct sb_verifier_ops sb_verifier_rejection = {
     .guarantee = SB_DISTRIBUTION_EXACT,
     .guarantee_with = rejection_guarantee,
     .check = rejection_check,
-    .kinds = SB_KIND_BIT(SB_DRAW_ONEHOT) | SB_KIND_BIT(SB_DRAW_IID) | SB_KIND_BIT(SB_DRAW_WOR),
+    .kinds = SB_KIND_BIT(SB_DRAW_ONEHOT) | SB_KIND_BIT(SB_DRAW_IID) | SB_KIND_BIT(SB_DRAW_WOR) |
+             SB_KIND_BIT(SB_DRAW_PATHS),
     .chains_only = true,
     .needs_q = true,
     .strength = 20,

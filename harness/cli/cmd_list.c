@@ -57,7 +57,7 @@ static void kinds_text(char *text, size_t size, unsigned kinds)
 {
     size_t used = 0;
     text[0] = '\0';
-    for (int k = SB_DRAW_ONEHOT; k <= SB_DRAW_WOR && used < size; k++)
+    for (int k = SB_DRAW_ONEHOT; k < SB_DRAW_KINDS && used < size; k++)
         if (kinds & SB_KIND_BIT(k))
             used += (size_t)snprintf(text + used, size - used, "%s%s", used ? " " : "",
                                      sb_draw_kind_name((enum sb_draw_kind)k));
@@ -71,7 +71,7 @@ static void list_verifiers(struct sb_table *t)
         sb_table_column(t, columns[i], 0);
     for (size_t i = 0; sb_verifiers[i]; i++) {
         const struct sb_verifier_ops *v = sb_verifiers[i];
-        char kinds[64];
+        char kinds[96];
         kinds_text(kinds, sizeof kinds, v->kinds);
         sb_table_text(t, v->name);
         sb_table_text(t, sb_guarantee_name(v->guarantee));

@@ -16,6 +16,7 @@ enum sb_stream {
     SB_STREAM_BOOTSTRAP, /* resampling for intervals */
     SB_STREAM_INIT,      /* weight initialisation */
     SB_STREAM_DATA,      /* order of training examples */
+    SB_STREAM_NOISE,     /* noise of tokens that drafter and verifier share */
 };
 
 struct sb_rng {

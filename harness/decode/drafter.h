@@ -10,6 +10,13 @@
 #include "harness/model/model.h"
 #include "harness/model/tokenizer.h"
 
+/* Rows of the drafter's own that a verifier wants in node.draft_row. */
+enum sb_draft_rows {
+    SB_DRAFT_ROWS_NONE,
+    SB_DRAFT_ROWS_PARENTS, /* of every node with children */
+    SB_DRAFT_ROWS_ALL,     /* of leaves too, which costs the drafter one more forward */
+};
+
 /* What a drafter may ask the harness for, at open. All borrowed for the drafter's lifetime. */
 struct sb_drafter_env {
     struct sb_model *target;
@@ -20,6 +27,7 @@ struct sb_drafter_env {
     size_t max_context; /* positions a sequence can reach */
     size_t n_vocab;
     const void *params;             /* the drafter's parameter struct, filled and checked */
+    enum sb_draft_rows draft_rows;  /* what the verifier wants; a drafter without rows ignores it */
     const struct sb_policy *policy; /* never NULL; sb_policy_longest bounds its plans */
     /* Load a model by path or bundled name; the harness keeps it and frees it. */
     enum sb_status (*load_model)(void *loader, const char *name, struct sb_model **model,
@@ -55,6 +63,9 @@ struct sb_drafter_ops {
     size_t state_size;             /* bytes; the harness allocates them zeroed, once per arm */
     unsigned kinds_greedy;         /* SB_KIND_BITs of its trees at temperature 0 ... */
     unsigned kinds_sampling;       /* ... and above; 0: the same */
+    /* The kinds with these parameters (NULL: the defaults), when they decide; NULL: as said above. */
+    unsigned (*kinds)(const void *params, const struct sb_sampling *sampling);
+    enum sb_draft_rows draft_rows; /* what it can give to a verifier that asks */
     bool makes_trees;              /* may branch; false: chains only */
     /* Does it branch with these parameters (NULL: the defaults)? NULL: as makes_trees says. */
     bool (*branches)(const void *params);

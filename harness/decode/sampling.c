@@ -203,11 +203,36 @@ static size_t rng_pick(void *self, const double *weight, size_t n)
     return sb_pick_by(sb_rng_uniform(&dice->picks), weight, n);
 }
 
+static double rng_uniform(void *self)
+{
+    struct sb_rng_dice *dice = self;
+    return sb_rng_uniform(&dice->picks);
+}
+
+static size_t rng_race(void *self, const double *weight, size_t n)
+{
+    struct sb_rng_dice *dice = self;
+    size_t winner = 0;
+    double best = INFINITY;
+    for (size_t t = 0; t < n; t++) {
+        if (!(weight[t] > 0))
+            continue;
+        dice->noise.draw = (uint32_t)t;
+        double time = -sb_log(1 - sb_rng_uniform(&dice->noise)) / weight[t];
+        if (time < best) {
+            best = time;
+            winner = t;
+        }
+    }
+    return winner;
+}
+
 static void rng_seek(void *self, uint64_t offset)
 {
     struct sb_rng_dice *dice = self;
     sb_rng_seek(&dice->flips, dice->position + offset);
     sb_rng_seek(&dice->picks, dice->position + offset);
+    sb_rng_seek(&dice->noise, dice->position + offset);
     if (dice->flips.stream == dice->picks.stream)
         dice->flips.draw = UPPER_DRAWS;
 }
@@ -215,12 +240,18 @@ static void rng_seek(void *self, uint64_t offset)
 struct sb_rng_dice sb_rng_dice_make(uint64_t key, enum sb_stream flips, enum sb_stream picks)
 {
     return (struct sb_rng_dice){ .flips = sb_rng_make(key, flips),
-                                 .picks = sb_rng_make(key, picks) };
+                                 .picks = sb_rng_make(key, picks),
+                                 .noise = sb_rng_make(key, SB_STREAM_NOISE) };
 }
 
 struct sb_dice sb_rng_dice_at(struct sb_rng_dice *self, uint64_t position)
 {
     self->position = position;
     rng_seek(self, 0);
-    return (struct sb_dice){ .flip = rng_flip, .pick = rng_pick, .self = self, .seek = rng_seek };
+    return (struct sb_dice){ .flip = rng_flip,
+                             .pick = rng_pick,
+                             .self = self,
+                             .seek = rng_seek,
+                             .uniform = rng_uniform,
+                             .race = rng_race };
 }

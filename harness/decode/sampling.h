@@ -31,6 +31,13 @@ struct sb_dice {
      * source does not care. A token's draw thus depends on where it stands, not on the step that
      * made it: text sampled by naive-sample is the same for every drafter at one seed. */
     void (*seek)(void *self, uint64_t offset);
+    /* Uniform in [0,1), for rules of continuous noise; NULL in a source that enumerates. */
+    double (*uniform)(void *self);
+    /* The winner of an exponential race: arg min over t of E(t) / weight[t], weight > 0 somewhere,
+     * where E(t) ~ Exp(1) belongs to the token t and the position, the same for drafter and verifier
+     * of one request (methods A 3.14). With the winners' weights set to 0, further calls give the
+     * order of a draw without replacement. NULL: this source shares no noise. */
+    size_t (*race)(void *self, const double *weight, size_t n);
 };
 static inline void sb_dice_seek(const struct sb_dice *dice, uint64_t offset)
 {
@@ -39,7 +46,7 @@ static inline void sb_dice_seek(const struct sb_dice *dice, uint64_t offset)
 }
 
 struct sb_rng_dice {
-    struct sb_rng flips, picks;
+    struct sb_rng flips, picks, noise;
     uint64_t position;
 };
 /* Dice over two streams, both at `position`. One stream may serve both: flips then use the upper

@@ -7,7 +7,8 @@
 
 const char *sb_draw_kind_name(enum sb_draw_kind kind)
 {
-    static const char *const names[] = { "none", "onehot", "iid", "wor" };
+    static const char *const names[] = { "none",  "onehot", "iid",    "wor",
+                                         "paths", "hub",    "topk+1", "mixture" };
     return (unsigned)kind < sizeof names / sizeof *names ? names[kind] : "unknown";
 }
 
@@ -18,12 +19,14 @@ enum sb_status sb_tree_create(struct sb_tree *tree, int32_t cap, struct sb_error
                        cap);
     struct sb_node *node = sb_alloc_array((size_t)cap, sizeof *node);
     int32_t *draw = sb_alloc_array((size_t)cap, sizeof *draw);
-    if (!node || !draw) {
+    const double **draw_q = sb_alloc_array((size_t)cap, sizeof *draw_q);
+    if (!node || !draw || !draw_q) {
         sb_free(node);
         sb_free(draw);
+        sb_free(draw_q);
         return sb_fail(err, SB_ENOMEM, "draft tree: no memory for %" PRId32 " nodes", cap);
     }
-    *tree = (struct sb_tree){ .node = node, .draw = draw, .cap = cap };
+    *tree = (struct sb_tree){ .node = node, .draw = draw, .draw_q = draw_q, .cap = cap };
     sb_tree_reset(tree, 0, 0);
     return SB_OK;
 }
@@ -34,6 +37,7 @@ void sb_tree_finish(struct sb_tree *tree)
         return;
     sb_free(tree->node);
     sb_free(tree->draw);
+    sb_free(tree->draw_q);
     *tree = (struct sb_tree){ 0 };
 }
 
@@ -112,19 +116,26 @@ int32_t sb_tree_add(struct sb_tree *tree, int32_t parent, sb_token token, int32_
     return append(tree, parent, token, source, false);
 }
 
+/* May one token be drawn twice under a node? */
+static bool repeats(enum sb_draw_kind kind)
+{
+    return kind == SB_DRAW_IID || kind == SB_DRAW_PATHS || kind == SB_DRAW_MIX;
+}
+
 int32_t sb_tree_draw(struct sb_tree *tree, int32_t parent, sb_token token, enum sb_draw_kind kind,
                      const double *q, float log_q, int32_t source)
 {
-    if ((kind != SB_DRAW_IID && kind != SB_DRAW_WOR) || !q || !takes_child(tree, parent, kind) ||
+    if (kind < SB_DRAW_IID || kind >= SB_DRAW_KINDS || !q || !takes_child(tree, parent, kind) ||
         tree->n_draws >= tree->cap || tree->n >= tree->cap)
         return -1; /* a full tree refuses every draw: taking only known tokens would bias the law */
     struct sb_node *p = &tree->node[parent];
     /* The draws of a parent are one run of tree->draw: another parent's draws end it. */
-    if (p->n_draws > 0 && (p->first_draw + p->n_draws != tree->n_draws || p->q != q))
+    const double *row = kind == SB_DRAW_MIX ? NULL : q;
+    if (p->n_draws > 0 && (p->first_draw + p->n_draws != tree->n_draws || p->q != row))
         return -1;
     int32_t child = sb_tree_child(tree, parent, token);
-    if (child >= 0 && kind == SB_DRAW_WOR)
-        return -1; /* a repeat is no draw without replacement */
+    if (child >= 0 && !repeats(kind))
+        return -1;
     if (child < 0) {
         child = append(tree, parent, token, source, false);
         tree->node[child].log_q = log_q;
@@ -132,8 +143,9 @@ int32_t sb_tree_draw(struct sb_tree *tree, int32_t parent, sb_token token, enum 
     if (p->n_draws == 0)
         p->first_draw = tree->n_draws;
     p->kind = kind;
-    p->q = q;
+    p->q = row;
     p->n_draws++;
+    tree->draw_q[tree->n_draws] = q;
     tree->draw[tree->n_draws++] = child;
     return child;
 }
@@ -243,25 +255,31 @@ static enum sb_status check_draws(const struct sb_tree *tree, int32_t i, size_t 
         return broken(err, i, "its kind does not fit its number of children");
     if (node->kind == SB_DRAW_NONE || node->kind == SB_DRAW_ONEHOT)
         return node->n_draws == 0 && !node->q ? SB_OK : broken(err, i, "draws without a law");
-    if (!node->q || node->first_draw < 0 || node->n_draws < n_children ||
-        node->n_draws > tree->n_draws - node->first_draw)
+    if (!node->q != (node->kind == SB_DRAW_MIX) || node->first_draw < 0 ||
+        node->n_draws < n_children || node->n_draws > tree->n_draws - node->first_draw)
         return broken(err, i, "its draws are incomplete");
-    if (node->kind == SB_DRAW_WOR && node->n_draws != n_children)
+    if (!repeats(node->kind) && node->n_draws != n_children)
         return broken(err, i, "a repeated draw without replacement");
     int32_t next_rank = 0;
     for (int32_t d = 0; d < node->n_draws; d++) {
         int32_t c = tree->draw[node->first_draw + d];
         if (c <= i || c >= tree->n || tree->node[c].parent != i || tree->node[c].auxiliary)
             return broken(err, i, "one of its draws is not its child");
-        if (!(node->q[tree->node[c].token] > 0))
+        const double *q = tree->draw_q[node->first_draw + d];
+        if (node->q && q != node->q)
+            return broken(err, i, "one of its draws is from another row");
+        if (!(q[tree->node[c].token] > 0))
             return broken(err, i, "q is 0 at a drawn token");
         if (tree->node[c].rank > next_rank)
             return broken(err, i, "its children are not ranked in draw order");
         next_rank += tree->node[c].rank == next_rank;
+        enum sb_status rc = node->q ? SB_OK : check_row(q, n_vocab, i, err);
+        if (rc != SB_OK)
+            return rc;
     }
     if (next_rank != n_children)
         return broken(err, i, "a child was never drawn");
-    return check_row(node->q, n_vocab, i, err);
+    return node->q ? check_row(node->q, n_vocab, i, err) : SB_OK;
 }
 
 enum sb_status sb_tree_check(const struct sb_tree *tree, size_t n_vocab, struct sb_error *err)

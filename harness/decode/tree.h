@@ -19,9 +19,15 @@ enum sb_draw_kind {
     SB_DRAW_ONEHOT, /* chosen deterministically */
     SB_DRAW_IID,    /* drawn independently from q; duplicates possible */
     SB_DRAW_WOR,    /* drawn from q without replacement, in draw order */
+    SB_DRAW_PATHS, /* iid, one draw per path that arrives: the tree is the union of K i.i.d. paths */
+    SB_DRAW_HUB, /* a pair, one of it the arg max of q (methods A 3.7); one draw if q is one-hot */
+    SB_DRAW_TOPK1, /* the most likely tokens of q in order, then one drawn from the rest (A 3.8) */
+    SB_DRAW_MIX,   /* drawn independently, each draw from a row of its own (A 3.5) */
+    SB_DRAW_KINDS, /* how many there are */
 };
 #define SB_KIND_BIT(kind) (1u << (kind))
-const char *sb_draw_kind_name(enum sb_draw_kind kind); /* "none", "onehot", "iid", "wor" */
+#define SB_KINDS_ALL      (SB_KIND_BIT(SB_DRAW_KINDS) - SB_KIND_BIT(SB_DRAW_ONEHOT))
+const char *sb_draw_kind_name(enum sb_draw_kind kind); /* "none", "onehot", "iid", ... */
 
 struct sb_node {
     sb_token token;
@@ -33,16 +39,21 @@ struct sb_node {
     bool auxiliary;
     /* About this node's children: */
     enum sb_draw_kind kind;
-    const double *q; /* [n_vocab] the row they were drawn from, after S, as used; NULL: one-hot.
-                             Drafter-owned, valid until its next propose */
+    const double *q; /* [n_vocab] the row they were drawn from, after S, as used. NULL: one-hot, or
+                             drawn from rows of their own (MIX). Drafter-owned, valid until its next
+                             propose */
+    /* The drafter's row here before anything was drawn, where the verifier asked for it (enum
+     * sb_draft_rows): q itself when sampling, at temperature 1 when greedy. Like q otherwise. */
+    const double *draft_row;
     int32_t first_draw, n_draws; /* into tree->draw: the ordered draws, duplicates included; none
                                     for one-hot children, whose order is their rank */
 };
 
 struct sb_tree {
-    struct sb_node *node; /* [cap], node[0] is the root */
-    int32_t *draw;        /* [cap] node index of each draw; draws of one parent are contiguous */
-    int32_t n, cap;       /* nodes, root included */
+    struct sb_node *node;  /* [cap], node[0] is the root */
+    int32_t *draw;         /* [cap] node index of each draw; draws of one parent are contiguous */
+    const double **draw_q; /* [cap] the row of each draw */
+    int32_t n, cap;        /* nodes, root included */
     int32_t n_draws;
     int32_t n_auxiliary;
     int32_t max_depth;   /* deepest verified node allowed: the token budget */
@@ -60,7 +71,8 @@ void sb_tree_reset(struct sb_tree *tree, sb_token root, int32_t max_depth);
 int32_t sb_tree_add(struct sb_tree *tree, int32_t parent, sb_token token, int32_t source);
 
 /* Record a draw of `token` from row q under `parent`: children of one parent must be added one after
- * the other. IID duplicates share a node and count as draws. Same return values as sb_tree_add, but a
+ * the other, from one row unless the kind is MIX. Equal tokens of IID, PATHS and MIX share a node and
+ * count as draws. Same return values as sb_tree_add, but a
  * full tree refuses every draw: whether a draw exists must not depend on its token. */
 int32_t sb_tree_draw(struct sb_tree *tree, int32_t parent, sb_token token, enum sb_draw_kind kind,
                      const double *q, float log_q, int32_t source);

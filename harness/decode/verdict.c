@@ -80,8 +80,11 @@ enum sb_guarantee sb_verifier_guarantee(const struct sb_verifier_ops *verifier, 
                                               : verifier->guarantee;
 }
 
-static unsigned kinds_of(const struct sb_drafter_ops *drafter, const struct sb_sampling *sampling)
+static unsigned kinds_of(const struct sb_drafter_ops *drafter, const void *params,
+                         const struct sb_sampling *sampling)
 {
+    if (drafter->kinds)
+        return drafter->kinds(params, sampling);
     return sampling->temperature > 0 && drafter->kinds_sampling ? drafter->kinds_sampling
                                                                 : drafter->kinds_greedy;
 }
@@ -100,8 +103,10 @@ static const char *objection(const struct sb_drafter_ops *drafter, const void *p
         return "never samples, and the temperature is above 0";
     if (verifier->chains_only && makes_trees(drafter, params))
         return "takes chains only, and the drafter makes trees with these parameters";
-    if (kinds_of(drafter, sampling) & ~verifier->kinds)
+    if (kinds_of(drafter, params, sampling) & ~verifier->kinds)
         return "would be biased by the way this drafter draws its tokens";
+    if (drafter->draft_rows < verifier->draft_rows)
+        return "needs the drafter's own rows, and it gives none";
     return NULL;
 }
 
@@ -136,7 +141,7 @@ const struct sb_verifier_ops *sb_verifier_default_with(const struct sb_drafter_o
     enum sb_guarantee wanted = sampling->temperature > 0 ? SB_DISTRIBUTION_EXACT : SB_GREEDY_EXACT;
     /* For children chosen deterministically no exact rule accepts more than their total p, which
      * is what sampling once and looking up does; and its text does not depend on the drafter. */
-    bool onehot = (kinds_of(drafter, sampling) & ~SB_KIND_BIT(SB_DRAW_ONEHOT)) == 0;
+    bool onehot = (kinds_of(drafter, drafter_params, sampling) & ~SB_KIND_BIT(SB_DRAW_ONEHOT)) == 0;
     const struct sb_verifier_ops *best = NULL;
     for (size_t i = 0; sb_verifiers[i]; i++) {
         const struct sb_verifier_ops *v = sb_verifiers[i];

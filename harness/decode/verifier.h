@@ -44,7 +44,11 @@ struct sb_verifier_ops {
     enum sb_status (*check)(const void *params, struct sb_error *err);
     unsigned kinds; /* SB_KIND_BITs it accepts */
     bool chains_only;
-    bool needs_q; /* reads q rows of non-one-hot kinds */
+    bool needs_q;                  /* reads q rows of non-one-hot kinds */
+    enum sb_draft_rows draft_rows; /* what it wants of the drafter beyond them */
+    /* The law pi[n] that a lossy rule is exact for, from the target's row p and the drafter's row q
+     * (NULL: the drafter has none there); NULL: there is no such law, or it is p itself. */
+    void (*law)(const void *params, double *pi, const double *p, const double *q, size_t n);
     int strength; /* larger is preferred as the default among lawful exact ones */
     size_t (*scratch_size)(const void *params, size_t n_vocab, int32_t max_nodes);
     enum sb_status (*verify)(const void *params, const struct sb_tree *tree,

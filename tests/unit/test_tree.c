@@ -220,7 +220,7 @@ static void running_out_of_memory_leaves_nothing_behind(void **state)
 {
     (void)state;
     struct sb_tree tree;
-    for (size_t n = 0; n < 2; n++) {
+    for (size_t n = 0; n < 3; n++) {
         sb_alloc_fail_after(n);
         assert_int_equal(sb_tree_create(&tree, 8, NULL), SB_ENOMEM);
     }
