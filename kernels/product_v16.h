@@ -7,81 +7,133 @@
 
 #define TILE_INLINE static inline __attribute__((always_inline))
 
-/* How far ahead of the loads the weights are asked for: tall tiles read one slow stream, which the
- * hardware does not run far enough ahead of by itself. */
+enum { BLOCK_ROWS = 256, BLOCK_PANELS = 4, BLOCK_K = 256 };
+enum { SOME_ROWS = 64, SOME_BYTES = 128 * 1024 };
+
+/* How far ahead of the loads a tile that streams from memory asks for weights: it reads one slow stream,
+ * which the hardware does not run far enough ahead of by itself. */
 enum { PREFETCH_BYTES = 4096 };
 
-enum { BLOCK_ROWS = 256, BLOCK_PANELS = 4, BLOCK_K = 256, SOME_ROWS = 64 };
+TILE_INLINE bool is_quantised(enum sb_dtype type)
+{
+    return type == SB_Q8_0 || type == SB_Q4_0;
+}
 
-/* Weights of one panel: floats of the 32 rows at step i; d holds the scales of a quantised block. */
-TILE_INLINE void load_weights(v16 w[2], enum sb_dtype type, const unsigned char *p, size_t i,
-                              const v16 d[2])
+/* Steps of k that lie together in a panel, and their bytes. */
+TILE_INLINE size_t group_steps(enum sb_dtype type)
+{
+    return type == SB_Q4_0 ? 8 : type == SB_Q8_0 ? 4 : type == SB_BF16 ? 2 : 1;
+}
+
+TILE_INLINE size_t group_bytes(enum sb_dtype type)
+{
+    return type == SB_F16 ? 64 : 128;
+}
+
+/* Scales of the 32 rows of a quantised block; with f = 1 + u / 2^bits (v_fraction), the weight
+ * d (u - 2^(bits-1)) is 2^bits d f - 1.5 (2^bits d), which one fma computes exactly. */
+struct scales {
+    v16 d[2], offset[2];
+};
+
+TILE_INLINE struct scales load_scales(enum sb_dtype type, const unsigned char *block)
+{
+    const v16 unit = v_set1(type == SB_Q8_0 ? 256.0f : 16.0f);
+    struct scales s;
+#pragma GCC unroll 2
+    for (int c = 0; c < 2; c++) {
+        s.d[c] = v_mul(v_load_f16(block + c * 32), unit);
+        s.offset[c] = v_mul(s.d[c], v_set1(-1.5f));
+    }
+    return s;
+}
+
+/* A group of one panel as it lies there: words, or floats of types that have one step a group. */
+struct group {
+    v16_words w[2];
+    v16 f[2];
+};
+
+TILE_INLINE struct group load_group(enum sb_dtype type, const unsigned char *p)
+{
+    struct group g;
+#pragma GCC unroll 2
+    for (int c = 0; c < 2; c++) {
+        if (type == SB_F32)
+            g.f[c] = v_load((const float *)p + c * 16);
+        else if (type == SB_F16)
+            g.f[c] = v_load_f16(p + c * 32);
+        else
+            g.w[c] = v_load_words(p + c * 64);
+    }
+    return g;
+}
+
+/* Rows c * 16 .. c * 16 + 15 of a group's step as floats; step and c are constants at every call. */
+TILE_INLINE v16 weights(enum sb_dtype type, const struct group *g, const struct scales *s, int step,
+                        int c)
 {
     switch (type) {
     case SB_F32:
-        __builtin_prefetch(p + i * 128 + PREFETCH_BYTES);
-        __builtin_prefetch(p + i * 128 + PREFETCH_BYTES + 64);
-        w[0] = v_load((const float *)p + i * 32);
-        w[1] = v_load((const float *)p + i * 32 + 16);
-        break;
     case SB_F16:
-        __builtin_prefetch(p + i * 64 + PREFETCH_BYTES);
-        w[0] = v_load_f16(p + i * 64);
-        w[1] = v_load_f16(p + i * 64 + 32);
-        break;
+        return g->f[c];
     case SB_BF16:
-        __builtin_prefetch(p + i * 64 + PREFETCH_BYTES);
-        v_load_bf16_pair(p + i * 64, &w[0], &w[1]);
-        break;
+        return step == 0 ? v_low_bf16(g->w[c]) : v_high_bf16(g->w[c]);
     case SB_Q8_0:
-        __builtin_prefetch(p + i * 32 + PREFETCH_BYTES);
-        w[0] = v_mul(d[0], v_load_i8(p + 64 + i * 32));
-        w[1] = v_mul(d[1], v_load_i8(p + 64 + i * 32 + 16));
-        break;
+        return v_fma(s->d[c], v_fraction(g->w[c], 8 * step, 8), s->offset[c]);
     default:
-        __builtin_prefetch(p + i * 16 + PREFETCH_BYTES);
-        v_load_q4_pair(p + 64 + i * 16, &w[0], &w[1]);
-        w[0] = v_mul(d[0], w[0]);
-        w[1] = v_mul(d[1], w[1]);
-        break;
+        return v_fma(s->d[c], v_fraction(g->w[c], 4 * step, 4), s->offset[c]);
     }
 }
 
-TILE_INLINE size_t block_length(enum sb_dtype type, size_t k)
-{
-    return type == SB_Q8_0 || type == SB_Q4_0 ? SB_QUANT_BLOCK : k;
-}
+/* What a tile asks of the memory while it computes: `step` bytes from `from` on per group of steps. */
+struct ahead {
+    const unsigned char *from;
+    size_t step;
+};
 
 /* out[rows, panels * 32] = chains over k, from +0 or continued from out. Panels lie `stride` bytes
  * apart. rows, panels and type are constants at every call. */
 TILE_INLINE void tile(enum sb_dtype type, int rows, int panels, const unsigned char *w,
                       size_t stride, const float *x, size_t ldx, size_t k, float *out, size_t ldo,
-                      bool resume)
+                      bool resume, struct ahead ahead)
 {
-    v16 acc[SB_TILE_ROWS][2 * 4], d[4][2];
-    const size_t block = block_length(type, k);
-    const size_t block_bytes = sb_panel_bytes(type, block);
+    v16 acc[SB_TILE_ROWS][2 * 4];
+    struct scales scale[4] = { 0 };
+    const int steps = (int)group_steps(type);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
         for (int c = 0; c < 2 * panels; c++)
             acc[r][c] = resume ? v_load(out + (size_t)r * ldo + (size_t)c * 16) : v_zero();
-    for (size_t k0 = 0; k0 < k; k0 += block, w += block_bytes, x += block) {
-        if (type == SB_Q8_0 || type == SB_Q4_0) {
-#pragma GCC unroll 4
-            for (int p = 0; p < panels; p++) {
-                d[p][0] = v_load_f16(w + (size_t)p * stride);
-                d[p][1] = v_load_f16(w + (size_t)p * stride + 32);
-            }
-        }
-        for (size_t i = 0; i < block; i++) {
-            v16 wi[4][2];
+    for (size_t i = 0; i < k; i += (size_t)steps, w += group_bytes(type)) {
+        struct group g[4];
+        if (is_quantised(type) && i % SB_QUANT_BLOCK == 0) {
 #pragma GCC unroll 4
             for (int p = 0; p < panels; p++)
-                load_weights(wi[p], type, w + (size_t)p * stride, i, d[p]);
+                scale[p] = load_scales(type, w + (size_t)p * stride);
+            w += 2 * SB_PANEL;
+        }
+#pragma GCC unroll 4
+        for (int p = 0; p < panels; p++) {
+            __builtin_prefetch(ahead.from + (size_t)p * stride);
+            __builtin_prefetch(ahead.from + (size_t)p * stride + 64);
+            g[p] = load_group(type, w + (size_t)p * stride);
+        }
+        ahead.from += ahead.step;
+#pragma GCC unroll 8
+        for (int s = 0; s < steps; s++) {
+            v16 wi[4][2];
+            if (type == SB_BF16 && s == 1 && i + 1 == k) /* the padded step of an odd k */
+                break;
+#pragma GCC unroll 4
+            for (int p = 0; p < panels; p++) {
+                wi[p][0] = weights(type, &g[p], &scale[p], s, 0);
+                wi[p][1] = weights(type, &g[p], &scale[p], s, 1);
+            }
 #pragma GCC unroll 16
             for (int r = 0; r < rows; r++) { /* one row of x at a time: registers are scarce */
-                v16 xi = v_set1(x[(size_t)r * ldx + i]);
+                v16 xi = v_set1(x[(size_t)r * ldx + i + (size_t)s]);
 #pragma GCC unroll 8
                 for (int c = 0; c < 2 * panels; c++)
                     acc[r][c] = v_fma(xi, wi[c / 2][c % 2], acc[r][c]);
@@ -96,14 +148,14 @@ TILE_INLINE void tile(enum sb_dtype type, int rows, int panels, const unsigned c
 }
 
 typedef void tile_fn(const unsigned char *w, size_t stride, const float *x, size_t ldx, size_t k,
-                     float *out, size_t ldo, bool resume);
+                     float *out, size_t ldo, bool resume, struct ahead ahead);
 
 #define DEFINE_TILE(type, rows, panels)                                                           \
     static void tile_##type##_##rows##_##panels(const unsigned char *w, size_t stride,            \
                                                 const float *x, size_t ldx, size_t k, float *out, \
-                                                size_t ldo, bool resume)                          \
+                                                size_t ldo, bool resume, struct ahead ahead)      \
     {                                                                                             \
-        tile(type, rows, panels, w, stride, x, ldx, k, out, ldo, resume);                         \
+        tile(type, rows, panels, w, stride, x, ldx, k, out, ldo, resume, ahead);                  \
     }
 #define DEFINE_TILES(rows, panels)     \
     DEFINE_TILE(SB_F32, rows, panels)  \
@@ -138,7 +190,11 @@ DEFINE_TILES(12, 1)
 DEFINE_TILES(1, 2)
 #endif
 #if SB_WIDE_1 == 4
-DEFINE_TILES(1, 4)
+DEFINE_TILE(SB_F32, 1, 4)
+DEFINE_TILE(SB_F16, 1, 4)
+DEFINE_TILE(SB_BF16, 1, 4)
+DEFINE_TILE(SB_Q8_0, 1, 2)
+DEFINE_TILE(SB_Q4_0, 1, 2)
 DEFINE_TILES(2, 2)
 DEFINE_TILES(3, 2)
 DEFINE_TILES(4, 2)
@@ -161,12 +217,17 @@ static tile_fn *const wide_tiles[SB_TILE_ROWS][SB_DTYPE_COUNT] = {
     TILES_OF(1, 2),
 #endif
 #if SB_WIDE_1 == 4
-    TILES_OF(1, 4), TILES_OF(2, 2), TILES_OF(3, 2), TILES_OF(4, 2),
+    { tile_SB_F32_1_4, tile_SB_F16_1_4, tile_SB_BF16_1_4, tile_SB_Q8_0_1_2, tile_SB_Q4_0_1_2 },
+    TILES_OF(2, 2),
+    TILES_OF(3, 2),
+    TILES_OF(4, 2),
 #endif
 };
 
-static int wide_panels(size_t rows)
+static int wide_panels(enum sb_dtype type, size_t rows)
 {
+    if (is_quantised(type) && rows != 2) /* unpacking keeps the pipes busy between chains */
+        return rows == 1 && SB_WIDE_1 > 1 ? 2 : 1;
     return rows == 1 ? SB_WIDE_1 : rows == 2 ? SB_WIDE_2 : rows <= 4 ? SB_WIDE_4 : 1;
 }
 
@@ -198,12 +259,13 @@ static void product_few(const struct sb_product *job, size_t first, size_t last)
 {
     _Alignas(64) float acc[SB_TILE_ROWS * SB_PANEL > 4 * 2 * SB_PANEL ? SB_TILE_ROWS * SB_PANEL
                                                                       : 4 * 2 * SB_PANEL];
-    size_t m = job->m, wide = (size_t)wide_panels(m);
+    size_t m = job->m, wide = (size_t)wide_panels(job->type, m);
     for (size_t p = first; p < last;) {
         size_t panels = last - p >= wide ? wide : 1;
         tile_fn *fn = panels > 1 ? wide_tiles[m - 1][job->type] : tiles[m - 1][job->type];
-        fn(job->w + p * job->panel_stride, job->panel_stride, job->x, job->ldx, job->k, acc,
-           panels * SB_PANEL, false);
+        const unsigned char *w = job->w + p * job->panel_stride;
+        fn(w, job->panel_stride, job->x, job->ldx, job->k, acc, panels * SB_PANEL, false,
+           (struct ahead){ w + PREFETCH_BYTES, group_bytes(job->type) });
         finish(job, 0, m, p * SB_PANEL, columns_from(job, p, panels), acc, panels * SB_PANEL);
         p += panels;
     }
@@ -217,24 +279,28 @@ static void chain_rows(float *acc, size_t ldacc, const float *w, const float *x,
     for (size_t t = 0; t < n_tiles; t++) {
         size_t row = m * t / n_tiles, rows = m * (t + 1) / n_tiles - row;
         tiles[rows - 1][SB_F32]((const unsigned char *)w, 0, x + row * ldx, ldx, k,
-                                acc + row * ldacc, ldacc, resume);
+                                acc + row * ldacc, ldacc, resume,
+                                (struct ahead){ (const unsigned char *)w, 0 });
     }
 }
 
 /* w[k, 32] = the panel from step k0 on (a multiple of BLOCK_K) as floats. */
 TILE_INLINE void convert(enum sb_dtype type, float *w, const unsigned char *panel, size_t k)
 {
-    v16 d[2] = { v_zero(), v_zero() }, wi[2];
-    size_t block = block_length(type, k), block_bytes = sb_panel_bytes(type, block);
-    for (size_t k0 = 0; k0 < k; k0 += block, panel += block_bytes) {
-        if (type == SB_Q8_0 || type == SB_Q4_0) {
-            d[0] = v_load_f16(panel);
-            d[1] = v_load_f16(panel + 32);
+    const size_t steps = group_steps(type);
+    struct scales scale = { 0 };
+    for (size_t i = 0; i < k; i += steps, panel += group_bytes(type)) {
+        if (is_quantised(type) && i % SB_QUANT_BLOCK == 0) {
+            scale = load_scales(type, panel);
+            panel += 2 * SB_PANEL;
         }
-        for (size_t i = 0; i < block; i++, w += 32) {
-            load_weights(wi, type, panel, i, d);
-            v_store(w, wi[0]);
-            v_store(w + 16, wi[1]);
+        struct group g = load_group(type, panel);
+#pragma GCC unroll 8
+        for (int s = 0; s < (int)steps; s++) {
+            if (type == SB_BF16 && s == 1 && i + 1 == k)
+                break;
+            v_store(w + (i + (size_t)s) * SB_PANEL, weights(type, &g, &scale, s, 0));
+            v_store(w + (i + (size_t)s) * SB_PANEL + 16, weights(type, &g, &scale, s, 1));
         }
     }
 }
@@ -282,20 +348,30 @@ static void product_block(const struct sb_product *job, size_t row, size_t rows,
     finish(job, row, rows, panel * SB_PANEL, columns_from(job, panel, panels), acc, ldacc);
 }
 
-/* A few tiles of rows: the first reads each panel from memory while it computes, the others find it in
- * the second-level cache. */
+/* A few tiles of rows, a block of one panel at a time, which then lies in the second-level cache. While
+ * they compute on it, the tiles share out asking for the next block, so that memory never waits. */
 static void product_some(const struct sb_product *job, size_t first, size_t last)
 {
-    _Alignas(64) float acc[SB_TILE_ROWS * SB_PANEL];
-    size_t n_tiles = (job->m + SB_TILE_ROWS - 1) / SB_TILE_ROWS;
-    for (size_t p = first; p < last; p++)
-        for (size_t t = 0; t < n_tiles; t++) {
-            size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
-            tiles[rows - 1][job->type](job->w + p * job->panel_stride, job->panel_stride,
-                                       job->x + row * job->ldx, job->ldx, job->k, acc, SB_PANEL,
-                                       false);
-            finish(job, row, rows, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
+    _Alignas(64) float acc[SOME_ROWS * SB_PANEL];
+    const size_t n_tiles = (job->m + SB_TILE_ROWS - 1) / SB_TILE_ROWS;
+    const size_t most = SOME_BYTES / group_bytes(job->type) * group_steps(job->type);
+    const size_t block = most < job->k ? most / SB_QUANT_BLOCK * SB_QUANT_BLOCK : job->k;
+    for (size_t p = first; p < last; p++) {
+        const unsigned char *w = job->w + p * job->panel_stride;
+        for (size_t k0 = 0; k0 < job->k; k0 += block) {
+            size_t k = job->k - k0 < block ? job->k - k0 : block,
+                   bytes = sb_panel_bytes(job->type, k);
+            size_t share = group_bytes(job->type) / n_tiles;
+            for (size_t t = 0; t < n_tiles; t++) {
+                size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
+                tiles[rows - 1][job->type](
+                    w, 0, job->x + row * job->ldx + k0, job->ldx, k, acc + row * SB_PANEL, SB_PANEL,
+                    k0 > 0, (struct ahead){ w + bytes + bytes * t / n_tiles, share });
+            }
+            w += bytes;
         }
+        finish(job, 0, job->m, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
+    }
 }
 
 static void product(const struct sb_product *job, size_t first, size_t last)
