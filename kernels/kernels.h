@@ -5,6 +5,9 @@
  * Each reduction has one order, stated at its function, that plain C, AVX2 and AVX-512 all follow:
  *
  *   chain      acc = fma(a[i], b[i], acc) for i ascending, acc starting at +0
+ *   scaled     for weights in blocks of a scale d and integers q: acc = fma(d, s, acc) for blocks in
+ *              ascending order, where s is the chain of the block over its q; acc starts at +0
+ *              (inside, q is divided and d multiplied by one power of two, which rounds nothing)
  *   16 lanes   lane j chains over the elements j, j + 16, j + 32, ...; lanes then join pairwise:
  *              l[j] += l[j + 8] for j < 8, then + 4, then + 2, then + 1
  *   chunks     the reduction is cut every SB_CHUNK elements counted from the first, each piece is
@@ -58,7 +61,8 @@ void sb_packed_finish(struct sb_packed *w);
 size_t sb_packed_size(enum sb_dtype type, size_t n, size_t k);
 
 /* y[m, n] = x[m, k] W^T (+ bias[n], added last, when not NULL); when `add`, y += that sum: the
- * product and bias first, then one addition. Each element of the product is one chain over k. */
+ * product and bias first, then one addition. Each element of the product is one chain over k;
+ * scaled, for quantised types. */
 void sb_matmul(float *y, size_t ldy, const struct sb_packed *w, const float *x, size_t ldx,
                size_t m, const float *bias, bool add);
 

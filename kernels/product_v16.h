@@ -30,24 +30,6 @@ TILE_INLINE size_t group_bytes(enum sb_dtype type)
     return type == SB_F16 ? 64 : 128;
 }
 
-/* Scales of the 32 rows of a quantised block; with f = 1 + u / 2^bits (v_fraction), the weight
- * d (u - 2^(bits-1)) is 2^bits d f - 1.5 (2^bits d), which one fma computes exactly. */
-struct scales {
-    v16 d[2], offset[2];
-};
-
-TILE_INLINE struct scales load_scales(enum sb_dtype type, const unsigned char *block)
-{
-    const v16 unit = v_set1(type == SB_Q8_0 ? 256.0f : 16.0f);
-    struct scales s;
-#pragma GCC unroll 2
-    for (int c = 0; c < 2; c++) {
-        s.d[c] = v_mul(v_load_f16(block + c * 32), unit);
-        s.offset[c] = v_mul(s.d[c], v_set1(-1.5f));
-    }
-    return s;
-}
-
 /* A group of one panel as it lies there: words, or floats of types that have one step a group. */
 struct group {
     v16_words w[2];
@@ -69,9 +51,9 @@ TILE_INLINE struct group load_group(enum sb_dtype type, const unsigned char *p)
     return g;
 }
 
-/* Rows c * 16 .. c * 16 + 15 of a group's step as floats; step and c are constants at every call. */
-TILE_INLINE v16 weights(enum sb_dtype type, const struct group *g, const struct scales *s, int step,
-                        int c)
+/* Rows c * 16 .. c * 16 + 15 of a group's step as floats; step and c are constants at every call. Those
+ * of quantised types lack their scale, which a block applies once: they are q / 2^bits. */
+TILE_INLINE v16 weights(enum sb_dtype type, const struct group *g, int step, int c)
 {
     switch (type) {
     case SB_F32:
@@ -80,71 +62,92 @@ TILE_INLINE v16 weights(enum sb_dtype type, const struct group *g, const struct 
     case SB_BF16:
         return step == 0 ? v_low_bf16(g->w[c]) : v_high_bf16(g->w[c]);
     case SB_Q8_0:
-        return v_fma(s->d[c], v_fraction(g->w[c], 8 * step, 8), s->offset[c]);
+        return v_sub(v_fraction(g->w[c], 8 * step, 8), v_set1(1.5f));
     default:
-        return v_fma(s->d[c], v_fraction(g->w[c], 4 * step, 4), s->offset[c]);
+        return v_sub(v_fraction(g->w[c], 4 * step, 4), v_set1(1.5f));
     }
 }
 
-/* What a tile asks of the memory while it computes: `step` bytes from `from` on per group of steps. */
+/* 2^bits d of rows c * 16 .. c * 16 + 15 of a quantised block. */
+TILE_INLINE v16 block_scale(enum sb_dtype type, const unsigned char *block, int c)
+{
+    return v_mul(v_load_f16(block + c * 32), v_set1(type == SB_Q8_0 ? 256.0f : 16.0f));
+}
+
+/* What a tile of one panel asks of the memory while it computes: `step` bytes per group of steps, from
+ * `from` on. Panels side by side ask for their own weights, PREFETCH_BYTES ahead. */
 struct ahead {
     const unsigned char *from;
     size_t step;
 };
 
-/* out[rows, panels * 32] = chains over k, from +0 or continued from out. Panels lie `stride` bytes
- * apart. rows, panels and type are constants at every call. */
+/* out[rows, panels * 32] = sums over k in the order of kernels.h, from +0 or continued from out. Panels
+ * lie `stride` bytes apart. rows, panels and type are constants at every call. */
 TILE_INLINE void tile(enum sb_dtype type, int rows, int panels, const unsigned char *w,
                       size_t stride, const float *x, size_t ldx, size_t k, float *out, size_t ldo,
                       bool resume, struct ahead ahead)
 {
     v16 acc[SB_TILE_ROWS][2 * 4];
-    struct scales scale[4] = { 0 };
+    const bool quantised = is_quantised(type);
     const int steps = (int)group_steps(type);
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 8
-        for (int c = 0; c < 2 * panels; c++)
-            acc[r][c] = resume ? v_load(out + (size_t)r * ldo + (size_t)c * 16) : v_zero();
-    for (size_t i = 0; i < k; i += (size_t)steps, w += group_bytes(type)) {
-        struct group g[4];
-        if (is_quantised(type) && i % SB_QUANT_BLOCK == 0) {
-#pragma GCC unroll 4
-            for (int p = 0; p < panels; p++)
-                scale[p] = load_scales(type, w + (size_t)p * stride);
+    const size_t block = quantised ? SB_QUANT_BLOCK : k;
+    for (size_t i0 = 0; i0 < k; i0 += block, resume = true) {
+        const unsigned char *scales = w;
+        if (quantised) {
             w += 2 * SB_PANEL;
+            ahead.from += ahead.step / 2; /* the scales are half as long as a group */
         }
-#pragma GCC unroll 4
-        for (int p = 0; p < panels; p++) {
-            __builtin_prefetch(ahead.from + (size_t)p * stride);
-            __builtin_prefetch(ahead.from + (size_t)p * stride + 64);
-            g[p] = load_group(type, w + (size_t)p * stride);
-        }
-        ahead.from += ahead.step;
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
-        for (int s = 0; s < steps; s++) {
-            v16 wi[4][2];
-            if (type == SB_BF16 && s == 1 && i + 1 == k) /* the padded step of an odd k */
-                break;
+            for (int c = 0; c < 2 * panels; c++)
+                acc[r][c] = resume && !quantised ? v_load(out + (size_t)r * ldo + (size_t)c * 16)
+                                                 : v_zero();
+        for (size_t i = i0; i < i0 + block; i += (size_t)steps, w += group_bytes(type)) {
+            struct group g[4];
 #pragma GCC unroll 4
             for (int p = 0; p < panels; p++) {
-                wi[p][0] = weights(type, &g[p], &scale[p], s, 0);
-                wi[p][1] = weights(type, &g[p], &scale[p], s, 1);
+                const unsigned char *next =
+                    panels > 1 ? w + (size_t)p * stride + PREFETCH_BYTES : ahead.from;
+                __builtin_prefetch(next);
+                if (group_bytes(type) > 64)
+                    __builtin_prefetch(next + 64);
+                g[p] = load_group(type, w + (size_t)p * stride);
             }
-#pragma GCC unroll 16
-            for (int r = 0; r < rows; r++) { /* one row of x at a time: registers are scarce */
-                v16 xi = v_set1(x[(size_t)r * ldx + i + (size_t)s]);
+            ahead.from += ahead.step;
 #pragma GCC unroll 8
-                for (int c = 0; c < 2 * panels; c++)
-                    acc[r][c] = v_fma(xi, wi[c / 2][c % 2], acc[r][c]);
+            for (int s = 0; s < steps; s++) {
+                v16 wi[4][2];
+                if (type == SB_BF16 && s == 1 && i + 1 == k) /* the padded step of an odd k */
+                    break;
+#pragma GCC unroll 4
+                for (int p = 0; p < panels; p++) {
+                    wi[p][0] = weights(type, &g[p], s, 0);
+                    wi[p][1] = weights(type, &g[p], s, 1);
+                }
+#pragma GCC unroll 16
+                for (int r = 0; r < rows; r++) { /* one row of x at a time: registers are scarce */
+                    v16 xi = v_set1(x[(size_t)r * ldx + i + (size_t)s]);
+#pragma GCC unroll 8
+                    for (int c = 0; c < 2 * panels; c++)
+                        acc[r][c] = v_fma(xi, wi[c / 2][c % 2], acc[r][c]);
+                }
+            }
+        }
+#pragma GCC unroll 8
+        for (int c = 0; c < 2 * panels; c++) {
+            v16 d = v_zero();
+            if (quantised)
+                d = block_scale(type, scales + (size_t)(c / 2) * stride, c % 2);
+#pragma GCC unroll 16
+            for (int r = 0; r < rows; r++) {
+                float *to = out + (size_t)r * ldo + (size_t)c * 16;
+                if (quantised)
+                    acc[r][c] = v_fma(d, acc[r][c], resume ? v_load(to) : v_zero());
+                v_store(to, acc[r][c]);
             }
         }
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 8
-        for (int c = 0; c < 2 * panels; c++)
-            v_store(out + (size_t)r * ldo + (size_t)c * 16, acc[r][c]);
 }
 
 typedef void tile_fn(const unsigned char *w, size_t stride, const float *x, size_t ldx, size_t k,
@@ -190,11 +193,7 @@ DEFINE_TILES(12, 1)
 DEFINE_TILES(1, 2)
 #endif
 #if SB_WIDE_1 == 4
-DEFINE_TILE(SB_F32, 1, 4)
-DEFINE_TILE(SB_F16, 1, 4)
-DEFINE_TILE(SB_BF16, 1, 4)
-DEFINE_TILE(SB_Q8_0, 1, 2)
-DEFINE_TILE(SB_Q4_0, 1, 2)
+DEFINE_TILES(1, 4)
 DEFINE_TILES(2, 2)
 DEFINE_TILES(3, 2)
 DEFINE_TILES(4, 2)
@@ -217,28 +216,23 @@ static tile_fn *const wide_tiles[SB_TILE_ROWS][SB_DTYPE_COUNT] = {
     TILES_OF(1, 2),
 #endif
 #if SB_WIDE_1 == 4
-    { tile_SB_F32_1_4, tile_SB_F16_1_4, tile_SB_BF16_1_4, tile_SB_Q8_0_1_2, tile_SB_Q4_0_1_2 },
-    TILES_OF(2, 2),
-    TILES_OF(3, 2),
-    TILES_OF(4, 2),
+    TILES_OF(1, 4), TILES_OF(2, 2), TILES_OF(3, 2), TILES_OF(4, 2),
 #endif
 };
 
-static int wide_panels(enum sb_dtype type, size_t rows)
+static int wide_panels(size_t rows)
 {
-    if (is_quantised(type) && rows != 2) /* unpacking keeps the pipes busy between chains */
-        return rows == 1 && SB_WIDE_1 > 1 ? 2 : 1;
     return rows == 1 ? SB_WIDE_1 : rows == 2 ? SB_WIDE_2 : rows <= 4 ? SB_WIDE_4 : 1;
 }
 
 /* y[rows, n] = acc (+ bias), or y + (acc + bias). */
-static void finish(const struct sb_product *job, size_t row, size_t rows, size_t col, size_t n,
+static void finish(const struct sb_product *job, size_t rows, size_t col, size_t n,
                    const float *acc, size_t ldacc)
 {
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < n; c += 16) {
             size_t left = n - c;
-            float *y = job->y + (row + r) * job->ldy + col + c;
+            float *y = job->y + r * job->ldy + col + c;
             v16 sum = v_load(acc + r * ldacc + c);
             if (job->bias)
                 sum = v_add(sum, v_load_n(job->bias + col + c, left));
@@ -259,14 +253,14 @@ static void product_few(const struct sb_product *job, size_t first, size_t last)
 {
     _Alignas(64) float acc[SB_TILE_ROWS * SB_PANEL > 4 * 2 * SB_PANEL ? SB_TILE_ROWS * SB_PANEL
                                                                       : 4 * 2 * SB_PANEL];
-    size_t m = job->m, wide = (size_t)wide_panels(job->type, m);
+    size_t m = job->m, wide = (size_t)wide_panels(m);
     for (size_t p = first; p < last;) {
         size_t panels = last - p >= wide ? wide : 1;
         tile_fn *fn = panels > 1 ? wide_tiles[m - 1][job->type] : tiles[m - 1][job->type];
         const unsigned char *w = job->w + p * job->panel_stride;
         fn(w, job->panel_stride, job->x, job->ldx, job->k, acc, panels * SB_PANEL, false,
            (struct ahead){ w + PREFETCH_BYTES, group_bytes(job->type) });
-        finish(job, 0, m, p * SB_PANEL, columns_from(job, p, panels), acc, panels * SB_PANEL);
+        finish(job, m, p * SB_PANEL, columns_from(job, p, panels), acc, panels * SB_PANEL);
         p += panels;
     }
 }
@@ -284,23 +278,18 @@ static void chain_rows(float *acc, size_t ldacc, const float *w, const float *x,
     }
 }
 
-/* w[k, 32] = the panel from step k0 on (a multiple of BLOCK_K) as floats. */
+/* w[k, 32] = steps of a panel as floats. */
 TILE_INLINE void convert(enum sb_dtype type, float *w, const unsigned char *panel, size_t k)
 {
     const size_t steps = group_steps(type);
-    struct scales scale = { 0 };
     for (size_t i = 0; i < k; i += steps, panel += group_bytes(type)) {
-        if (is_quantised(type) && i % SB_QUANT_BLOCK == 0) {
-            scale = load_scales(type, panel);
-            panel += 2 * SB_PANEL;
-        }
         struct group g = load_group(type, panel);
-#pragma GCC unroll 8
+#pragma GCC unroll 2
         for (int s = 0; s < (int)steps; s++) {
             if (type == SB_BF16 && s == 1 && i + 1 == k)
                 break;
-            v_store(w + (i + (size_t)s) * SB_PANEL, weights(type, &g, &scale, s, 0));
-            v_store(w + (i + (size_t)s) * SB_PANEL + 16, weights(type, &g, &scale, s, 1));
+            v_store(w + (i + (size_t)s) * SB_PANEL, weights(type, &g, s, 0));
+            v_store(w + (i + (size_t)s) * SB_PANEL + 16, weights(type, &g, s, 1));
         }
     }
 }
@@ -310,42 +299,33 @@ static const float *weights_as_floats(enum sb_dtype type, const unsigned char *p
                                       size_t k, float *room)
 {
     const unsigned char *from = panel + sb_panel_bytes(type, k0);
-    switch (type) {
-    case SB_F32:
+    if (type == SB_F32)
         return (const float *)from;
-    case SB_F16:
+    if (type == SB_F16)
         convert(SB_F16, room, from, k);
-        break;
-    case SB_BF16:
+    else
         convert(SB_BF16, room, from, k);
-        break;
-    case SB_Q8_0:
-        convert(SB_Q8_0, room, from, k);
-        break;
-    default:
-        convert(SB_Q4_0, room, from, k);
-        break;
-    }
     return room;
 }
 
-/* A block of rows against a few panels: the block of x stays in the second-level cache, one block
- * of weights in the first. */
-static void product_block(const struct sb_product *job, size_t row, size_t rows, size_t panel,
-                          size_t panels)
+/* A block of rows against a few panels: the block of x stays in the second-level cache, one block of
+ * weights as floats in the first. */
+static void product_block(const struct sb_product *job, size_t first, size_t last)
 {
     _Alignas(64) float acc[BLOCK_ROWS * BLOCK_PANELS * SB_PANEL], room[BLOCK_K * SB_PANEL];
-    const size_t ldacc = BLOCK_PANELS * SB_PANEL;
-    for (size_t k0 = 0; k0 < job->k; k0 += BLOCK_K) {
-        size_t k = job->k - k0 < BLOCK_K ? job->k - k0 : BLOCK_K;
-        for (size_t p = 0; p < panels; p++) {
-            const float *w =
-                weights_as_floats(job->type, job->w + (panel + p) * job->panel_stride, k0, k, room);
-            chain_rows(acc + p * SB_PANEL, ldacc, w, job->x + row * job->ldx + k0, job->ldx, rows,
-                       k, k0 > 0);
+    const size_t ldacc = BLOCK_PANELS * SB_PANEL, most = job->m <= SOME_ROWS ? 1 : BLOCK_PANELS;
+    for (size_t panel = first, panels; panel < last; panel += panels) {
+        panels = last - panel < most ? last - panel : most;
+        for (size_t k0 = 0; k0 < job->k; k0 += BLOCK_K) {
+            size_t k = job->k - k0 < BLOCK_K ? job->k - k0 : BLOCK_K;
+            for (size_t p = 0; p < panels; p++) {
+                const float *w = weights_as_floats(
+                    job->type, job->w + (panel + p) * job->panel_stride, k0, k, room);
+                chain_rows(acc + p * SB_PANEL, ldacc, w, job->x + k0, job->ldx, job->m, k, k0 > 0);
+            }
         }
+        finish(job, job->m, panel * SB_PANEL, columns_from(job, panel, panels), acc, ldacc);
     }
-    finish(job, row, rows, panel * SB_PANEL, columns_from(job, panel, panels), acc, ldacc);
 }
 
 /* A few tiles of rows, a block of one panel at a time, which then lies in the second-level cache. While
@@ -370,32 +350,41 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
             }
             w += bytes;
         }
-        finish(job, 0, job->m, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
+        finish(job, job->m, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
     }
+}
+
+/* Sums over nothing. */
+static void product_empty(const struct sb_product *job, size_t first, size_t last)
+{
+    static const float zeros[SB_PANEL];
+    for (size_t p = first; p < last; p++)
+        finish(job, job->m, p * SB_PANEL, columns_from(job, p, 1), zeros, 0);
 }
 
 static void product(const struct sb_product *job, size_t first, size_t last)
 {
-    if (job->m <= SB_TILE_ROWS || job->k == 0) {
-        struct sb_product part = *job;
-        for (size_t row = 0; row < job->m; row += part.m) {
-            part.m = job->m - row < SB_TILE_ROWS ? job->m - row : SB_TILE_ROWS;
-            part.x = job->x + row * job->ldx;
-            part.y = job->y + row * job->ldy;
+    struct sb_product part = *job;
+    if (job->k == 0) {
+        product_empty(job, first, last);
+        return;
+    }
+    /* Low tiles would convert the same weights many times; quantised ones keep their blocks. */
+    bool direct = SB_TILE_ROWS == 12 || job->type == SB_F32 || job->m <= 2 * SB_TILE_ROWS;
+    size_t most = BLOCK_ROWS;
+    if (job->m <= SB_TILE_ROWS)
+        most = SB_TILE_ROWS;
+    else if (is_quantised(job->type) || (direct && job->m <= SOME_ROWS))
+        most = SOME_ROWS;
+    for (size_t row = 0; row < job->m; row += part.m) {
+        part.m = job->m - row < most ? job->m - row : most;
+        part.x = job->x + row * job->ldx;
+        part.y = job->y + row * job->ldy;
+        if (most == SB_TILE_ROWS)
             product_few(&part, first, last);
-        }
-        return;
-    }
-    /* Low tiles would convert the same weights many times. */
-    bool few_conversions = SB_TILE_ROWS == 12 || job->type == SB_F32 || job->m <= 2 * SB_TILE_ROWS;
-    if (job->m <= SOME_ROWS && few_conversions) {
-        product_some(job, first, last);
-        return;
-    }
-    for (size_t row = 0; row < job->m; row += BLOCK_ROWS) {
-        size_t rows = job->m - row < BLOCK_ROWS ? job->m - row : BLOCK_ROWS;
-        size_t panels = rows <= SOME_ROWS ? 1 : BLOCK_PANELS;
-        for (size_t p = first; p < last; p += panels)
-            product_block(job, row, rows, p, last - p < panels ? last - p : panels);
+        else if (most == SOME_ROWS)
+            product_some(&part, first, last);
+        else
+            product_block(&part, first, last);
     }
 }

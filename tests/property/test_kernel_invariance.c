@@ -114,19 +114,44 @@ static float *multiply(const struct sb_packed *w, const float *x, size_t ldx, si
     return y;
 }
 
-/* The definition: dequantise, one chain per element, bias, one addition. */
+static float integer_of(enum sb_dtype type, const unsigned char *block, size_t i)
+{
+    if (type == SB_Q8_0)
+        return (float)(int8_t)block[2 + i];
+    return (float)((i < 16 ? block[2 + i] & 15 : block[2 + i - 16] >> 4) - 8);
+}
+
+/* One element of a product: a chain over k; for quantised types a chain over the integers of each
+ * block, and one over the blocks. */
+static float defined_sum(enum sb_dtype type, const unsigned char *src, const float *row,
+                         const float *x, size_t k)
+{
+    float sum = 0.0f;
+    bool quantised = type == SB_Q8_0 || type == SB_Q4_0;
+    size_t block = quantised ? SB_QUANT_BLOCK : k, bytes = type == SB_Q8_0 ? 34 : 18;
+    for (size_t i0 = 0; i0 < k; i0 += block, src += bytes) {
+        uint16_t half;
+        memcpy(&half, src, sizeof half);
+        float d = quantised ? sb_f16_to_f32(half) : 1.0f, part = quantised ? 0.0f : sum;
+        for (size_t i = i0; i < i0 + block; i++)
+            part = fmaf(x[i], quantised ? integer_of(type, src, i - i0) : row[i], part);
+        sum = quantised ? fmaf(d, part, sum) : part;
+    }
+    return sum;
+}
+
+/* The definition: the sum over k, bias, one addition. */
 static void check_against_definition(const struct product_case *c, const void *weights,
                                      const float *x, const float *bias, const float *y)
 {
     float *row = sb_alloc_array(c->k, sizeof *row);
     assert_non_null(row);
     for (size_t j = 0; j < c->n; j++) {
-        sb_dequantize_row(row, c->type,
-                          (const char *)weights + j * sb_dtype_row_bytes(c->type, c->k), c->k);
+        const unsigned char *src =
+            (const unsigned char *)weights + j * sb_dtype_row_bytes(c->type, c->k);
+        sb_dequantize_row(row, c->type, src, c->k);
         for (size_t r = 0; r < c->m; r++) {
-            float sum = 0.0f;
-            for (size_t i = 0; i < c->k; i++)
-                sum = fmaf(x[r * c->k + i], row[i], sum);
+            float sum = defined_sum(c->type, src, row, x + r * c->k, c->k);
             if (c->bias)
                 sum += bias[j];
             if (c->add)
