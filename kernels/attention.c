@@ -3,7 +3,6 @@
  * Work is cut into items: the query rows of a block times the heads that share a KV head. An item
  * multiplies its queries with the packed keys in one pass, then per query gathers the visible
  * scores, and sums the values in one pass per chunk for the part that all rows see. */
-#include <omp.h>
 #include <string.h>
 
 #include "kernels/internal.h"
@@ -23,13 +22,18 @@ static float *value_at(const struct sb_kv_layer *kv, size_t slot, size_t head)
     return kv->v + (head * kv->n_slots + slot) * kv->head_dim;
 }
 
-void sb_kv_write(const struct sb_kv_layer *kv, size_t slot, const float *k, const float *v)
+void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_t slot,
+                 const float *k, const float *v, size_t ld, size_t m)
 {
-    for (size_t h = 0; h < kv->n_kv_heads; h++) {
-        float *to = key_at(kv, slot, h);
-        for (size_t i = 0; i < kv->head_dim; i++)
-            to[i * SB_PANEL] = k[h * kv->head_dim + i];
-        memcpy(value_at(kv, slot, h), v + h * kv->head_dim, kv->head_dim * sizeof *v);
+    size_t d = kv->head_dim;
+    /* Head by head, as sb_rope_apply: neighbouring slots share cache lines. */
+    struct sb_share share = sb_team_share(team, m * kv->n_kv_heads);
+    for (size_t i = share.first; i < share.last; i++) {
+        size_t row = i % m, h = i / m;
+        float *to = key_at(kv, slot + row, h);
+        for (size_t j = 0; j < d; j++)
+            to[j * SB_PANEL] = k[row * ld + h * d + j];
+        memcpy(value_at(kv, slot + row, h), v + row * ld + h * d, d * sizeof *v);
     }
 }
 
@@ -232,11 +236,11 @@ static void attend(const struct attention *a, size_t head, size_t first, size_t 
         sum_chunk(a, head, first, rows, chunk, scores, sums);
 }
 
-void sb_attention(float *out, size_t ldo, const float *q, size_t ldq, size_t n_heads, float scale,
-                  const struct sb_kv_layer *kv, const struct sb_visible *visible, size_t m,
-                  void *scratch)
+void sb_attention(const struct sb_team *team, float *out, size_t ldo, const float *q, size_t ldq,
+                  size_t n_heads, float scale, const struct sb_kv_layer *kv,
+                  const struct sb_visible *visible, size_t m, void *scratch)
 {
-    size_t slots = reach(visible, 0, m), work = slots * m * n_heads * kv->head_dim * 2;
+    size_t slots = reach(visible, 0, m);
     struct attention a = {
         .out = out,
         .ldo = ldo,
@@ -249,16 +253,20 @@ void sb_attention(float *out, size_t ldo, const float *q, size_t ldq, size_t n_h
         .at = layout_of(m, slots, n_heads, kv->head_dim),
         .kernels = sb_kernels(),
     };
-    size_t most = a.at.rows / a.group, blocks = (m + most - 1) / most;
-    size_t items = blocks * kv->n_kv_heads;
-    int threads = omp_get_max_threads();
     if (m == 0)
         return;
-    threads = (size_t)threads < a.at.slices ? threads : (int)a.at.slices;
-#pragma omp parallel for schedule(static) num_threads(threads) if (sb_worth_threads(work))
-    for (size_t i = 0; i < items; i++) {
+    size_t most = a.at.rows / a.group, blocks = (m + most - 1) / most;
+    /* A thread needs a slice of scratch: those past the last slice have no share. */
+    struct sb_team some = { 0, 1, NULL };
+    if (team)
+        some = (struct sb_team){ team->index, team->count < a.at.slices ? team->count : a.at.slices,
+                                 NULL };
+    if (some.index >= some.count)
+        return;
+    struct sb_share share = sb_team_share(&some, blocks * kv->n_kv_heads);
+    for (size_t i = share.first; i < share.last; i++) {
         size_t block = i / kv->n_kv_heads, first = m * block / blocks; /* nearly equal blocks */
         attend(&a, i % kv->n_kv_heads, first, m * (block + 1) / blocks - first,
-               (float *)scratch + (size_t)omp_get_thread_num() * a.at.slice);
+               (float *)scratch + some.index * a.at.slice);
     }
 }

@@ -60,7 +60,5 @@ const struct sb_kernel_table *sb_kernels(void);
 
 /* Bytes of one packed panel. */
 size_t sb_panel_bytes(enum sb_dtype type, size_t k);
-/* True when a loop of this many multiply-adds is worth a team of threads. */
-bool sb_worth_threads(size_t work);
 
 #endif

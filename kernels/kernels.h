@@ -14,13 +14,16 @@
  *              reduced from +0, and pieces are added in ascending order
  *
  * All matrices are row-major float32 unless a type is named; `ld` is the distance of rows in
- * elements. Nothing here allocates, except the *_create / *_init functions that say so. */
+ * elements. Nothing here allocates, except the *_create / *_init functions that say so. Functions that
+ * take a team do the share of the calling thread (team.h); what they write is whole after a wait. */
 #ifndef SB_KERNELS_H
 #define SB_KERNELS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "kernels/team.h"
 
 enum { SB_CHUNK = 256, SB_PANEL = 32, SB_QUANT_BLOCK = 32 };
 
@@ -63,21 +66,22 @@ size_t sb_packed_size(enum sb_dtype type, size_t n, size_t k);
 /* y[m, n] = x[m, k] W^T (+ bias[n], added last, when not NULL); when `add`, y += that sum: the
  * product and bias first, then one addition. Each element of the product is one chain over k;
  * scaled, for quantised types. */
-void sb_matmul(float *y, size_t ldy, const struct sb_packed *w, const float *x, size_t ldx,
-               size_t m, const float *bias, bool add);
+void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
+               const float *x, size_t ldx, size_t m, const float *bias, bool add);
 
 /* Like sb_matmul for the listed output rows only: y[m, n_rows], same bits as those columns. */
-void sb_matmul_rows(float *y, size_t ldy, const struct sb_packed *w, const int32_t *rows,
-                    size_t n_rows, const float *x, size_t ldx, size_t m);
+void sb_matmul_rows(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
+                    const int32_t *rows, size_t n_rows, const float *x, size_t ldx, size_t m);
 
 /* ---- row operations ------------------------------------------------------------------------ */
 
 /* y = x / sqrt(mean(x^2) + eps) * weight, per row of d. Sum of squares: 16 lanes. y may be x. */
-void sb_rmsnorm(float *y, size_t ldy, const float *x, size_t ldx, const float *weight, size_t d,
-                size_t m, float eps);
+void sb_rmsnorm(const struct sb_team *team, float *y, size_t ldy, const float *x, size_t ldx,
+                const float *weight, size_t d, size_t m, float eps);
 
 /* gate = silu(gate) * up, elementwise over m rows of n. */
-void sb_swiglu(float *gate, size_t ldg, const float *up, size_t ldu, size_t n, size_t m);
+void sb_swiglu(const struct sb_team *team, float *gate, size_t ldg, const float *up, size_t ldu,
+               size_t n, size_t m);
 
 /* y += x over n elements. */
 void sb_add(float *y, const float *x, size_t n);
@@ -115,8 +119,8 @@ int sb_rope_init(struct sb_rope *rope, size_t n_positions, size_t n_dims,
                  const float *factors);
 void sb_rope_finish(struct sb_rope *rope);
 /* Rotate n_heads heads of head_dim, in place, for m rows at positions pos[m]. */
-void sb_rope_apply(const struct sb_rope *rope, float *x, size_t ldx, size_t n_heads,
-                   size_t head_dim, const int32_t *pos, size_t m);
+void sb_rope_apply(const struct sb_team *team, const struct sb_rope *rope, float *x, size_t ldx,
+                   size_t n_heads, size_t head_dim, const int32_t *pos, size_t m);
 
 /* ---- attention ------------------------------------------------------------------------------- */
 
@@ -130,7 +134,9 @@ struct sb_kv_layer {
     size_t n_kv_heads, head_dim;
 };
 
-void sb_kv_write(const struct sb_kv_layer *kv, size_t slot, const float *k, const float *v);
+/* Rows 0..m-1 of k and v (ld apart; [n_kv_heads * head_dim] each) into slots slot, slot + 1, ... */
+void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_t slot,
+                 const float *k, const float *v, size_t ld, size_t m);
 /* Copy slot src to slot dst (dst <= src is how commit compacts). */
 void sb_kv_move(const struct sb_kv_layer *kv, size_t dst, size_t src);
 
@@ -150,9 +156,9 @@ size_t sb_attention_scratch_bytes(size_t m, size_t n_slots, size_t n_heads, size
  * h / (n_heads / n_kv_heads). Scores: chain over head_dim, then one multiplication by scale;
  * softmax as sb_softmax, division by the sum last; values: chunks over the visible sequence.
  * scratch: 64-byte aligned, sb_attention_scratch_bytes. */
-void sb_attention(float *out, size_t ldo, const float *q, size_t ldq, size_t n_heads, float scale,
-                  const struct sb_kv_layer *kv, const struct sb_visible *visible, size_t m,
-                  void *scratch);
+void sb_attention(const struct sb_team *team, float *out, size_t ldo, const float *q, size_t ldq,
+                  size_t n_heads, float scale, const struct sb_kv_layer *kv,
+                  const struct sb_visible *visible, size_t m, void *scratch);
 
 /* ---- what this machine can do -------------------------------------------------------------- */
 

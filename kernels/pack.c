@@ -115,7 +115,7 @@ int sb_packed_init(struct sb_packed *w, enum sb_dtype type, size_t n, size_t k, 
     if (w->data == NULL)
         return -1;
     w->size_bytes = panels * bytes;
-#pragma omp parallel for schedule(static) if (sb_worth_threads(n * k))
+#pragma omp parallel for schedule(static) if (sb_team_size(n * k) > 1)
     for (size_t p = 0; p < panels; p++) {
         size_t first = p * SB_PANEL, lanes = n - first < SB_PANEL ? n - first : SB_PANEL;
         pack_panel((unsigned char *)w->data + p * bytes, type, lanes,

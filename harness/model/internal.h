@@ -24,8 +24,8 @@ struct sb_model {
     size_t n_layers;
     struct sb_packed head;
     float *final_norm;
-    size_t packed_bytes;
-    size_t q_width, kv_width; /* n_heads * head_dim, n_kv_heads * head_dim */
+    size_t packed_bytes, n_weights; /* of all matrices */
+    size_t q_width, kv_width;       /* n_heads * head_dim, n_kv_heads * head_dim */
 };
 
 struct sb_seq {
@@ -52,7 +52,8 @@ struct sb_seq {
 };
 
 size_t sb_group_outputs(const struct sb_group *group);
-void sb_group_product(float *y, size_t ldy, const struct sb_group *group, const float *x,
-                      size_t ldx, size_t m, const float *bias);
+void sb_group_product(const struct sb_team *team, float *y, size_t ldy,
+                      const struct sb_group *group, const float *x, size_t ldx, size_t m,
+                      const float *bias);
 
 #endif

@@ -12,12 +12,14 @@ size_t sb_group_outputs(const struct sb_group *group)
     return n;
 }
 
-void sb_group_product(float *y, size_t ldy, const struct sb_group *group, const float *x,
-                      size_t ldx, size_t m, const float *bias)
+void sb_group_product(const struct sb_team *team, float *y, size_t ldy,
+                      const struct sb_group *group, const float *x, size_t ldx, size_t m,
+                      const float *bias)
 {
     size_t from = 0;
     for (size_t i = 0; i < group->n_parts; i++) {
-        sb_matmul(y + from, ldy, &group->part[i], x, ldx, m, bias ? bias + from : NULL, false);
+        sb_matmul(team, y + from, ldy, &group->part[i], x, ldx, m, bias ? bias + from : NULL,
+                  false);
         from += group->part[i].n;
     }
 }
@@ -31,6 +33,7 @@ static enum sb_status pack(struct sb_model *model, struct sb_packed *out, const 
         return sb_fail(err, SB_ENOMEM, "out of memory for a %zu x %zu matrix of %s", t->n, t->k,
                        sb_dtype_name(t->type));
     model->packed_bytes += out->size_bytes;
+    model->n_weights += t->n * t->k;
     return SB_OK;
 }
 
@@ -216,18 +219,39 @@ void sb_model_embed(const struct sb_model *model, float *y, const sb_token *toke
 void sb_model_final_norm(const struct sb_model *model, float *y, const float *x, size_t m)
 {
     size_t d = model->weights->config.d_model;
-    sb_rmsnorm(y, d, x, d, model->final_norm, d, m, model->weights->config.norm_eps);
+    sb_rmsnorm(NULL, y, d, x, d, model->final_norm, d, m, model->weights->config.norm_eps);
+}
+
+/* A product with the head, of all ids or of those listed. */
+struct head_job {
+    const struct sb_model *model;
+    float *logits;
+    const float *normed;
+    size_t m;
+    const int32_t *ids;
+    size_t n_ids;
+};
+
+static void head_work(const struct sb_team *team, void *arg)
+{
+    const struct head_job *job = arg;
+    const struct sb_packed *head = &job->model->head;
+    if (job->ids)
+        sb_matmul_rows(team, job->logits, job->n_ids, head, job->ids, job->n_ids, job->normed,
+                       head->k, job->m);
+    else
+        sb_matmul(team, job->logits, head->n, head, job->normed, head->k, job->m, NULL, false);
 }
 
 void sb_model_lm_head(const struct sb_model *model, float *logits, const float *normed, size_t m)
 {
-    const struct sb_config *c = &model->weights->config;
-    sb_matmul(logits, c->n_vocab, &model->head, normed, c->d_model, m, NULL, false);
+    struct head_job job = { .model = model, .logits = logits, .normed = normed, .m = m };
+    sb_team_run(sb_team_size(m * model->head.n * model->head.k), head_work, &job);
 }
 
 void sb_model_lm_head_rows(const struct sb_model *model, float *logits, const float *normed,
                            size_t m, const int32_t *ids, size_t n_ids)
 {
-    sb_matmul_rows(logits, n_ids, &model->head, ids, n_ids, normed, model->weights->config.d_model,
-                   m);
+    struct head_job job = { model, logits, normed, m, ids, n_ids };
+    sb_team_run(sb_team_size(m * n_ids * model->head.k), head_work, &job);
 }

@@ -110,7 +110,7 @@ static float *multiply(const struct sb_packed *w, const float *x, size_t ldx, si
     float *y = guard_floats(m * w->n);
     for (size_t i = 0; i < m * w->n; i++)
         y[i] = add ? (float)i * 0.37f : NAN;
-    sb_matmul(y, w->n, w, x, ldx, m, bias, add);
+    sb_matmul(NULL, y, w->n, w, x, ldx, m, bias, add);
     return y;
 }
 
@@ -214,9 +214,9 @@ static void a_row_of_a_batch_is_the_row_alone(void **state)
             assert_int_equal(sb_packed_init(&w, (enum sb_dtype)type, n, k, weights), 0);
             float *one = guard_floats(n), *all = guard_floats(m * n);
             for (size_t rows = 1; rows <= m; rows += rows < 16 ? 1 : 9) {
-                sb_matmul(all, n, &w, x, k, rows, NULL, false);
+                sb_matmul(NULL, all, n, &w, x, k, rows, NULL, false);
                 for (size_t r = 0; r < rows; r++) {
-                    sb_matmul(one, n, &w, x + r * k, k, 1, NULL, false);
+                    sb_matmul(NULL, one, n, &w, x + r * k, k, 1, NULL, false);
                     assert_memory_equal(one, all + r * n, n * sizeof *one);
                 }
             }
@@ -236,9 +236,9 @@ static void more_than_one_block_of_rows_and_panels_changes_nothing(void **state)
         assert_int_equal(sb_packed_init(&w, (enum sb_dtype)type, n, k, weights), 0);
         float *one = guard_floats(n), *all = guard_floats(m * n);
         sb_cpu_select(NULL, NULL);
-        sb_matmul(all, n, &w, x, k, m, NULL, false);
+        sb_matmul(NULL, all, n, &w, x, k, m, NULL, false);
         for (size_t r = 0; r < m; r += 13) {
-            sb_matmul(one, n, &w, x + r * k, k, 1, NULL, false);
+            sb_matmul(NULL, one, n, &w, x + r * k, k, 1, NULL, false);
             assert_memory_equal(one, all + r * n, n * sizeof *one);
         }
         sb_packed_finish(&w);
@@ -261,8 +261,8 @@ static void listed_rows_are_columns_of_the_product(void **state)
             struct sb_packed w;
             use(cpu);
             assert_int_equal(sb_packed_init(&w, (enum sb_dtype)type, n, k, weights), 0);
-            sb_matmul(all, n, &w, x, k, m, NULL, false);
-            sb_matmul_rows(some, 70, &w, rows, 70, x, k, m);
+            sb_matmul(NULL, all, n, &w, x, k, m, NULL, false);
+            sb_matmul_rows(NULL, some, 70, &w, rows, 70, x, k, m);
             for (size_t r = 0; r < m; r++)
                 for (size_t i = 0; i < 70; i++)
                     assert_memory_equal(&some[r * 70 + i], &all[r * n + (size_t)rows[i]], 4);
@@ -271,36 +271,56 @@ static void listed_rows_are_columns_of_the_product(void **state)
         }
 }
 
+/* What a team does together: a product, then row operations on its result, as a forward does. */
+struct team_job {
+    const struct sb_packed *w;
+    const float *x;
+    float *y;
+    size_t m;
+};
+
+static void work_together(const struct sb_team *team, void *arg)
+{
+    const struct team_job *job = arg;
+    size_t n = job->w->n;
+    float *y = job->y;
+    sb_matmul(team, y, n, job->w, job->x, job->w->k, job->m, NULL, false);
+    sb_team_wait(team);
+    sb_rmsnorm(team, y, n, y, n, y + (job->m - 1) * n, n, job->m / 2, 1e-5f);
+    sb_team_wait(team);
+    sb_swiglu(team, y, n, y + 2 * n, n, n, job->m - 2);
+}
+
 static void threads_do_not_change_a_bit(void **state)
 {
     (void)state;
+    enum { MOST = 5 };
     const size_t n = 999, k = 512, m = 9;
     const float *x = random_floats(m * k, 10);
     const void *weights = random_weights(SB_BF16, n, k, 11);
-    float *y[2];
+    float *y[MOST];
     int before = sb_threads_get();
     struct sb_packed w;
     sb_cpu_select(NULL, NULL);
-    for (int t = 0; t < 2; t++) {
-        sb_threads_set(t + 1);
+    for (size_t t = 0; t < MOST; t++) {
+        sb_threads_set((int)t + 1);
         y[t] = guard_floats(m * n);
         assert_int_equal(sb_packed_init(&w, SB_BF16, n, k, weights), 0);
-        sb_matmul(y[t], n, &w, x, k, m, NULL, false);
-        sb_rmsnorm(y[t], n, y[t], n, y[t] + n, n, m / 2, 1e-5f);
-        sb_swiglu(y[t], n, y[t] + 2 * n, n, n, m - 2);
+        sb_team_run(t + 1, work_together, &(struct team_job){ &w, x, y[t], m });
         sb_packed_finish(&w);
     }
     sb_threads_set(before);
-    assert_memory_equal(y[0], y[1], m * n * sizeof(float));
+    for (size_t t = 1; t < MOST; t++)
+        assert_memory_equal(y[t], y[0], m * n * sizeof(float));
     release();
 }
 
 /* All row operations on n values into out[4 n + 4]. */
 static void run_rows(float *out, const float *x, const float *other, size_t n)
 {
-    sb_rmsnorm(out, n, x, n, other, n, 1, 1e-6f);
+    sb_rmsnorm(NULL, out, n, x, n, other, n, 1, 1e-6f);
     memcpy(out + n, x, n * sizeof *x);
-    sb_swiglu(out + n, n, other, n, n, 1);
+    sb_swiglu(NULL, out + n, n, other, n, n, 1);
     memcpy(out + 2 * n, x, n * sizeof *x);
     sb_add(out + 2 * n, other, n);
     out[4 * n] = sb_softmax(out + 3 * n, x, n, 0.7f);
@@ -350,7 +370,7 @@ static void the_exponential_of_every_variant_is_the_scalar_one(void **state)
             float ones[N];
             for (uint32_t i = 0; i < N; i++)
                 ones[i] = 1.0f;
-            sb_swiglu(e, N, ones, N, N, 1);
+            sb_swiglu(NULL, e, N, ones, N, N, 1);
             for (uint32_t i = 0; i < N; i++) {
                 float want = -x[i] / (1.0f + sb_expf(0.0f - -x[i]));
                 if (memcmp(&want, &e[i], sizeof want) != 0 && !(want != want && e[i] != e[i]))
@@ -373,12 +393,12 @@ static void rotation_agrees_in_every_variant(void **state)
         assert_int_equal(sb_rope_init(&rope, 32, 18, (enum sb_rope_layout)layout, 1e4, 1, NULL), 0);
         memcpy(want, x, m * heads * dim * sizeof *x);
         use(SB_CPU_GENERIC);
-        sb_rope_apply(&rope, want, heads * dim, heads, dim, pos, m);
+        sb_rope_apply(NULL, &rope, want, heads * dim, heads, dim, pos, m);
         FOR_VARIANTS(cpu)
         {
             use(cpu);
             memcpy(got, x, m * heads * dim * sizeof *x);
-            sb_rope_apply(&rope, got, heads * dim, heads, dim, pos, m);
+            sb_rope_apply(NULL, &rope, got, heads * dim, heads, dim, pos, m);
             assert_memory_equal(got, want, m * heads * dim * sizeof *x);
         }
         sb_rope_finish(&rope);
@@ -394,14 +414,31 @@ static struct sb_kv_layer random_cache(size_t slots, size_t used, size_t heads, 
     const float *k = random_floats(used * width, 20), *v = random_floats(used * width, 21);
     kv.k = guard_floats(slots * width); /* sizes are multiples of 128 bytes: aligned */
     kv.v = guard_floats(slots * width);
-    for (size_t s = 0; s < used; s++)
-        sb_kv_write(&kv, s, k + s * width, v + s * width);
+    sb_kv_write(NULL, &kv, 0, k, v, width, used);
     return kv;
 }
 
 struct attention_case {
     size_t heads, kv_heads, dim, prefix, m;
 };
+
+struct attention_job {
+    const struct attention_case *c;
+    const struct sb_kv_layer *kv;
+    const struct sb_visible *visible;
+    const float *q;
+    float *out;
+    size_t m;
+    void *scratch;
+};
+
+static void attend_together(const struct sb_team *team, void *arg)
+{
+    const struct attention_job *job = arg;
+    size_t width = job->c->heads * job->c->dim;
+    sb_attention(team, job->out, width, job->q, width, job->c->heads, 0.3f, job->kv, job->visible,
+                 job->m, job->scratch);
+}
 
 /* Row r sees the batch rows r, r - step, r - 2 step, ...: step 1 is a chain, 2 two branches. */
 static float *attend(const struct attention_case *c, const struct sb_kv_layer *kv, const float *q,
@@ -423,7 +460,8 @@ static float *attend(const struct attention_case *c, const struct sb_kv_layer *k
         sb_alloc_aligned(1, sb_attention_scratch_bytes(m, c->prefix + c->m, c->heads, c->dim));
     float *out = guard_floats(m * width);
     assert_non_null(scratch);
-    sb_attention(out, width, q + first * width, width, c->heads, 0.3f, kv, &visible, m, scratch);
+    struct attention_job job = { c, kv, &visible, q + first * width, out, m, scratch };
+    sb_team_run((size_t)sb_threads_get(), attend_together, &job);
     sb_free(scratch);
     return out;
 }
@@ -491,14 +529,15 @@ static void attention_does_not_depend_on_threads(void **state)
     struct sb_kv_layer kv = random_cache(704, 670, 4, 64);
     const float *q = random_floats(70 * 512, 24);
     int before = sb_threads_get();
-    float *out[2];
+    float *out[3];
     sb_cpu_select(NULL, NULL);
-    for (int t = 0; t < 2; t++) {
+    for (int t = 0; t < 3; t++) {
         sb_threads_set(t + 1);
         out[t] = attend(&c, &kv, q, 0, 70, 1);
     }
     sb_threads_set(before);
     assert_memory_equal(out[0], out[1], 70 * 512 * sizeof(float));
+    assert_memory_equal(out[0], out[2], 70 * 512 * sizeof(float));
     release();
 }
 
