@@ -10,9 +10,9 @@
 enum { BLOCK_ROWS = 256, BLOCK_PANELS = 4, BLOCK_K = 256 };
 enum { SOME_ROWS = 64, SOME_BYTES = 128 * 1024 };
 
-/* How far ahead of the loads a tile that streams from memory asks for weights: it reads one slow stream,
- * which the hardware does not run far enough ahead of by itself. */
-enum { PREFETCH_BYTES = 4096 };
+/* How far ahead of its loads a tile that streams from memory asks for weights: what a core must have on
+ * the way, bandwidth times latency, is about 8 KB. The hardware does not run that far ahead by itself. */
+enum { PREFETCH_BYTES = 16 * 1024, PREFETCH_BYTES_WIDE = 4096 };
 
 TILE_INLINE bool is_quantised(enum sb_dtype type)
 {
@@ -75,11 +75,43 @@ TILE_INLINE v16 block_scale(enum sb_dtype type, const unsigned char *block, int 
 }
 
 /* What a tile of one panel asks of the memory while it computes: `step` bytes per group of steps, from
- * `from` on. Panels side by side ask for their own weights, PREFETCH_BYTES ahead. */
+ * `from` on. Panels side by side ask for their own weights, and near their end for the next such panels'. */
 struct ahead {
     const unsigned char *from;
     size_t step;
 };
+
+/* Odd multiples of the distance between rows of x, in bytes: an address of a base plus 1, 2, 4 or 8 times
+ * one of these costs an x86 core nothing, where a pointer per row would not fit its registers. */
+struct row_steps {
+    size_t by1, by3, by5, by7, by9, by11;
+};
+
+TILE_INLINE struct row_steps row_steps(size_t ldx)
+{
+    const size_t s = ldx * sizeof(float);
+    return (struct row_steps){ s, 3 * s, 5 * s, 7 * s, 9 * s, 11 * s };
+}
+
+/* x[row * ldx]; row is a constant at every call. */
+TILE_INLINE float row_value(const float *x, int row, const struct row_steps *by)
+{
+    const size_t offset[12] = { 0,           by->by1, 2 * by->by1, by->by3, 4 * by->by1, by->by5,
+                                2 * by->by3, by->by7, 8 * by->by1, by->by9, 2 * by->by5, by->by11 };
+    return *(const float *)((const char *)x + offset[row]);
+}
+
+/* Keeps the compiler from computing rows' addresses ahead of a loop, or holding them over one, in
+ * registers it lacks. */
+TILE_INLINE void hide_rows(const float **x, struct row_steps *by)
+{
+    __asm__("" : "+r"(*x), "+r"(by->by1), "+r"(by->by3), "+r"(by->by5));
+}
+
+TILE_INLINE void hide_out(float **out, size_t *ldo)
+{
+    __asm__("" : "+r"(*out), "+r"(*ldo));
+}
 
 /* out[rows, panels * 32] = sums over k in the order of kernels.h, from +0 or continued from out. Panels
  * lie `stride` bytes apart. rows, panels and type are constants at every call. */
@@ -91,6 +123,8 @@ TILE_INLINE void tile(enum sb_dtype type, int rows, int panels, const unsigned c
     const bool quantised = is_quantised(type);
     const int steps = (int)group_steps(type);
     const size_t block = quantised ? SB_QUANT_BLOCK : k;
+    const unsigned char *end = w + stride;
+    struct row_steps by = row_steps(ldx);
     for (size_t i0 = 0; i0 < k; i0 += block, resume = true) {
         const unsigned char *scales = w;
         if (quantised) {
@@ -105,10 +139,11 @@ TILE_INLINE void tile(enum sb_dtype type, int rows, int panels, const unsigned c
                                                  : v_zero();
         for (size_t i = i0; i < i0 + block; i += (size_t)steps, w += group_bytes(type)) {
             struct group g[4];
+            const unsigned char *wide = w + PREFETCH_BYTES_WIDE;
+            wide += wide < end ? 0 : (size_t)(panels - 1) * stride;
 #pragma GCC unroll 4
             for (int p = 0; p < panels; p++) {
-                const unsigned char *next =
-                    panels > 1 ? w + (size_t)p * stride + PREFETCH_BYTES : ahead.from;
+                const unsigned char *next = panels > 1 ? wide + (size_t)p * stride : ahead.from;
                 __builtin_prefetch(next);
                 if (group_bytes(type) > 64)
                     __builtin_prefetch(next + 64);
@@ -116,7 +151,7 @@ TILE_INLINE void tile(enum sb_dtype type, int rows, int panels, const unsigned c
             }
             ahead.from += ahead.step;
 #pragma GCC unroll 8
-            for (int s = 0; s < steps; s++) {
+            for (int s = 0; s < steps; s++, x++) {
                 v16 wi[4][2];
                 if (type == SB_BF16 && s == 1 && i + 1 == k) /* the padded step of an odd k */
                     break;
@@ -127,13 +162,16 @@ TILE_INLINE void tile(enum sb_dtype type, int rows, int panels, const unsigned c
                 }
 #pragma GCC unroll 16
                 for (int r = 0; r < rows; r++) { /* one row of x at a time: registers are scarce */
-                    v16 xi = v_set1(x[(size_t)r * ldx + i + (size_t)s]);
+                    if (r == 0)
+                        hide_rows(&x, &by);
+                    v16 xi = v_set1(row_value(x, r, &by));
 #pragma GCC unroll 8
                     for (int c = 0; c < 2 * panels; c++)
                         acc[r][c] = v_fma(xi, wi[c / 2][c % 2], acc[r][c]);
                 }
             }
         }
+        hide_out(&out, &ldo);
 #pragma GCC unroll 8
         for (int c = 0; c < 2 * panels; c++) {
             v16 d = v_zero();
