@@ -3,6 +3,7 @@
  * Work is cut into items: the query rows of a block times the heads that share a KV head. An item
  * multiplies its queries with the packed keys in one pass, then per query gathers the visible
  * scores, and sums the values in one pass per chunk for the part that all rows see. */
+#include <stdint.h>
 #include <string.h>
 
 #include "kernels/internal.h"
@@ -11,29 +12,94 @@
  * the pieces of scratch, which bound the threads. */
 enum { SCORE_FLOATS = 128 * 1024, ITEM_ROWS = 64, SLICES = 64 };
 
-static float *key_at(const struct sb_kv_layer *kv, size_t slot, size_t head)
+static size_t round_up(size_t x, size_t to)
 {
-    size_t panel = (head * kv->n_slots + slot) / SB_PANEL; /* n_slots is a multiple of a panel */
-    return kv->k + panel * kv->head_dim * SB_PANEL + slot % SB_PANEL;
+    return (x + to - 1) / to * to;
 }
 
-static float *value_at(const struct sb_kv_layer *kv, size_t slot, size_t head)
+/* Bytes of a panel's step in V, of an element, and of a head's K and V. */
+static size_t value_step(const struct sb_kv_layer *kv)
 {
-    return kv->v + (head * kv->n_slots + slot) * kv->head_dim;
+    return kv->type == SB_F32 ? 128 : 64;
+}
+
+static size_t element_bytes(const struct sb_kv_layer *kv)
+{
+    return kv->type == SB_F32 ? 4 : 2;
+}
+
+static size_t value_panels(const struct sb_kv_layer *kv)
+{
+    return round_up(kv->head_dim, SB_PANEL) / SB_PANEL;
+}
+
+static size_t head_keys(const struct sb_kv_layer *kv)
+{
+    return kv->n_slots / SB_PANEL * sb_panel_bytes(kv->type, kv->head_dim);
+}
+
+static size_t head_values(const struct sb_kv_layer *kv)
+{
+    return value_panels(kv) * kv->n_slots * value_step(kv);
+}
+
+struct sb_kv_bytes sb_kv_bytes(enum sb_dtype type, size_t n_slots, size_t n_kv_heads,
+                               size_t head_dim)
+{
+    const struct sb_kv_layer kv = { type, NULL, NULL, n_slots, n_kv_heads, head_dim };
+    size_t most;
+    if (type > SB_BF16 || head_dim > SIZE_MAX / 8 ||
+        __builtin_mul_overflow(n_slots, n_kv_heads, &most) ||
+        __builtin_mul_overflow(most, 4 * round_up(head_dim, SB_PANEL), &most))
+        return (struct sb_kv_bytes){ 0, 0 };
+    return (struct sb_kv_bytes){ n_kv_heads * head_keys(&kv), n_kv_heads * head_values(&kv) };
+}
+
+/* Element i of the key in a slot. */
+static unsigned char *key_at(const struct sb_kv_layer *kv, size_t slot, size_t head, size_t i)
+{
+    size_t lane = slot % SB_PANEL, panel = sb_panel_bytes(kv->type, kv->head_dim);
+    unsigned char *base = (unsigned char *)kv->k + head * head_keys(kv) + slot / SB_PANEL * panel;
+    switch (kv->type) {
+    case SB_F32:
+        return base + i * 128 + lane * 4;
+    case SB_F16:
+        return base + i * 64 + lane * 2;
+    default: /* two steps to a word */
+        return base + i / 2 * 128 + lane * 4 + i % 2 * 2;
+    }
+}
+
+/* The 32 values of a slot in panel `panel`. */
+static unsigned char *values_at(const struct sb_kv_layer *kv, size_t slot, size_t head,
+                                size_t panel)
+{
+    return (unsigned char *)kv->v + head * head_values(kv) +
+           (panel * kv->n_slots + slot) * value_step(kv);
+}
+
+static void store(const struct sb_kv_layer *kv, unsigned char *to, float x)
+{
+    uint16_t half = kv->type == SB_F16 ? sb_f32_to_f16(x) : sb_f32_to_bf16(x);
+    if (kv->type == SB_F32)
+        memcpy(to, &x, sizeof x);
+    else
+        memcpy(to, &half, sizeof half);
 }
 
 void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_t slot,
                  const float *k, const float *v, size_t ld, size_t m)
 {
-    size_t d = kv->head_dim;
+    size_t d = kv->head_dim, size = element_bytes(kv);
     /* Head by head, as sb_rope_apply: neighbouring slots share cache lines. */
     struct sb_share share = sb_team_share(team, m * kv->n_kv_heads);
     for (size_t i = share.first; i < share.last; i++) {
         size_t row = i % m, h = i / m;
-        float *to = key_at(kv, slot + row, h);
+        const float *key = k + row * ld + h * d, *value = v + row * ld + h * d;
         for (size_t j = 0; j < d; j++)
-            to[j * SB_PANEL] = k[row * ld + h * d + j];
-        memcpy(value_at(kv, slot + row, h), v + row * ld + h * d, d * sizeof *v);
+            store(kv, key_at(kv, slot + row, h, j), key[j]);
+        for (size_t j = 0; j < d; j++)
+            store(kv, values_at(kv, slot + row, h, j / SB_PANEL) + j % SB_PANEL * size, value[j]);
     }
 }
 
@@ -42,29 +108,35 @@ void sb_kv_move(const struct sb_kv_layer *kv, size_t dst, size_t src)
     if (dst == src)
         return;
     for (size_t h = 0; h < kv->n_kv_heads; h++) {
-        float *to = key_at(kv, dst, h);
-        const float *from = key_at(kv, src, h);
         for (size_t i = 0; i < kv->head_dim; i++)
-            to[i * SB_PANEL] = from[i * SB_PANEL];
-        memcpy(value_at(kv, dst, h), value_at(kv, src, h), kv->head_dim * sizeof *kv->v);
+            memcpy(key_at(kv, dst, h, i), key_at(kv, src, h, i), element_bytes(kv));
+        for (size_t p = 0; p < value_panels(kv); p++)
+            memcpy(values_at(kv, dst, h, p), values_at(kv, src, h, p), value_step(kv));
+    }
+}
+
+void sb_kv_copy(const struct sb_kv_layer *dst, const struct sb_kv_layer *src, size_t n)
+{
+    size_t slots = round_up(n, SB_PANEL);
+    for (size_t h = 0; h < src->n_kv_heads; h++) {
+        memcpy(key_at(dst, 0, h, 0), key_at(src, 0, h, 0),
+               slots / SB_PANEL * sb_panel_bytes(src->type, src->head_dim));
+        for (size_t p = 0; p < value_panels(src); p++)
+            memcpy(values_at(dst, 0, h, p), values_at(src, 0, h, p), slots * value_step(src));
     }
 }
 
 /* How scratch is laid out. Every size grows with m and n_slots, so a scratch made for the largest
  * batch serves all smaller ones. */
 struct layout {
-    size_t slots;  /* padded to a panel */
-    size_t rows;   /* query vectors of an item at most */
-    size_t ld;     /* head_dim padded to a cache line */
-    size_t scores; /* floats */
-    size_t slice;  /* floats of a slice: scores, queries, sums */
+    size_t slots;   /* padded to a panel */
+    size_t rows;    /* query vectors of an item at most */
+    size_t ld;      /* head_dim padded to a panel */
+    size_t scores;  /* floats */
+    size_t slice;   /* floats of a slice: scores, queries, weighted sums, sums of weights */
+    size_t vectors; /* query vectors there is room for */
     size_t slices;
 };
-
-static size_t round_up(size_t x, size_t to)
-{
-    return (x + to - 1) / to * to;
-}
 
 static struct layout layout_of(size_t m, size_t n_slots, size_t n_heads, size_t head_dim)
 {
@@ -75,8 +147,9 @@ static struct layout layout_of(size_t m, size_t n_slots, size_t n_heads, size_t 
     if (at.scores < n_heads * at.slots)
         at.scores = n_heads * at.slots;
     at.rows = at.scores / at.slots < most ? at.scores / at.slots : most;
-    at.ld = round_up(head_dim, 16);
-    at.slice = at.scores + 2 * most * at.ld;
+    at.ld = round_up(head_dim, SB_PANEL);
+    at.vectors = most;
+    at.slice = at.scores + 2 * most * at.ld + round_up(most, 16);
     at.slices = m * n_heads < SLICES ? m * n_heads : SLICES;
     return at;
 }
@@ -122,9 +195,9 @@ static void score(const struct attention *a, size_t head, size_t first, size_t r
             memcpy(queries + (r * a->group + g) * a->at.ld,
                    a->q + (first + r) * a->ldq + (head * a->group + g) * d, d * sizeof *queries);
     const struct sb_product job = {
-        .type = SB_F32,
-        .w = (const unsigned char *)key_at(a->kv, 0, head),
-        .panel_stride = d * SB_PANEL * sizeof(float),
+        .type = a->kv->type,
+        .w = key_at(a->kv, 0, head, 0),
+        .panel_stride = sb_panel_bytes(a->kv->type, d),
         .n = slots,
         .k = d,
         .m = rows * a->group,
@@ -137,41 +210,48 @@ static void score(const struct attention *a, size_t head, size_t first, size_t r
 }
 
 /* Scores of all slots become the visible ones in place: list[i] >= i, so none is overwritten before
- * it is read. Then their softmax. */
-static void weigh(const struct attention *a, size_t row, float *scores)
+ * it is read. Then their exponentials; returns the sum of those. */
+static float weigh(const struct attention *a, size_t row, float *scores)
 {
     const struct sb_visible *visible = a->visible;
     size_t n = visible->n_prefix, count = (size_t)visible->n_list[row];
     for (size_t i = 0; i < count; i++)
         scores[n + i] = scores[n + (size_t)visible->list[row][i]];
     float max = a->kernels->max_scaled(scores, n + count, a->scale);
-    float sum = a->kernels->sum_exp(scores, scores, n + count, a->scale, max);
-    a->kernels->divide(scores, n + count, sum);
+    return a->kernels->sum_exp(scores, scores, n + count, a->scale, max);
 }
 
-/* Continue the chains of one query row over visible elements first..last-1, at or after the prefix.
- * Runs of neighbouring slots go in one call. */
-static void sum_listed(const struct attention *a, size_t head, size_t row, size_t first,
-                       size_t last, const float *prob, float *sums)
+/* Continue the chains of `rows` query vectors over n slots from `slot` on. */
+static void add_values(const struct attention *a, size_t head, size_t slot, size_t n, size_t rows,
+                       const float *weights, float *sums)
 {
     const struct sb_kv_layer *kv = a->kv;
+    a->kernels->add_to_sums(&(struct sb_sums){
+        .type = kv->type == SB_BF16 ? SB_BF16_STEPS : (int)kv->type,
+        .w = values_at(kv, slot, head, 0),
+        .panel_stride = kv->n_slots * value_step(kv),
+        .panels = value_panels(kv),
+        .k = n,
+        .m = rows,
+        .x = weights,
+        .ldx = a->at.slots,
+        .y = sums,
+        .ldy = a->at.ld,
+    });
+}
+
+/* The same for one query row over visible elements first..last-1, at or after the prefix. Runs of
+ * neighbouring slots go in one call. */
+static void add_listed(const struct attention *a, size_t head, size_t row, size_t first,
+                       size_t last, const float *weights, float *sums)
+{
     const int32_t *list = a->visible->list[row];
     size_t n_prefix = a->visible->n_prefix;
     while (first < last) {
         size_t i = first - n_prefix, n = 1;
         while (first + n < last && list[i + n] == list[i] + (int32_t)n)
             n++;
-        a->kernels->values(&(struct sb_values){
-            .acc = sums,
-            .lda = a->at.ld,
-            .p = prob + first,
-            .ldp = a->at.slots,
-            .v = value_at(kv, n_prefix + (size_t)list[i], head),
-            .ldv = kv->head_dim,
-            .rows = a->group,
-            .n = n,
-            .d = kv->head_dim,
-        });
+        add_values(a, head, n_prefix + (size_t)list[i], n, a->group, weights + first, sums);
         first += n;
     }
 }
@@ -192,24 +272,13 @@ static void gather_chunk(const struct attention *a, size_t head, size_t row, boo
 
 /* One chunk of the visible sequence, elements first..first+SB_CHUNK-1, for a block of rows. */
 static void sum_chunk(const struct attention *a, size_t head, size_t block, size_t rows,
-                      size_t first, const float *probs, float *sums)
+                      size_t first, const float *weights, float *sums)
 {
-    const struct sb_kv_layer *kv = a->kv;
     size_t n_prefix = a->visible->n_prefix;
     size_t end = first + SB_CHUNK, shared = n_prefix < end ? n_prefix : end;
     memset(sums, 0, rows * a->group * a->at.ld * sizeof *sums);
     if (first < shared)
-        a->kernels->values(&(struct sb_values){
-            .acc = sums,
-            .lda = a->at.ld,
-            .p = probs + first,
-            .ldp = a->at.slots,
-            .v = value_at(kv, first, head),
-            .ldv = kv->head_dim,
-            .rows = rows * a->group,
-            .n = shared - first,
-            .d = kv->head_dim,
-        });
+        add_values(a, head, first, shared - first, rows * a->group, weights + first, sums);
     else
         shared = first;
     for (size_t r = 0; r < rows; r++) {
@@ -218,22 +287,26 @@ static void sum_chunk(const struct attention *a, size_t head, size_t block, size
         float *own = sums + r * a->group * a->at.ld;
         if (seen <= first)
             continue;
-        sum_listed(a, head, block + r, shared, last, probs + r * a->group * a->at.slots, own);
+        add_listed(a, head, block + r, shared, last, weights + r * a->group * a->at.slots, own);
         gather_chunk(a, head, block + r, first == 0, own);
     }
 }
 
 static void attend(const struct attention *a, size_t head, size_t first, size_t rows, float *slice)
 {
-    float *scores = slice, *queries = slice + a->at.scores;
-    float *sums = queries + (a->at.slice - a->at.scores) / 2;
+    const size_t d = a->kv->head_dim, room = a->at.vectors * a->at.ld;
+    float *scores = slice, *queries = slice + a->at.scores, *sums = queries + room;
+    float *weight = sums + room;
     size_t slots = reach(a->visible, first, first + rows);
     score(a, head, first, rows, slots, queries, scores);
-    for (size_t r = 0; r < rows; r++)
-        for (size_t g = 0; g < a->group; g++)
-            weigh(a, first + r, scores + (r * a->group + g) * a->at.slots);
+    for (size_t i = 0; i < rows * a->group; i++)
+        weight[i] = weigh(a, first + i / a->group, scores + i * a->at.slots);
     for (size_t chunk = 0; chunk < slots; chunk += SB_CHUNK)
         sum_chunk(a, head, first, rows, chunk, scores, sums);
+    for (size_t i = 0; i < rows * a->group; i++) {
+        size_t row = first + i / a->group, at = (head * a->group + i % a->group) * d;
+        a->kernels->divide(a->out + row * a->ldo + at, d, weight[i]);
+    }
 }
 
 void sb_attention(const struct sb_team *team, float *out, size_t ldo, const float *q, size_t ldq,

@@ -21,20 +21,25 @@ struct sb_product {
     bool add;
 };
 
-/* acc[rows, d] = chain over i < n of p[row, i] * v[i, d], continued from what acc holds. */
-struct sb_values {
-    float *acc;
-    size_t lda;
-    const float *p;
-    size_t ldp;
-    const float *v;
-    size_t ldv;
-    size_t rows, n, d;
+/* Besides the types of weights, tiles read bfloat16 step by step: the form of cached values, of which
+ * a run may begin at any slot. */
+enum { SB_BF16_STEPS = SB_DTYPE_COUNT, SB_TILE_TYPES };
+
+/* y[m, panels * 32] = chains over k continued from y, whose panels are whole. */
+struct sb_sums {
+    int type; /* SB_F32, SB_F16 or SB_BF16_STEPS: one step a group */
+    const unsigned char *w;
+    size_t panel_stride, panels; /* bytes; count */
+    size_t k, m;
+    const float *x;
+    size_t ldx;
+    float *y;
+    size_t ldy;
 };
 
 struct sb_kernel_table {
     void (*product)(const struct sb_product *job, size_t first_panel, size_t last_panel);
-    void (*values)(const struct sb_values *job);
+    void (*add_to_sums)(const struct sb_sums *job);
     void (*rmsnorm)(float *y, const float *x, const float *weight, size_t d, float eps);
     void (*swiglu)(float *gate, const float *up, size_t n);
     void (*add)(float *y, const float *x, size_t n);

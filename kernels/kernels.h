@@ -124,21 +124,32 @@ void sb_rope_apply(const struct sb_team *team, const struct sb_rope *rope, float
 
 /* ---- attention ------------------------------------------------------------------------------- */
 
-/* Keys and values of one layer. Slot s of head h:
- *   K: panels of SB_PANEL slots, k[((h * n_slots / 32) + s / 32) * head_dim * 32 + i * 32 + s % 32]
- *   V: v[(h * n_slots + s) * head_dim + i]
- * A head's keys are one stream, and so are its values. The K panels are the packed form of a matrix with one row per slot, so scores are a product. */
+/* Keys and values of one layer, as float32, float16 or bfloat16 (nearest even). Both are packed as
+ * weights are, so that scores and weighted sums are products:
+ *   K: per head, n_slots / 32 panels of 32 slots, steps over head_dim (the form of struct sb_packed)
+ *   V: per head, a panel for each 32 dimensions (the last padded), steps over the slots; a step of a
+ *      narrow type is 64 bytes
+ * A head's keys are one stream, and so are its values. */
 struct sb_kv_layer {
-    float *k, *v;   /* 64-byte aligned; k zeroed when allocated */
+    enum sb_dtype type;
+    void *k, *v;    /* 64-byte aligned; zeroed when allocated */
     size_t n_slots; /* capacity, a multiple of SB_PANEL */
     size_t n_kv_heads, head_dim;
 };
 
+/* Bytes of k and of v; 0 and 0 for another type, or when a size does not fit. */
+struct sb_kv_bytes {
+    size_t k, v;
+};
+struct sb_kv_bytes sb_kv_bytes(enum sb_dtype type, size_t n_slots, size_t n_kv_heads,
+                               size_t head_dim);
 /* Rows 0..m-1 of k and v (ld apart; [n_kv_heads * head_dim] each) into slots slot, slot + 1, ... */
 void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_t slot,
                  const float *k, const float *v, size_t ld, size_t m);
 /* Copy slot src to slot dst (dst <= src is how commit compacts). */
 void sb_kv_move(const struct sb_kv_layer *kv, size_t dst, size_t src);
+/* Copy slots 0..n-1 (and perhaps some after them) between caches of one shape. */
+void sb_kv_copy(const struct sb_kv_layer *dst, const struct sb_kv_layer *src, size_t n);
 
 /* What row r of a batch sees, in this order: slots 0..n_prefix-1, then n_batch[r] slots
  * n_prefix + list[r][0], n_prefix + list[r][1], ... (its ancestors by depth, then itself). The
@@ -153,8 +164,9 @@ struct sb_visible {
 size_t sb_attention_scratch_bytes(size_t m, size_t n_slots, size_t n_heads, size_t head_dim);
 
 /* out[m, n_heads * head_dim] = softmax(q k^T * scale) v, grouped-query: head h reads KV head
- * h / (n_heads / n_kv_heads). Scores: chain over head_dim, then one multiplication by scale;
- * softmax as sb_softmax, division by the sum last; values: chunks over the visible sequence.
+ * h / (n_heads / n_kv_heads). Scores: chain over head_dim, then one multiplication by scale; their
+ * exponentials and the sum of those as in sb_softmax; values weighted by exponentials: chunks over the
+ * visible sequence; division by the sum last.
  * scratch: 64-byte aligned, sb_attention_scratch_bytes. */
 void sb_attention(const struct sb_team *team, float *out, size_t ldo, const float *q, size_t ldq,
                   size_t n_heads, float scale, const struct sb_kv_layer *kv,

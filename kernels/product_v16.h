@@ -14,20 +14,20 @@ enum { SOME_ROWS = 64, SOME_BYTES = 128 * 1024 };
  * the way, bandwidth times latency, is about 8 KB. The hardware does not run that far ahead by itself. */
 enum { PREFETCH_BYTES = 16 * 1024, PREFETCH_BYTES_WIDE = 4096 };
 
-TILE_INLINE bool is_quantised(enum sb_dtype type)
+TILE_INLINE bool is_quantised(int type)
 {
     return type == SB_Q8_0 || type == SB_Q4_0;
 }
 
 /* Steps of k that lie together in a panel, and their bytes. */
-TILE_INLINE size_t group_steps(enum sb_dtype type)
+TILE_INLINE size_t group_steps(int type)
 {
     return type == SB_Q4_0 ? 8 : type == SB_Q8_0 ? 4 : type == SB_BF16 ? 2 : 1;
 }
 
-TILE_INLINE size_t group_bytes(enum sb_dtype type)
+TILE_INLINE size_t group_bytes(int type)
 {
-    return type == SB_F16 ? 64 : 128;
+    return type == SB_F16 || type == SB_BF16_STEPS ? 64 : 128;
 }
 
 /* A group of one panel as it lies there: words, or floats of types that have one step a group. */
@@ -36,7 +36,7 @@ struct group {
     v16 f[2];
 };
 
-TILE_INLINE struct group load_group(enum sb_dtype type, const unsigned char *p)
+TILE_INLINE struct group load_group(int type, const unsigned char *p)
 {
     struct group g;
 #pragma GCC unroll 2
@@ -45,6 +45,8 @@ TILE_INLINE struct group load_group(enum sb_dtype type, const unsigned char *p)
             g.f[c] = v_load((const float *)p + c * 16);
         else if (type == SB_F16)
             g.f[c] = v_load_f16(p + c * 32);
+        else if (type == SB_BF16_STEPS)
+            g.f[c] = v_load_bf16(p + c * 32);
         else
             g.w[c] = v_load_words(p + c * 64);
     }
@@ -53,11 +55,12 @@ TILE_INLINE struct group load_group(enum sb_dtype type, const unsigned char *p)
 
 /* Rows c * 16 .. c * 16 + 15 of a group's step as floats; step and c are constants at every call. Those
  * of quantised types lack their scale, which a block applies once: they are q / 2^bits. */
-TILE_INLINE v16 weights(enum sb_dtype type, const struct group *g, int step, int c)
+TILE_INLINE v16 weights(int type, const struct group *g, int step, int c)
 {
     switch (type) {
     case SB_F32:
     case SB_F16:
+    case SB_BF16_STEPS:
         return g->f[c];
     case SB_BF16:
         return step == 0 ? v_low_bf16(g->w[c]) : v_high_bf16(g->w[c]);
@@ -69,7 +72,7 @@ TILE_INLINE v16 weights(enum sb_dtype type, const struct group *g, int step, int
 }
 
 /* 2^bits d of rows c * 16 .. c * 16 + 15 of a quantised block. */
-TILE_INLINE v16 block_scale(enum sb_dtype type, const unsigned char *block, int c)
+TILE_INLINE v16 block_scale(int type, const unsigned char *block, int c)
 {
     return v_mul(v_load_f16(block + c * 32), v_set1(type == SB_Q8_0 ? 256.0f : 16.0f));
 }
@@ -115,9 +118,9 @@ TILE_INLINE void hide_out(float **out, size_t *ldo)
 
 /* out[rows, panels * 32] = sums over k in the order of kernels.h, from +0 or continued from out. Panels
  * lie `stride` bytes apart. rows, panels and type are constants at every call. */
-TILE_INLINE void tile(enum sb_dtype type, int rows, int panels, const unsigned char *w,
-                      size_t stride, const float *x, size_t ldx, size_t k, float *out, size_t ldo,
-                      bool resume, struct ahead ahead)
+TILE_INLINE void tile(int type, int rows, int panels, const unsigned char *w, size_t stride,
+                      const float *x, size_t ldx, size_t k, float *out, size_t ldo, bool resume,
+                      struct ahead ahead)
 {
     v16 acc[SB_TILE_ROWS][2 * 4];
     const bool quantised = is_quantised(type);
@@ -203,12 +206,13 @@ typedef void tile_fn(const unsigned char *w, size_t stride, const float *x, size
     DEFINE_TILE(SB_F16, rows, panels)  \
     DEFINE_TILE(SB_BF16, rows, panels) \
     DEFINE_TILE(SB_Q8_0, rows, panels) \
-    DEFINE_TILE(SB_Q4_0, rows, panels)
-#define TILES_OF(rows, panels)                                              \
-    {                                                                       \
-        tile_SB_F32_##rows##_##panels, tile_SB_F16_##rows##_##panels,       \
-            tile_SB_BF16_##rows##_##panels, tile_SB_Q8_0_##rows##_##panels, \
-            tile_SB_Q4_0_##rows##_##panels                                  \
+    DEFINE_TILE(SB_Q4_0, rows, panels) \
+    DEFINE_TILE(SB_BF16_STEPS, rows, panels)
+#define TILES_OF(rows, panels)                                                   \
+    {                                                                            \
+        tile_SB_F32_##rows##_##panels, tile_SB_F16_##rows##_##panels,            \
+            tile_SB_BF16_##rows##_##panels, tile_SB_Q8_0_##rows##_##panels,      \
+            tile_SB_Q4_0_##rows##_##panels, tile_SB_BF16_STEPS_##rows##_##panels \
     }
 
 DEFINE_TILES(1, 1)
@@ -238,7 +242,7 @@ DEFINE_TILES(4, 2)
 #endif
 
 /* By rows - 1 and type. */
-static tile_fn *const tiles[SB_TILE_ROWS][SB_DTYPE_COUNT] = {
+static tile_fn *const tiles[SB_TILE_ROWS][SB_TILE_TYPES] = {
     TILES_OF(1, 1), TILES_OF(2, 1),  TILES_OF(3, 1),
 #if SB_TILE_ROWS >= 4
     TILES_OF(4, 1),
@@ -249,7 +253,7 @@ static tile_fn *const tiles[SB_TILE_ROWS][SB_DTYPE_COUNT] = {
 #endif
 };
 /* Side by side, by rows - 1 and type; empty where one panel has chains enough. */
-static tile_fn *const wide_tiles[SB_TILE_ROWS][SB_DTYPE_COUNT] = {
+static tile_fn *const wide_tiles[SB_TILE_ROWS][SB_TILE_TYPES] = {
 #if SB_WIDE_1 == 2
     TILES_OF(1, 2),
 #endif
@@ -317,7 +321,7 @@ static void chain_rows(float *acc, size_t ldacc, const float *w, const float *x,
 }
 
 /* w[k, 32] = steps of a panel as floats. */
-TILE_INLINE void convert(enum sb_dtype type, float *w, const unsigned char *panel, size_t k)
+TILE_INLINE void convert(int type, float *w, const unsigned char *panel, size_t k)
 {
     const size_t steps = group_steps(type);
     for (size_t i = 0; i < k; i += steps, panel += group_bytes(type)) {
@@ -333,8 +337,8 @@ TILE_INLINE void convert(enum sb_dtype type, float *w, const unsigned char *pane
 }
 
 /* The panel's steps k0..k0+k as floats: in place, or converted into `room`. */
-static const float *weights_as_floats(enum sb_dtype type, const unsigned char *panel, size_t k0,
-                                      size_t k, float *room)
+static const float *weights_as_floats(int type, const unsigned char *panel, size_t k0, size_t k,
+                                      float *room)
 {
     const unsigned char *from = panel + sb_panel_bytes(type, k0);
     if (type == SB_F32)
@@ -425,4 +429,23 @@ static void product(const struct sb_product *job, size_t first, size_t last)
         else
             product_block(&part, first, last);
     }
+}
+
+/* Panels one after the other; tiles of one panel find it in the caches after the first. */
+static void add_to_sums(const struct sb_sums *job)
+{
+    const size_t n_tiles = (job->m + SB_TILE_ROWS - 1) / SB_TILE_ROWS,
+                 step = group_bytes(job->type);
+    for (size_t p = 0; p < job->panels; p++)
+        for (size_t t = 0; t < n_tiles; t++) {
+            const unsigned char *w = job->w + p * job->panel_stride;
+            size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
+            struct ahead ahead = { w + PREFETCH_BYTES, step };
+            if (n_tiles > 1)
+                ahead = (struct ahead){ w + job->k * step + job->k * step * t / n_tiles,
+                                        step / n_tiles };
+            tiles[rows - 1][job->type](w, 0, job->x + row * job->ldx, job->ldx, job->k,
+                                       job->y + row * job->ldy + p * SB_PANEL, job->ldy, true,
+                                       ahead);
+        }
 }

@@ -47,7 +47,7 @@ void sb_rope_apply(const struct sb_team *team, const struct sb_rope *rope, float
     struct sb_share share = sb_team_share(team, m * n_heads);
     for (size_t i = share.first; i < share.last; i++) {
         size_t row = i % m, angles = (size_t)pos[row] * pairs;
-        kernels->rope(x + row * ldx + i / m * head_dim, rope->cos + angles,
-                      rope->sin + angles, pairs, rope->layout);
+        kernels->rope(x + row * ldx + i / m * head_dim, rope->cos + angles, rope->sin + angles,
+                      pairs, rope->layout);
     }
 }

@@ -1,7 +1,7 @@
 /* Template: the table of a variant. Include last. */
 const struct sb_kernel_table SB_V16_TABLE = {
     .product = product,
-    .values = values,
+    .add_to_sums = add_to_sums,
     .rmsnorm = rmsnorm,
     .swiglu = swiglu,
     .add = add,

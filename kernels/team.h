@@ -1,8 +1,9 @@
 /* A team of threads that works through many kernels together, from start to end of a forward.
  *
  * Kernels never make threads: each takes the team it is called with and does its own share, and the
- * caller puts a wait between a kernel that writes and one that reads. Between waits threads spin, so a
- * forward makes no system call on an idle machine. A NULL team is the calling thread alone. */
+ * caller puts a wait between a kernel that writes and one that reads. Waiting threads spin, so a forward
+ * makes no system call on an idle machine. On a busy one they soon sleep, which leaves the processor to
+ * the thread they wait for. A NULL team is the calling thread alone. */
 #ifndef SB_KERNELS_TEAM_H
 #define SB_KERNELS_TEAM_H
 
@@ -10,8 +11,8 @@
 #include <stddef.h>
 
 struct sb_barrier {
-    _Alignas(64) atomic_size_t arrived;
-    _Alignas(64) atomic_size_t round;
+    _Alignas(64) atomic_uint arrived;
+    _Alignas(64) atomic_uint round, sleepers;
 };
 
 struct sb_team { /* as one of its threads sees it */

@@ -150,6 +150,15 @@ static inline v16 v_load_f16(const void *p)
                   _mm256_cvtph_ps(_mm_loadu_si128(half + 1)) };
 }
 
+static inline v16 v_load_bf16(const void *p)
+{
+    const __m128i *halves = p;
+    __m256i a = _mm256_cvtepu16_epi32(_mm_loadu_si128(halves)),
+            b = _mm256_cvtepu16_epi32(_mm_loadu_si128(halves + 1));
+    return (v16){ _mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
+                  _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)) };
+}
+
 typedef struct {
     __m256i a, b;
 } v16_words;

@@ -126,6 +126,12 @@ static inline v16 v_load_f16(const void *p)
     return _mm512_cvtph_ps(_mm256_loadu_si256(p));
 }
 
+static inline v16 v_load_bf16(const void *p)
+{
+    __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
+}
+
 typedef __m512i v16_words;
 
 static inline v16_words v_load_words(const void *p)

@@ -154,6 +154,14 @@ static inline v16 v_load_f16(const void *p)
     EACH_LANE(sb_f16_to_f32(h[j]));
 }
 
+/* 16 bfloat16 to floats. */
+static inline v16 v_load_bf16(const void *p)
+{
+    uint16_t h[16];
+    memcpy(h, p, sizeof h);
+    EACH_LANE(sb_bf16_to_f32(h[j]));
+}
+
 /* Sixteen words of packed weights. */
 typedef struct {
     uint32_t l[16];

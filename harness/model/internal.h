@@ -25,6 +25,7 @@ struct sb_model {
     struct sb_packed head;
     float *final_norm;
     size_t packed_bytes, n_weights; /* of all matrices */
+    enum sb_dtype kv_type;          /* of sequences made from now on */
     size_t q_width, kv_width;       /* n_heads * head_dim, n_kv_heads * head_dim */
 };
 
@@ -32,7 +33,7 @@ struct sb_seq {
     struct sb_model *model;
     size_t capacity, max_rows, length;
     struct sb_kv_layer *kv; /* [n_layers] */
-    float *kv_memory;       /* all of them, 64-byte aligned */
+    void *kv_memory;        /* all of them, 64-byte aligned */
     struct sb_rope rope;    /* positions 0..capacity-1 */
 
     /* The batch of the last forward, which commit or truncate settles. */

@@ -25,6 +25,11 @@ const struct sb_config *sb_model_config(const struct sb_model *model);
 const struct sb_weights *sb_model_weights(const struct sb_model *model);
 size_t sb_model_packed_bytes(const struct sb_model *model);
 
+/* What keys and values are kept as in sequences created from now on: SB_F32 (the default), SB_F16 or
+ * SB_BF16. A narrow cache is another arithmetic: its bits differ, and are as independent of M. */
+void sb_model_set_kv_type(struct sb_model *model, enum sb_dtype type);
+enum sb_dtype sb_model_kv_type(const struct sb_model *model);
+
 /* Parts of the forward on their own, with the same bits as inside it. Shapes: x, y [m, d_model],
  * logits [m, n_vocab] or [m, n_ids]. */
 void sb_model_embed(const struct sb_model *model, float *y, const sb_token *tokens, size_t m);

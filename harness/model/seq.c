@@ -11,19 +11,21 @@ enum { PREFILL_ROWS = 256 };
 static enum sb_status create_kv(struct sb_seq *seq, struct sb_error *err)
 {
     const struct sb_config *c = sb_model_config(seq->model);
-    size_t slots = (seq->capacity + SB_PANEL - 1) / SB_PANEL * SB_PANEL, floats, total;
-    if (__builtin_mul_overflow(slots, seq->model->kv_width, &floats) ||
-        __builtin_mul_overflow(floats, 2 * c->n_layers, &total))
+    size_t slots = (seq->capacity + SB_PANEL - 1) / SB_PANEL * SB_PANEL, total;
+    struct sb_kv_bytes size = sb_kv_bytes(seq->model->kv_type, slots, c->n_kv_heads, c->head_dim);
+    if (size.k == 0 || __builtin_mul_overflow(size.k + size.v, c->n_layers, &total))
         return sb_fail(err, SB_ENOMEM, "a KV cache of %zu positions is too large", seq->capacity);
     seq->kv = sb_alloc_zero(c->n_layers, sizeof *seq->kv);
-    seq->kv_memory = sb_alloc_aligned(total, sizeof *seq->kv_memory);
+    seq->kv_memory = sb_alloc_aligned(total, 1);
     if (!seq->kv || !seq->kv_memory)
         return sb_fail(err, SB_ENOMEM, "out of memory for a KV cache of %zu positions (%zu MB)",
-                       seq->capacity, total >> 18);
-    memset(seq->kv_memory, 0, total * sizeof *seq->kv_memory);
-    for (size_t i = 0; i < c->n_layers; i++)
-        seq->kv[i] = (struct sb_kv_layer){ .k = seq->kv_memory + 2 * i * floats,
-                                           .v = seq->kv_memory + (2 * i + 1) * floats,
+                       seq->capacity, total >> 20);
+    memset(seq->kv_memory, 0, total);
+    unsigned char *at = seq->kv_memory;
+    for (size_t i = 0; i < c->n_layers; i++, at += size.k + size.v)
+        seq->kv[i] = (struct sb_kv_layer){ .type = seq->model->kv_type,
+                                           .k = at,
+                                           .v = at + size.k,
                                            .n_slots = slots,
                                            .n_kv_heads = c->n_kv_heads,
                                            .head_dim = c->head_dim };
@@ -186,15 +188,8 @@ enum sb_status sb_seq_fork(struct sb_seq **out, const struct sb_seq *seq, struct
     enum sb_status rc = sb_seq_create(&copy, seq->model, seq->capacity, seq->max_rows, err);
     if (rc != SB_OK)
         return rc;
-    size_t slots = (seq->length + SB_PANEL - 1) / SB_PANEL * SB_PANEL;
-    for (size_t i = 0; i < seq->model->n_layers; i++) {
-        const struct sb_kv_layer *from = &seq->kv[i], *to = &copy->kv[i];
-        size_t head = from->n_slots * from->head_dim, used = slots * from->head_dim * sizeof(float);
-        for (size_t h = 0; h < from->n_kv_heads; h++) {
-            memcpy(to->k + h * head, from->k + h * head, used);
-            memcpy(to->v + h * head, from->v + h * head, used);
-        }
-    }
+    for (size_t i = 0; i < seq->model->n_layers; i++)
+        sb_kv_copy(&copy->kv[i], &seq->kv[i], seq->length);
     copy->length = seq->length;
     *out = copy;
     return SB_OK;

@@ -207,6 +207,16 @@ size_t sb_model_packed_bytes(const struct sb_model *model)
     return model->packed_bytes;
 }
 
+void sb_model_set_kv_type(struct sb_model *model, enum sb_dtype type)
+{
+    model->kv_type = type;
+}
+
+enum sb_dtype sb_model_kv_type(const struct sb_model *model)
+{
+    return model->kv_type;
+}
+
 void sb_model_embed(const struct sb_model *model, float *y, const sb_token *tokens, size_t m)
 {
     const struct sb_tensor *e = &model->weights->embedding;

@@ -276,8 +276,12 @@ static int attention_of(size_t m, size_t prefix, bool timed)
     struct attention a = { .m = m, .heads = HEADS, .visible = { prefix, lists, counts } };
     float *want = floats(m * HEADS * DIM, 14);
     int failed = 0;
-    a.kv = (struct sb_kv_layer){ floats(slots * KV_HEADS * DIM, 15),
-                                 floats(slots * KV_HEADS * DIM, 16), slots, KV_HEADS, DIM };
+    a.kv = (struct sb_kv_layer){ SB_F32,
+                                 floats(slots * KV_HEADS * DIM, 15),
+                                 floats(slots * KV_HEADS * DIM, 16),
+                                 slots,
+                                 KV_HEADS,
+                                 DIM };
     a.q = floats(m * HEADS * DIM, 17);
     a.out = floats(m * HEADS * DIM, 18);
     a.scratch = sb_alloc_aligned(1, sb_attention_scratch_bytes(m, slots, HEADS, DIM));

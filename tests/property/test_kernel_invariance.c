@@ -407,16 +407,25 @@ static void rotation_agrees_in_every_variant(void **state)
 }
 
 /* A cache with random keys and values in its first `used` slots. */
-static struct sb_kv_layer random_cache(size_t slots, size_t used, size_t heads, size_t dim)
+static struct sb_kv_layer random_cache(enum sb_dtype type, size_t slots, size_t used, size_t heads,
+                                       size_t dim)
 {
-    struct sb_kv_layer kv = { .n_slots = slots, .n_kv_heads = heads, .head_dim = dim };
+    struct sb_kv_layer kv = {
+        .type = type, .n_slots = slots, .n_kv_heads = heads, .head_dim = dim
+    };
+    struct sb_kv_bytes size = sb_kv_bytes(type, slots, heads, dim);
     size_t width = heads * dim;
     const float *k = random_floats(used * width, 20), *v = random_floats(used * width, 21);
-    kv.k = guard_floats(slots * width); /* sizes are multiples of 128 bytes: aligned */
-    kv.v = guard_floats(slots * width);
+    kv.k = guard_floats(size.k / sizeof(float)); /* sizes are multiples of 64 bytes: aligned */
+    kv.v = guard_floats(size.v / sizeof(float));
+    memset(kv.k, 0, size.k);
+    memset(kv.v, 0, size.v);
     sb_kv_write(NULL, &kv, 0, k, v, width, used);
     return kv;
 }
+
+static const enum sb_dtype kv_types[] = { SB_F32, SB_F16, SB_BF16 };
+enum { KV_TYPES = sizeof kv_types / sizeof *kv_types };
 
 struct attention_case {
     size_t heads, kv_heads, dim, prefix, m;
@@ -473,11 +482,12 @@ static void attention_agrees_in_every_variant_and_row_by_row(void **state)
         { 1, 1, 2, 0, 1 },    { 4, 2, 16, 31, 5 },    { 6, 2, 34, 100, 9 },  { 3, 3, 80, 255, 12 },
         { 8, 1, 64, 700, 7 }, { 4, 4, 128, 257, 31 }, { 8, 2, 32, 511, 70 },
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (size_t i = 0; i < KV_TYPES * sizeof cases / sizeof *cases; i++)
         for (int32_t step = 1; step < 4; step += 2) {
-            const struct attention_case *c = &cases[i];
+            const struct attention_case *c = &cases[i / KV_TYPES];
             size_t slots = (c->prefix + c->m + 31) / 32 * 32, width = c->heads * c->dim;
-            struct sb_kv_layer kv = random_cache(slots, c->prefix + c->m, c->kv_heads, c->dim);
+            struct sb_kv_layer kv =
+                random_cache(kv_types[i % KV_TYPES], slots, c->prefix + c->m, c->kv_heads, c->dim);
             const float *q = random_floats(c->m * width, 22);
             use(SB_CPU_GENERIC);
             const float *want = attend(c, &kv, q, 0, c->m, step);
@@ -502,21 +512,22 @@ static void a_tree_path_has_the_bits_of_a_chain(void **state)
     (void)state;
     const struct attention_case tree = { 4, 2, 48, 250, 20 }, chain = { 4, 2, 48, 256, 4 };
     const size_t width = 4 * 48;
-    for (enum sb_cpu cpu = 0; cpu < SB_CPU_COUNT; cpu++) {
+    for (size_t i = 0; i < KV_TYPES * SB_CPU_COUNT; i++) {
+        enum sb_cpu cpu = (enum sb_cpu)(i / KV_TYPES);
         if (!sb_cpu_supported(cpu))
             continue;
         use(cpu);
-        struct sb_kv_layer kv = random_cache(288, 270, 2, 48);
+        struct sb_kv_layer kv = random_cache(kv_types[i % KV_TYPES], 288, 270, 2, 48);
         const float *q = random_floats(20 * width, 23);
         const float *branch = attend(&tree, &kv, q, 0, 20, 2);
         float *path = guard_floats(4 * width);
-        for (size_t i = 0; i < 4; i++)
-            memcpy(path + i * width, q + (12 + 2 * i) * width, width * sizeof *q);
-        for (size_t i = 0; i < 10; i++)
-            sb_kv_move(&kv, 250 + i, 250 + 2 * i);
+        for (size_t r = 0; r < 4; r++)
+            memcpy(path + r * width, q + (12 + 2 * r) * width, width * sizeof *q);
+        for (size_t r = 0; r < 10; r++)
+            sb_kv_move(&kv, 250 + r, 250 + 2 * r);
         const float *straight = attend(&chain, &kv, path, 0, 4, 1);
-        for (size_t i = 0; i < 4; i++)
-            assert_memory_equal(straight + i * width, branch + (12 + 2 * i) * width,
+        for (size_t r = 0; r < 4; r++)
+            assert_memory_equal(straight + r * width, branch + (12 + 2 * r) * width,
                                 width * sizeof *q);
         release();
     }
@@ -526,7 +537,7 @@ static void attention_does_not_depend_on_threads(void **state)
 {
     (void)state;
     const struct attention_case c = { 8, 4, 64, 600, 70 };
-    struct sb_kv_layer kv = random_cache(704, 670, 4, 64);
+    struct sb_kv_layer kv = random_cache(SB_F32, 704, 670, 4, 64);
     const float *q = random_floats(70 * 512, 24);
     int before = sb_threads_get();
     float *out[3];

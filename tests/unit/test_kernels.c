@@ -327,14 +327,14 @@ static void attention_matches_a_double_precision_reference(void **state)
     static float k[SLOTS][KV][DIM], v[SLOTS][KV][DIM], q[M][HEADS][DIM], out[M][HEADS][DIM];
     const int32_t *list[M] = { path[0], path[1], path[2], path[3] };
     struct sb_visible visible = { PREFIX, list, length };
-    struct sb_kv_layer kv = { sb_alloc_aligned(SLOTS * KV * DIM, 4),
-                              sb_alloc_aligned(SLOTS * KV * DIM, 4), SLOTS, KV, DIM };
+    struct sb_kv_bytes size = sb_kv_bytes(SB_F32, SLOTS, KV, DIM);
+    struct sb_kv_layer kv = { SB_F32, sb_alloc_zero(size.k, 1), sb_alloc_zero(size.v, 1), SLOTS, KV,
+                              DIM };
     void *scratch = sb_alloc_aligned(1, sb_attention_scratch_bytes(M, SLOTS, HEADS, DIM));
     assert_true(kv.k && kv.v && scratch);
     fill(&k[0][0][0], SLOTS * KV * DIM, 5);
     fill(&v[0][0][0], SLOTS * KV * DIM, 6);
     fill(&q[0][0][0], M * HEADS * DIM, 7);
-    memset(kv.k, 0, SLOTS * KV * DIM * 4);
     sb_kv_write(NULL, &kv, 0, &k[0][0][0], &v[0][0][0], KV * DIM, PREFIX + M);
     sb_attention(NULL, &out[0][0][0], HEADS * DIM, &q[0][0][0], HEADS * DIM, HEADS, 0.4f, &kv,
                  &visible, M, scratch);
