@@ -78,28 +78,49 @@ static unsigned char *values_at(const struct sb_kv_layer *kv, size_t slot, size_
            (panel * kv->n_slots + slot) * value_step(kv);
 }
 
-static void store(const struct sb_kv_layer *kv, unsigned char *to, float x)
+/* to[0], to[stride], ... = x[n], rounded to the cache's type; stride in bytes. */
+static void store(enum sb_dtype type, unsigned char *to, size_t stride, const float *x, size_t n)
 {
-    uint16_t half = kv->type == SB_F16 ? sb_f32_to_f16(x) : sb_f32_to_bf16(x);
-    if (kv->type == SB_F32)
-        memcpy(to, &x, sizeof x);
+    switch (type) {
+    case SB_F32:
+        for (size_t i = 0; i < n; i++)
+            memcpy(to + i * stride, x + i, sizeof *x);
+        break;
+    case SB_F16:
+        for (size_t i = 0; i < n; i++)
+            memcpy(to + i * stride, &(uint16_t){ sb_f32_to_f16(x[i]) }, 2);
+        break;
+    default:
+        for (size_t i = 0; i < n; i++)
+            memcpy(to + i * stride, &(uint16_t){ sb_f32_to_bf16(x[i]) }, 2);
+        break;
+    }
+}
+
+/* One head's key and value of a slot. */
+static void write_slot(const struct sb_kv_layer *kv, size_t slot, size_t head, const float *key,
+                       const float *value)
+{
+    size_t d = kv->head_dim;
+    if (kv->type == SB_BF16) /* two steps to a word */
+        for (size_t i = 0; i < d; i++)
+            store(SB_BF16, key_at(kv, slot, head, i), 0, key + i, 1);
     else
-        memcpy(to, &half, sizeof half);
+        store(kv->type, key_at(kv, slot, head, 0), value_step(kv), key, d);
+    for (size_t i = 0; i < d; i += SB_PANEL)
+        store(kv->type, values_at(kv, slot, head, i / SB_PANEL), element_bytes(kv), value + i,
+              d - i < SB_PANEL ? d - i : SB_PANEL);
 }
 
 void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_t slot,
                  const float *k, const float *v, size_t ld, size_t m)
 {
-    size_t d = kv->head_dim, size = element_bytes(kv);
+    size_t d = kv->head_dim;
     /* Head by head, as sb_rope_apply: neighbouring slots share cache lines. */
     struct sb_share share = sb_team_share(team, m * kv->n_kv_heads);
     for (size_t i = share.first; i < share.last; i++) {
         size_t row = i % m, h = i / m;
-        const float *key = k + row * ld + h * d, *value = v + row * ld + h * d;
-        for (size_t j = 0; j < d; j++)
-            store(kv, key_at(kv, slot + row, h, j), key[j]);
-        for (size_t j = 0; j < d; j++)
-            store(kv, values_at(kv, slot + row, h, j / SB_PANEL) + j % SB_PANEL * size, value[j]);
+        write_slot(kv, slot + row, h, k + row * ld + h * d, v + row * ld + h * d);
     }
 }
 

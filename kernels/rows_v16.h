@@ -139,12 +139,19 @@ static inline void rotate(float *a, float *b, float cos, float sin)
 static void rope(float *x, const float *cos, const float *sin, size_t n_pairs,
                  enum sb_rope_layout layout)
 {
+    size_t i = 0;
     if (layout == SB_ROPE_INTERLEAVED) {
-        for (size_t i = 0; i < n_pairs; i++)
+        for (; i < n_pairs; i++)
             rotate(x + 2 * i, x + 2 * i + 1, cos[i], sin[i]);
         return;
     }
-    for (size_t i = 0; i < n_pairs; i++)
+    for (; i + 16 <= n_pairs; i += 16) {
+        v16 a = v_load(x + i), b = v_load(x + n_pairs + i);
+        v16 c = v_load(cos + i), s = v_load(sin + i);
+        v_store(x + i, v_fma(a, c, v_sub(v_zero(), v_mul(b, s))));
+        v_store(x + n_pairs + i, v_fma(a, s, v_mul(b, c)));
+    }
+    for (; i < n_pairs; i++)
         rotate(x + i, x + n_pairs + i, cos[i], sin[i]);
 }
 
