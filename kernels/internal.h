@@ -9,7 +9,7 @@
 
 /* y[m, n] = x[m, k] W^T over panels of SB_PANEL columns; panel p begins at w + p * panel_stride. */
 struct sb_product {
-    enum sb_dtype type;
+    int type; /* enum sb_dtype, or SB_BF16_DOT */
     const unsigned char *w;
     size_t panel_stride; /* bytes */
     size_t n, k, m;
@@ -24,6 +24,8 @@ struct sb_product {
 /* Besides the types of weights, tiles read bfloat16 step by step: the form of cached values, of which
  * a run may begin at any slot. */
 enum { SB_BF16_STEPS = SB_DTYPE_COUNT, SB_TILE_TYPES };
+/* bfloat16 words of two steps against such words of x, which count as one step: k is in words. */
+enum { SB_BF16_DOT = SB_TILE_TYPES };
 
 /* y[m, panels * 32] = chains over k continued from y, whose panels are whole. */
 struct sb_sums {
@@ -59,6 +61,8 @@ struct sb_kernel_table {
 
 extern const struct sb_kernel_table sb_kernels_generic;
 extern const struct sb_kernel_table sb_kernels_avx2, sb_kernels_avx512; /* x86-64 builds only */
+
+void sb_product_avx512_bf16(const struct sb_product *job, size_t first_panel, size_t last_panel);
 
 /* The table of the active variant. */
 const struct sb_kernel_table *sb_kernels(void);

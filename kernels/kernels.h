@@ -73,6 +73,16 @@ void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb
 void sb_matmul_rows(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
                     const int32_t *rows, size_t n_rows, const float *x, size_t ldx, size_t m);
 
+/* The fast arithmetic: BF16 weights against x rounded to bfloat16, by the processor's dot products
+ * (avx512_bf16): acc += x[2i+1] w[2i+1], then x[2i] w[2i], for i ascending, as that instruction rounds.
+ * As independent of m and of the team as the exact one, but other bits. */
+bool sb_fast_supported(void); /* by this processor, with the active variant */
+/* pairs[m, ldp] = x[m, k] as words of two bfloat16, the earlier one low; ldp >= (k + 1) / 2. */
+void sb_round_pairs(const struct sb_team *team, uint32_t *pairs, size_t ldp, const float *x,
+                    size_t ldx, size_t k, size_t m);
+void sb_matmul_fast(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
+                    const uint32_t *pairs, size_t ldp, size_t m, const float *bias, bool add);
+
 /* ---- row operations ------------------------------------------------------------------------ */
 
 /* y = x / sqrt(mean(x^2) + eps) * weight, per row of d. Sum of squares: 16 lanes. y may be x. */

@@ -14,6 +14,11 @@ enum { SOME_ROWS = 64, SOME_BYTES = 128 * 1024 };
  * the way, bandwidth times latency, is about 8 KB. The hardware does not run that far ahead by itself. */
 enum { PREFETCH_BYTES = 16 * 1024, PREFETCH_BYTES_WIDE = 4096 };
 
+TILE_INLINE size_t packed_bytes(int type, size_t k)
+{
+    return type == SB_BF16_DOT ? k * 128 : sb_panel_bytes((enum sb_dtype)type, k);
+}
+
 TILE_INLINE bool is_quantised(int type)
 {
     return type == SB_Q8_0 || type == SB_Q4_0;
@@ -47,6 +52,8 @@ TILE_INLINE struct group load_group(int type, const unsigned char *p)
             g.f[c] = v_load_f16(p + c * 32);
         else if (type == SB_BF16_STEPS)
             g.f[c] = v_load_bf16(p + c * 32);
+        else if (type == SB_BF16_DOT)
+            g.f[c] = v_load((const float *)(p + c * 64)); /* bits, not numbers */
         else
             g.w[c] = v_load_words(p + c * 64);
     }
@@ -61,6 +68,7 @@ TILE_INLINE v16 weights(int type, const struct group *g, int step, int c)
     case SB_F32:
     case SB_F16:
     case SB_BF16_STEPS:
+    case SB_BF16_DOT:
         return g->f[c];
     case SB_BF16:
         return step == 0 ? v_low_bf16(g->w[c]) : v_high_bf16(g->w[c]);
@@ -75,6 +83,15 @@ TILE_INLINE v16 weights(int type, const struct group *g, int step, int c)
 TILE_INLINE v16 block_scale(int type, const unsigned char *block, int c)
 {
     return v_mul(v_load_f16(block + c * 32), v_set1(type == SB_Q8_0 ? 256.0f : 16.0f));
+}
+
+TILE_INLINE v16 multiply_add(int type, v16 x, v16 w, v16 acc)
+{
+#ifdef SB_DOT_PRODUCTS
+    if (type == SB_BF16_DOT)
+        return _mm512_dpbf16_ps(acc, (__m512bh)x, (__m512bh)w);
+#endif
+    return v_fma(x, w, acc);
 }
 
 /* What a tile of one panel asks of the memory while it computes: `step` bytes per group of steps, from
@@ -170,7 +187,7 @@ TILE_INLINE void tile(int type, int rows, int panels, const unsigned char *w, si
                     v16 xi = v_set1(row_value(x, r, &by));
 #pragma GCC unroll 8
                     for (int c = 0; c < 2 * panels; c++)
-                        acc[r][c] = v_fma(xi, wi[c / 2][c % 2], acc[r][c]);
+                        acc[r][c] = multiply_add(type, xi, wi[c / 2][c % 2], acc[r][c]);
                 }
             }
         }
@@ -201,6 +218,15 @@ typedef void tile_fn(const unsigned char *w, size_t stride, const float *x, size
     {                                                                                             \
         tile(type, rows, panels, w, stride, x, ldx, k, out, ldo, resume, ahead);                  \
     }
+#ifdef SB_DOT_PRODUCTS
+enum { FIRST_TYPE = SB_BF16_DOT, TYPES = 1 };
+#define DEFINE_TILES(rows, panels) DEFINE_TILE(SB_BF16_DOT, rows, panels)
+#define TILES_OF(rows, panels)             \
+    {                                      \
+        tile_SB_BF16_DOT_##rows##_##panels \
+    }
+#else
+enum { FIRST_TYPE = 0, TYPES = SB_TILE_TYPES };
 #define DEFINE_TILES(rows, panels)     \
     DEFINE_TILE(SB_F32, rows, panels)  \
     DEFINE_TILE(SB_F16, rows, panels)  \
@@ -214,6 +240,7 @@ typedef void tile_fn(const unsigned char *w, size_t stride, const float *x, size
             tile_SB_BF16_##rows##_##panels, tile_SB_Q8_0_##rows##_##panels,      \
             tile_SB_Q4_0_##rows##_##panels, tile_SB_BF16_STEPS_##rows##_##panels \
     }
+#endif
 
 DEFINE_TILES(1, 1)
 DEFINE_TILES(2, 1)
@@ -242,7 +269,7 @@ DEFINE_TILES(4, 2)
 #endif
 
 /* By rows - 1 and type. */
-static tile_fn *const tiles[SB_TILE_ROWS][SB_TILE_TYPES] = {
+static tile_fn *const tiles[SB_TILE_ROWS][TYPES] = {
     TILES_OF(1, 1), TILES_OF(2, 1),  TILES_OF(3, 1),
 #if SB_TILE_ROWS >= 4
     TILES_OF(4, 1),
@@ -253,7 +280,7 @@ static tile_fn *const tiles[SB_TILE_ROWS][SB_TILE_TYPES] = {
 #endif
 };
 /* Side by side, by rows - 1 and type; empty where one panel has chains enough. */
-static tile_fn *const wide_tiles[SB_TILE_ROWS][SB_TILE_TYPES] = {
+static tile_fn *const wide_tiles[SB_TILE_ROWS][TYPES] = {
 #if SB_WIDE_1 == 2
     TILES_OF(1, 2),
 #endif
@@ -298,7 +325,8 @@ static void product_few(const struct sb_product *job, size_t first, size_t last)
     size_t m = job->m, wide = (size_t)wide_panels(m);
     for (size_t p = first; p < last;) {
         size_t panels = last - p >= wide ? wide : 1;
-        tile_fn *fn = panels > 1 ? wide_tiles[m - 1][job->type] : tiles[m - 1][job->type];
+        tile_fn *fn = panels > 1 ? wide_tiles[m - 1][job->type - FIRST_TYPE]
+                                 : tiles[m - 1][job->type - FIRST_TYPE];
         const unsigned char *w = job->w + p * job->panel_stride;
         fn(w, job->panel_stride, job->x, job->ldx, job->k, acc, panels * SB_PANEL, false,
            (struct ahead){ w + PREFETCH_BYTES, group_bytes(job->type) });
@@ -307,6 +335,7 @@ static void product_few(const struct sb_product *job, size_t first, size_t last)
     }
 }
 
+#ifndef SB_DOT_PRODUCTS
 /* acc[m, 32] over k steps of float weights, in tiles of nearly equal height. */
 static void chain_rows(float *acc, size_t ldacc, const float *w, const float *x, size_t ldx,
                        size_t m, size_t k, bool resume)
@@ -314,9 +343,9 @@ static void chain_rows(float *acc, size_t ldacc, const float *w, const float *x,
     size_t n_tiles = (m + SB_TILE_ROWS - 1) / SB_TILE_ROWS;
     for (size_t t = 0; t < n_tiles; t++) {
         size_t row = m * t / n_tiles, rows = m * (t + 1) / n_tiles - row;
-        tiles[rows - 1][SB_F32]((const unsigned char *)w, 0, x + row * ldx, ldx, k,
-                                acc + row * ldacc, ldacc, resume,
-                                (struct ahead){ (const unsigned char *)w, 0 });
+        tiles[rows - 1][SB_F32 - FIRST_TYPE]((const unsigned char *)w, 0, x + row * ldx, ldx, k,
+                                             acc + row * ldacc, ldacc, resume,
+                                             (struct ahead){ (const unsigned char *)w, 0 });
     }
 }
 
@@ -369,6 +398,7 @@ static void product_block(const struct sb_product *job, size_t first, size_t las
         finish(job, job->m, panel * SB_PANEL, columns_from(job, panel, panels), acc, ldacc);
     }
 }
+#endif
 
 /* A few tiles of rows, a block of one panel at a time, which then lies in the second-level cache. While
  * they compute on it, the tiles share out asking for the next block, so that memory never waits. */
@@ -382,11 +412,11 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
         const unsigned char *w = job->w + p * job->panel_stride;
         for (size_t k0 = 0; k0 < job->k; k0 += block) {
             size_t k = job->k - k0 < block ? job->k - k0 : block,
-                   bytes = sb_panel_bytes(job->type, k);
+                   bytes = packed_bytes(job->type, k);
             size_t share = group_bytes(job->type) / n_tiles;
             for (size_t t = 0; t < n_tiles; t++) {
                 size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
-                tiles[rows - 1][job->type](
+                tiles[rows - 1][job->type - FIRST_TYPE](
                     w, 0, job->x + row * job->ldx + k0, job->ldx, k, acc + row * SB_PANEL, SB_PANEL,
                     k0 > 0, (struct ahead){ w + bytes + bytes * t / n_tiles, share });
             }
@@ -416,7 +446,7 @@ static void product(const struct sb_product *job, size_t first, size_t last)
     size_t most = BLOCK_ROWS;
     if (job->m <= SB_TILE_ROWS)
         most = SB_TILE_ROWS;
-    else if (is_quantised(job->type) || (direct && job->m <= SOME_ROWS))
+    else if (is_quantised(job->type) || job->type == SB_BF16_DOT || (direct && job->m <= SOME_ROWS))
         most = SOME_ROWS;
     for (size_t row = 0; row < job->m; row += part.m) {
         part.m = job->m - row < most ? job->m - row : most;
@@ -426,11 +456,14 @@ static void product(const struct sb_product *job, size_t first, size_t last)
             product_few(&part, first, last);
         else if (most == SOME_ROWS)
             product_some(&part, first, last);
+#ifndef SB_DOT_PRODUCTS
         else
             product_block(&part, first, last);
+#endif
     }
 }
 
+#ifndef SB_DOT_PRODUCTS
 /* Panels one after the other; tiles of one panel find it in the caches after the first. */
 static void add_to_sums(const struct sb_sums *job)
 {
@@ -444,8 +477,9 @@ static void add_to_sums(const struct sb_sums *job)
             if (n_tiles > 1)
                 ahead = (struct ahead){ w + job->k * step + job->k * step * t / n_tiles,
                                         step / n_tiles };
-            tiles[rows - 1][job->type](w, 0, job->x + row * job->ldx, job->ldx, job->k,
-                                       job->y + row * job->ldy + p * SB_PANEL, job->ldy, true,
-                                       ahead);
+            tiles[rows - 1][job->type - FIRST_TYPE](w, 0, job->x + row * job->ldx, job->ldx, job->k,
+                                                    job->y + row * job->ldy + p * SB_PANEL,
+                                                    job->ldy, true, ahead);
         }
 }
+#endif

@@ -20,12 +20,12 @@ struct sb_team { /* as one of its threads sees it */
     struct sb_barrier *barrier;
 };
 
-/* Run work(team, arg) on each of n threads (or as many as OpenMP gives), the caller among them; returns
- * when all are done. */
+/* Run work(team, arg) on each of n threads (or as many as the system gives), the caller among them;
+ * returns when all are done. Threads are made on first use and kept. */
 void sb_team_run(size_t n, void (*work)(const struct sb_team *team, void *arg), void *arg);
 
-/* Threads worth starting for this many multiply-adds: one below some 10 us of work, and inside another
- * team; else all that sb_threads_set allows. */
+/* Threads worth gathering for this many multiply-adds: one for little work and inside another team; else
+ * all that sb_threads_set allows. */
 size_t sb_team_size(size_t multiply_adds);
 
 /* Until every thread of the team is here. What they wrote before is then visible to all. */

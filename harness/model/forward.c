@@ -139,7 +139,7 @@ static void attention_sublayer(const struct sb_team *team, struct sb_seq *seq, s
     float *q = seq->qkv, *k = q + model->q_width, *v = k + model->kv_width;
     sb_rmsnorm(team, seq->normed, d, seq->x, d, layer->attn_norm, d, n, c->norm_eps);
     sb_team_wait(team);
-    sb_group_product(team, q, ld, &layer->qkv, seq->normed, d, n, layer->qkv_bias);
+    sb_matrix_product(team, seq, q, ld, &layer->qkv, seq->normed, d, n, false);
     sb_team_wait(team);
     sb_rope_apply(team, &seq->rope, q, ld, c->n_heads, hd, seq->position, n);
     /* Keys are rotated and written by the thread whose share they are in both. */
@@ -150,7 +150,7 @@ static void attention_sublayer(const struct sb_team *team, struct sb_seq *seq, s
     sb_attention(team, seq->attended, model->q_width, q, ld, c->n_heads, 1.0f / sqrtf((float)hd),
                  kv, &visible, n, seq->attention_scratch);
     sb_team_wait(team);
-    sb_matmul(team, seq->x, d, &layer->wo, seq->attended, model->q_width, n, NULL, true);
+    sb_matrix_product(team, seq, seq->x, d, &layer->wo, seq->attended, model->q_width, n, true);
     sb_team_wait(team);
 }
 
@@ -162,11 +162,11 @@ static void mlp_sublayer(const struct sb_team *team, struct sb_seq *seq, size_t 
     size_t d = c->d_model, ff = c->d_ff;
     sb_rmsnorm(team, seq->normed, d, seq->x, d, layer->ffn_norm, d, n, c->norm_eps);
     sb_team_wait(team);
-    sb_group_product(team, seq->ff, 2 * ff, &layer->gate_up, seq->normed, d, n, NULL);
+    sb_matrix_product(team, seq, seq->ff, 2 * ff, &layer->gate_up, seq->normed, d, n, false);
     sb_team_wait(team);
     sb_swiglu(team, seq->ff, 2 * ff, seq->ff + ff, 2 * ff, ff, n);
     sb_team_wait(team);
-    sb_matmul(team, seq->x, d, &layer->w_down, seq->ff, 2 * ff, n, NULL, true);
+    sb_matrix_product(team, seq, seq->x, d, &layer->w_down, seq->ff, 2 * ff, n, true);
     sb_team_wait(team);
 }
 
@@ -191,8 +191,8 @@ static void finish_rows(const struct sb_team *team, const struct pass *pass)
     }
     sb_team_wait(team);
     if (wanted > 0)
-        sb_matmul(team, seq->logits, model->head.n, &model->head, seq->normed, d, wanted, NULL,
-                  false);
+        sb_matrix_product(team, seq, seq->logits, sb_model_config(model)->n_vocab, &model->head,
+                          seq->normed, d, wanted, false);
 }
 
 static void run_pass(const struct sb_team *team, void *arg)
@@ -240,7 +240,9 @@ enum sb_status sb_forward(struct sb_seq *seq, const struct sb_row *rows, size_t 
         seq->tainted =
             seq->tainted || (o->skip_attn && o->skip_attn[i]) || (o->skip_mlp && o->skip_mlp[i]);
     struct pass pass = { seq, n_rows, o->first_layer, stop, o };
-    sb_team_run(sb_team_size(n_rows * seq->model->n_weights), run_pass, &pass);
+    size_t threads =
+        sb_pass_uses_blas(seq, n_rows) ? 1 : sb_team_size(n_rows * seq->model->n_weights);
+    sb_team_run(threads, run_pass, &pass);
     seq->n_layers_done = stop;
     return SB_OK;
 }

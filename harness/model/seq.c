@@ -12,7 +12,8 @@ static enum sb_status create_kv(struct sb_seq *seq, struct sb_error *err)
 {
     const struct sb_config *c = sb_model_config(seq->model);
     size_t slots = (seq->capacity + SB_PANEL - 1) / SB_PANEL * SB_PANEL, total;
-    struct sb_kv_bytes size = sb_kv_bytes(seq->model->kv_type, slots, c->n_kv_heads, c->head_dim);
+    struct sb_kv_bytes size =
+        sb_kv_bytes(seq->model->arithmetic.kv_type, slots, c->n_kv_heads, c->head_dim);
     if (size.k == 0 || __builtin_mul_overflow(size.k + size.v, c->n_layers, &total))
         return sb_fail(err, SB_ENOMEM, "a KV cache of %zu positions is too large", seq->capacity);
     seq->kv = sb_alloc_zero(c->n_layers, sizeof *seq->kv);
@@ -23,7 +24,7 @@ static enum sb_status create_kv(struct sb_seq *seq, struct sb_error *err)
     memset(seq->kv_memory, 0, total);
     unsigned char *at = seq->kv_memory;
     for (size_t i = 0; i < c->n_layers; i++, at += size.k + size.v)
-        seq->kv[i] = (struct sb_kv_layer){ .type = seq->model->kv_type,
+        seq->kv[i] = (struct sb_kv_layer){ .type = seq->model->arithmetic.kv_type,
                                            .k = at,
                                            .v = at + size.k,
                                            .n_slots = slots,
@@ -60,6 +61,23 @@ static enum sb_status create_scratch(struct sb_seq *seq, struct sb_error *err)
     return SB_OK;
 }
 
+/* What arithmetics other than the exact one need. */
+static enum sb_status create_other(struct sb_seq *seq, struct sb_error *err)
+{
+    const struct sb_model *model = seq->model;
+    const struct sb_config *c = sb_model_config(model);
+    size_t most = c->d_model > c->d_ff ? c->d_model : c->d_ff;
+    most = most > model->q_width ? most : model->q_width;
+    if (model->arithmetic.fast)
+        seq->pairs = sb_alloc_aligned(seq->max_rows * (most / 2 + 1), sizeof *seq->pairs);
+    if (model->arithmetic.blas_prefill)
+        seq->blas_block = sb_alloc_aligned(SB_BLAS_ROWS * most, sizeof *seq->blas_block);
+    if ((model->arithmetic.fast && !seq->pairs) ||
+        (model->arithmetic.blas_prefill && !seq->blas_block))
+        return sb_fail(err, SB_ENOMEM, "out of memory for batches of %zu rows", seq->max_rows);
+    return SB_OK;
+}
+
 enum sb_status sb_seq_create(struct sb_seq **out, struct sb_model *model, size_t capacity,
                              size_t max_rows, struct sb_error *err)
 {
@@ -79,6 +97,8 @@ enum sb_status sb_seq_create(struct sb_seq **out, struct sb_model *model, size_t
     enum sb_status rc = create_kv(seq, err);
     if (rc == SB_OK)
         rc = create_scratch(seq, err);
+    if (rc == SB_OK)
+        rc = create_other(seq, err);
     if (rc == SB_OK && sb_rope_init(&seq->rope, capacity, c->head_dim, c->rope_layout, c->rope_base,
                                     c->rope_scale_linear, sb_model_weights(model)->rope_factors))
         rc = sb_fail(err, SB_ENOMEM, "out of memory for %zu rotary positions", capacity);
@@ -110,6 +130,8 @@ void sb_seq_destroy(struct sb_seq *seq)
     sb_free(seq->list);
     sb_free(seq->n_list);
     sb_free(seq->attention_scratch);
+    sb_free(seq->pairs);
+    sb_free(seq->blas_block);
     sb_free(seq);
 }
 
@@ -214,7 +236,9 @@ static enum sb_status prefill_batch(struct sb_seq *seq, const sb_token *tokens, 
         moved[i].dst += from * sb_model_config(seq->model)->d_model;
     }
     const struct sb_forward_options options = { .taps = moved, .n_taps = n_taps };
+    seq->prefilling = true;
     enum sb_status rc = sb_forward(seq, rows, m, &options, err);
+    seq->prefilling = false;
     return rc == SB_OK ? sb_seq_commit(seq, path, m, err) : rc;
 }
 
