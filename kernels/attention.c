@@ -1,16 +1,13 @@
 /* Attention of a batch over a committed prefix and a token tree; keys and values of one layer.
  *
- * Work is cut into items: the query rows of a block times the heads that share a KV head. An item
- * multiplies its queries with the packed keys in one pass, then per query gathers the visible
- * scores, and sums the values in one pass per chunk for the part that all rows see. */
+ * Work is cut into items: the query rows of a block times the heads that share a KV head. An item goes
+ * over the visible sequence chunk by chunk: scores are a product with the packed keys, sums of values
+ * one with the packed values, and both stay in the cache for all query vectors of the item. */
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "kernels/internal.h"
-
-/* Floats of scores that an item aims at (half a second-level cache), its query vectors at most, and
- * the pieces of scratch, which bound the threads. */
-enum { SCORE_FLOATS = 128 * 1024, ITEM_ROWS = 64, SLICES = 64 };
 
 static size_t round_up(size_t x, size_t to)
 {
@@ -147,38 +144,38 @@ void sb_kv_copy(const struct sb_kv_layer *dst, const struct sb_kv_layer *src, si
     }
 }
 
-/* How scratch is laid out. Every size grows with m and n_slots, so a scratch made for the largest
- * batch serves all smaller ones. */
+/* ---- one call ---------------------------------------------------------------------------------- */
+
+/* Query vectors that share a pass over a chunk, and pieces of scratch, which bound the threads. */
+enum { BLOCK_VECTORS = 64, SLICES = 64 };
+
+/* A slice of scratch, for one KV head and some rows: query vectors, their state so far, and what a
+ * block of them needs for one chunk. All in floats; sizes grow with m, so a scratch made for the largest
+ * batch serves the smaller ones. */
 struct layout {
-    size_t slots;   /* padded to a panel */
-    size_t rows;    /* query vectors of an item at most */
     size_t ld;      /* head_dim padded to a panel */
-    size_t scores;  /* floats */
-    size_t slice;   /* floats of a slice: scores, queries, weighted sums, sums of weights */
-    size_t vectors; /* query vectors there is room for */
-    size_t slices;
+    size_t ld_tail; /* scores of the batch's own slots, with the panel they begin in */
+    size_t vectors, maxima, totals, scores, sums, tail, slice;
 };
 
-static struct layout layout_of(size_t m, size_t n_slots, size_t n_heads, size_t head_dim)
+static struct layout layout_of(size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim)
 {
-    struct layout at;
-    size_t most = n_heads > ITEM_ROWS ? n_heads : ITEM_ROWS;
-    at.slots = round_up(n_slots ? n_slots : 1, SB_PANEL);
-    at.scores = at.slots < SCORE_FLOATS / ITEM_ROWS ? ITEM_ROWS * at.slots : SCORE_FLOATS;
-    if (at.scores < n_heads * at.slots)
-        at.scores = n_heads * at.slots;
-    at.rows = at.scores / at.slots < most ? at.scores / at.slots : most;
-    at.ld = round_up(head_dim, SB_PANEL);
-    at.vectors = most;
-    at.slice = at.scores + 2 * most * at.ld + round_up(most, 16);
-    at.slices = m * n_heads < SLICES ? m * n_heads : SLICES;
+    struct layout at = { .ld = round_up(head_dim, SB_PANEL),
+                         .ld_tail = round_up(m, SB_PANEL) + 64 };
+    at.vectors = round_up(m * (n_heads / n_kv_heads), 16);
+    at.maxima = at.vectors * at.ld;
+    at.totals = at.maxima + at.vectors;
+    at.scores = at.totals + at.vectors;
+    at.sums = at.scores + BLOCK_VECTORS * SB_CHUNK;
+    at.tail = at.sums + BLOCK_VECTORS * at.ld;
+    at.slice = at.tail + BLOCK_VECTORS * at.ld_tail;
     return at;
 }
 
-size_t sb_attention_scratch_bytes(size_t m, size_t n_slots, size_t n_heads, size_t head_dim)
+size_t sb_attention_scratch_bytes(size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim)
 {
-    struct layout at = layout_of(m, n_slots, n_heads, head_dim);
-    return at.slice * at.slices * sizeof(float);
+    size_t slices = m * n_kv_heads < SLICES ? m * n_kv_heads : SLICES;
+    return layout_of(m, n_heads, n_kv_heads, head_dim).slice * slices * sizeof(float);
 }
 
 struct attention {
@@ -194,7 +191,163 @@ struct attention {
     const struct sb_kernel_table *kernels;
 };
 
-/* Slots that rows first..last-1 reach. */
+/* The work of one thread on one KV head: rows first..first+rows-1, of which vector v is row v / group. */
+struct item {
+    const struct attention *a;
+    size_t head, first, rows, vectors;
+    float *queries, *maxima, *totals, *scores, *sums, *tail;
+};
+
+static float *out_of(const struct item *it, size_t vector)
+{
+    const struct attention *a = it->a;
+    return a->out + (it->first + vector / a->group) * a->ldo +
+           (it->head * a->group + vector % a->group) * a->kv->head_dim;
+}
+
+static void gather_queries(const struct item *it)
+{
+    const struct attention *a = it->a;
+    size_t d = a->kv->head_dim;
+    for (size_t v = 0; v < it->vectors; v++)
+        memcpy(it->queries + v * a->at.ld,
+               a->q + (it->first + v / a->group) * a->ldq +
+                   (it->head * a->group + v % a->group) * d,
+               d * sizeof(float));
+}
+
+/* scores[n vectors, ld] = queries times the keys of `slots` slots from `slot`, a panel's first, on. */
+static void score(const struct item *it, size_t vector, size_t n, size_t slot, size_t slots,
+                  float *scores, size_t ld)
+{
+    const struct attention *a = it->a;
+    const struct sb_kv_layer *kv = a->kv;
+    const struct sb_product job = {
+        .type = (int)kv->type,
+        .w = key_at(kv, slot, it->head, 0),
+        .panel_stride = sb_panel_bytes(kv->type, kv->head_dim),
+        .n = slots,
+        .k = kv->head_dim,
+        .m = n,
+        .x = it->queries + vector * a->at.ld,
+        .ldx = a->at.ld,
+        .y = scores,
+        .ldy = ld,
+    };
+    a->kernels->product(&job, 0, (slots + SB_PANEL - 1) / SB_PANEL);
+}
+
+/* Continue the chains of n vectors over `slots` slots from `slot` on. */
+static void add_values(const struct item *it, size_t slot, size_t slots, size_t n,
+                       const float *weights, float *sums)
+{
+    const struct sb_kv_layer *kv = it->a->kv;
+    it->a->kernels->add_to_sums(&(struct sb_sums){
+        .type = kv->type == SB_BF16 ? SB_BF16_STEPS : (int)kv->type,
+        .w = values_at(kv, slot, it->head, 0),
+        .panel_stride = kv->n_slots * value_step(kv),
+        .panels = value_panels(kv),
+        .k = slots,
+        .m = n,
+        .x = weights,
+        .ldx = SB_CHUNK,
+        .y = sums,
+        .ldy = it->a->at.ld,
+    });
+}
+
+/* The same for one vector over its row's visible elements first..last-1, at or after the prefix;
+ * weights are those from `first` on. Runs of neighbouring slots go in one call. */
+static void add_listed(const struct item *it, size_t row, size_t first, size_t last,
+                       const float *weights, float *sums)
+{
+    const int32_t *list = it->a->visible->list[row];
+    size_t n_prefix = it->a->visible->n_prefix;
+    for (size_t run; first < last; first += run, weights += run) {
+        size_t i = first - n_prefix;
+        run = 1;
+        while (first + run < last && list[i + run] == list[i] + (int32_t)run)
+            run++;
+        add_values(it, n_prefix + (size_t)list[i], run, 1, weights, sums);
+    }
+}
+
+/* A vector's scores of a chunk become weights; returns their sum. */
+static float weigh(const struct item *it, float *scores, size_t n, float *max)
+{
+    const struct attention *a = it->a;
+    *max = a->kernels->max_scaled(scores, n, a->scale);
+    return a->kernels->sum_exp(scores, scores, n, a->scale, *max);
+}
+
+/* Join a chunk's sums to what a vector has so far; the first chunk starts it. */
+static void join(const struct item *it, size_t vector, bool start, float max, float total,
+                 const float *sums)
+{
+    size_t d = it->a->kv->head_dim;
+    float *out = out_of(it, vector), *so_far = &it->maxima[vector];
+    if (start) {
+        *so_far = max;
+        it->totals[vector] = total;
+        memcpy(out, sums, d * sizeof *out);
+        return;
+    }
+    bool higher = max > *so_far; /* the exponential of the other difference, 0, is 1 */
+    float a = higher ? sb_expf(*so_far - max) : 1, b = higher ? 1 : sb_expf(max - *so_far);
+    *so_far = higher ? max : *so_far;
+    it->totals[vector] = fmaf(it->totals[vector], a, total * b);
+    it->a->kernels->mix(out, a, sums, b, d);
+}
+
+/* A chunk that lies in the prefix, for vectors vector..vector+n-1. */
+static void prefix_chunk(const struct item *it, size_t chunk, size_t vector, size_t n)
+{
+    float maxima[BLOCK_VECTORS], totals[BLOCK_VECTORS];
+    score(it, vector, n, chunk, SB_CHUNK, it->scores, SB_CHUNK);
+    for (size_t v = 0; v < n; v++)
+        totals[v] = weigh(it, it->scores + v * SB_CHUNK, SB_CHUNK, &maxima[v]);
+    memset(it->sums, 0, n * it->a->at.ld * sizeof(float));
+    add_values(it, chunk, SB_CHUNK, n, it->scores, it->sums);
+    for (size_t v = 0; v < n; v++)
+        join(it, vector + v, chunk == 0, maxima[v], totals[v], it->sums + v * it->a->at.ld);
+}
+
+/* A chunk that reaches beyond the prefix, of which `shared` elements lie in it. The scores of the
+ * batch's own slots are in it->tail, beginning with the panel that the prefix ends in. */
+static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_t vector, size_t n)
+{
+    const struct attention *a = it->a;
+    const struct sb_visible *visible = a->visible;
+    size_t n_prefix = visible->n_prefix, end = chunk + SB_CHUNK, ld = a->at.ld;
+    size_t offset = n_prefix % SB_PANEL; /* of the batch's first slot in its panel */
+    float maxima[BLOCK_VECTORS], totals[BLOCK_VECTORS];
+    if (shared > 0)
+        score(it, vector, n, chunk, shared, it->scores, SB_CHUNK);
+    for (size_t v = 0; v < n; v++) {
+        size_t row = it->first + (vector + v) / a->group;
+        size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
+        float *scores = it->scores + v * SB_CHUNK;
+        const float *tail = it->tail + v * a->at.ld_tail + offset;
+        for (size_t i = chunk + shared; i < last; i++)
+            scores[i - chunk] = tail[visible->list[row][i - n_prefix]];
+        if (last > chunk) /* else no element of the prefix is in this chunk either */
+            totals[v] = weigh(it, scores, last - chunk, &maxima[v]);
+    }
+    memset(it->sums, 0, n * ld * sizeof(float));
+    if (shared > 0)
+        add_values(it, chunk, shared, n, it->scores, it->sums);
+    for (size_t v = 0; v < n; v++) {
+        size_t row = it->first + (vector + v) / a->group;
+        size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
+        if (last <= chunk)
+            continue;
+        add_listed(it, row, chunk + shared, last, it->scores + v * SB_CHUNK + shared,
+                   it->sums + v * ld);
+        join(it, vector + v, chunk == 0, maxima[v], totals[v], it->sums + v * ld);
+    }
+}
+
+/* Slots that rows first..last-1 reach beyond the prefix. */
 static size_t reach(const struct sb_visible *visible, size_t first, size_t last)
 {
     size_t n = 0;
@@ -203,138 +356,44 @@ static size_t reach(const struct sb_visible *visible, size_t first, size_t last)
         if (count > 0 && (size_t)visible->list[r][count - 1] + 1 > n)
             n = (size_t)visible->list[r][count - 1] + 1;
     }
-    return visible->n_prefix + n;
+    return n;
 }
 
-/* scores[rows * group, slots] of one KV head: a product with its packed keys. */
-static void score(const struct attention *a, size_t head, size_t first, size_t rows, size_t slots,
-                  float *queries, float *scores)
+static void attend(const struct item *it)
 {
-    size_t d = a->kv->head_dim;
-    for (size_t r = 0; r < rows; r++)
-        for (size_t g = 0; g < a->group; g++)
-            memcpy(queries + (r * a->group + g) * a->at.ld,
-                   a->q + (first + r) * a->ldq + (head * a->group + g) * d, d * sizeof *queries);
-    const struct sb_product job = {
-        .type = a->kv->type,
-        .w = key_at(a->kv, 0, head, 0),
-        .panel_stride = sb_panel_bytes(a->kv->type, d),
-        .n = slots,
-        .k = d,
-        .m = rows * a->group,
-        .x = queries,
-        .ldx = a->at.ld,
-        .y = scores,
-        .ldy = a->at.slots,
-    };
-    a->kernels->product(&job, 0, (slots + SB_PANEL - 1) / SB_PANEL);
-}
-
-/* Scores of all slots become the visible ones in place: list[i] >= i, so none is overwritten before
- * it is read. Then their exponentials; returns the sum of those. */
-static float weigh(const struct attention *a, size_t row, float *scores)
-{
-    const struct sb_visible *visible = a->visible;
-    size_t n = visible->n_prefix, count = (size_t)visible->n_list[row];
-    for (size_t i = 0; i < count; i++)
-        scores[n + i] = scores[n + (size_t)visible->list[row][i]];
-    float max = a->kernels->max_scaled(scores, n + count, a->scale);
-    return a->kernels->sum_exp(scores, scores, n + count, a->scale, max);
-}
-
-/* Continue the chains of `rows` query vectors over n slots from `slot` on. */
-static void add_values(const struct attention *a, size_t head, size_t slot, size_t n, size_t rows,
-                       const float *weights, float *sums)
-{
-    const struct sb_kv_layer *kv = a->kv;
-    a->kernels->add_to_sums(&(struct sb_sums){
-        .type = kv->type == SB_BF16 ? SB_BF16_STEPS : (int)kv->type,
-        .w = values_at(kv, slot, head, 0),
-        .panel_stride = kv->n_slots * value_step(kv),
-        .panels = value_panels(kv),
-        .k = n,
-        .m = rows,
-        .x = weights,
-        .ldx = a->at.slots,
-        .y = sums,
-        .ldy = a->at.ld,
-    });
-}
-
-/* The same for one query row over visible elements first..last-1, at or after the prefix. Runs of
- * neighbouring slots go in one call. */
-static void add_listed(const struct attention *a, size_t head, size_t row, size_t first,
-                       size_t last, const float *weights, float *sums)
-{
-    const int32_t *list = a->visible->list[row];
-    size_t n_prefix = a->visible->n_prefix;
-    while (first < last) {
-        size_t i = first - n_prefix, n = 1;
-        while (first + n < last && list[i + n] == list[i] + (int32_t)n)
-            n++;
-        add_values(a, head, n_prefix + (size_t)list[i], n, a->group, weights + first, sums);
-        first += n;
+    const struct attention *a = it->a;
+    size_t n_prefix = a->visible->n_prefix, whole = n_prefix / SB_CHUNK * SB_CHUNK;
+    size_t own = reach(a->visible, it->first, it->first + it->rows);
+    gather_queries(it);
+    /* A chunk of keys and values stays in the cache for all vectors. */
+    for (size_t chunk = 0; chunk < whole; chunk += SB_CHUNK)
+        for (size_t v = 0; v < it->vectors; v += BLOCK_VECTORS)
+            prefix_chunk(it, chunk, v,
+                         it->vectors - v < BLOCK_VECTORS ? it->vectors - v : BLOCK_VECTORS);
+    for (size_t v = 0; v < it->vectors; v += BLOCK_VECTORS) {
+        size_t n = it->vectors - v < BLOCK_VECTORS ? it->vectors - v : BLOCK_VECTORS;
+        size_t panel = n_prefix / SB_PANEL * SB_PANEL;
+        score(it, v, n, panel, n_prefix - panel + own, it->tail, a->at.ld_tail);
+        for (size_t chunk = whole; chunk < n_prefix + own; chunk += SB_CHUNK)
+            last_chunk(it, chunk, n_prefix > chunk ? n_prefix - chunk : 0, v, n);
     }
+    for (size_t v = 0; v < it->vectors; v++)
+        a->kernels->divide(out_of(it, v), a->kv->head_dim, it->totals[v]);
 }
 
-/* Add the sums of a chunk to the output of a query row; the first chunk starts it. */
-static void gather_chunk(const struct attention *a, size_t head, size_t row, bool start,
-                         const float *sums)
+/* Pieces that the rows are cut into, so that items come out even for the team. */
+static size_t row_blocks(size_t heads, size_t threads, size_t m)
 {
-    size_t d = a->kv->head_dim;
-    for (size_t g = 0; g < a->group; g++) {
-        float *out = a->out + row * a->ldo + (head * a->group + g) * d;
-        if (start)
-            memcpy(out, sums + g * a->at.ld, d * sizeof *out);
-        else
-            a->kernels->add(out, sums + g * a->at.ld, d);
-    }
-}
-
-/* One chunk of the visible sequence, elements first..first+SB_CHUNK-1, for a block of rows. */
-static void sum_chunk(const struct attention *a, size_t head, size_t block, size_t rows,
-                      size_t first, const float *weights, float *sums)
-{
-    size_t n_prefix = a->visible->n_prefix;
-    size_t end = first + SB_CHUNK, shared = n_prefix < end ? n_prefix : end;
-    memset(sums, 0, rows * a->group * a->at.ld * sizeof *sums);
-    if (first < shared)
-        add_values(a, head, first, shared - first, rows * a->group, weights + first, sums);
-    else
-        shared = first;
-    for (size_t r = 0; r < rows; r++) {
-        size_t seen = n_prefix + (size_t)a->visible->n_list[block + r];
-        size_t last = seen < end ? seen : end;
-        float *own = sums + r * a->group * a->at.ld;
-        if (seen <= first)
-            continue;
-        add_listed(a, head, block + r, shared, last, weights + r * a->group * a->at.slots, own);
-        gather_chunk(a, head, block + r, first == 0, own);
-    }
-}
-
-static void attend(const struct attention *a, size_t head, size_t first, size_t rows, float *slice)
-{
-    const size_t d = a->kv->head_dim, room = a->at.vectors * a->at.ld;
-    float *scores = slice, *queries = slice + a->at.scores, *sums = queries + room;
-    float *weight = sums + room;
-    size_t slots = reach(a->visible, first, first + rows);
-    score(a, head, first, rows, slots, queries, scores);
-    for (size_t i = 0; i < rows * a->group; i++)
-        weight[i] = weigh(a, first + i / a->group, scores + i * a->at.slots);
-    for (size_t chunk = 0; chunk < slots; chunk += SB_CHUNK)
-        sum_chunk(a, head, first, rows, chunk, scores, sums);
-    for (size_t i = 0; i < rows * a->group; i++) {
-        size_t row = first + i / a->group, at = (head * a->group + i % a->group) * d;
-        a->kernels->divide(a->out + row * a->ldo + at, d, weight[i]);
-    }
+    size_t blocks = 1;
+    while (blocks < threads && heads * blocks % threads != 0)
+        blocks++;
+    return blocks < m ? blocks : m;
 }
 
 void sb_attention(const struct sb_team *team, float *out, size_t ldo, const float *q, size_t ldq,
                   size_t n_heads, float scale, const struct sb_kv_layer *kv,
                   const struct sb_visible *visible, size_t m, void *scratch)
 {
-    size_t slots = reach(visible, 0, m);
     struct attention a = {
         .out = out,
         .ldo = ldo,
@@ -344,23 +403,37 @@ void sb_attention(const struct sb_team *team, float *out, size_t ldo, const floa
         .scale = scale,
         .kv = kv,
         .visible = visible,
-        .at = layout_of(m, slots, n_heads, kv->head_dim),
+        .at = layout_of(m, n_heads, kv->n_kv_heads, kv->head_dim),
         .kernels = sb_kernels(),
     };
+    size_t heads = kv->n_kv_heads, slices = m * heads < SLICES ? m * heads : SLICES;
     if (m == 0)
         return;
-    size_t most = a.at.rows / a.group, blocks = (m + most - 1) / most;
     /* A thread needs a slice of scratch: those past the last slice have no share. */
     struct sb_team some = { 0, 1, NULL };
     if (team)
-        some = (struct sb_team){ team->index, team->count < a.at.slices ? team->count : a.at.slices,
-                                 NULL };
+        some = (struct sb_team){ team->index, team->count < slices ? team->count : slices, NULL };
     if (some.index >= some.count)
         return;
-    struct sb_share share = sb_team_share(&some, blocks * kv->n_kv_heads);
+    size_t blocks = row_blocks(heads, some.count, m);
+    struct sb_share share = sb_team_share(&some, blocks * heads);
+    float *slice = (float *)scratch + some.index * a.at.slice;
     for (size_t i = share.first; i < share.last; i++) {
-        size_t block = i / kv->n_kv_heads, first = m * block / blocks; /* nearly equal blocks */
-        attend(&a, i % kv->n_kv_heads, first, m * (block + 1) / blocks - first,
-               (float *)scratch + some.index * a.at.slice);
+        size_t block = i % blocks, first = m * block / blocks;
+        size_t rows = m * (block + 1) / blocks - first;
+        const struct item it = {
+            .a = &a,
+            .head = i / blocks,
+            .first = first,
+            .rows = rows,
+            .vectors = rows * a.group,
+            .queries = slice,
+            .maxima = slice + a.at.maxima,
+            .totals = slice + a.at.totals,
+            .scores = slice + a.at.scores,
+            .sums = slice + a.at.sums,
+            .tail = slice + a.at.tail,
+        };
+        attend(&it);
     }
 }

@@ -46,7 +46,8 @@ struct sb_kernel_table {
     void (*swiglu)(float *gate, const float *up, size_t n);
     void (*add)(float *y, const float *x, size_t n);
     void (*divide)(float *x, size_t n, float by);
-    float (*max_scaled)(const float *x, size_t n, float scale); /* of x * scale */
+    void (*mix)(float *y, float a, const float *x, float b, size_t n); /* y = fma(y, a, x * b) */
+    float (*max_scaled)(const float *x, size_t n, float scale);        /* of x * scale */
     /* Sum over e = exp(x * scale - max), 16 lanes within chunks; e is stored when not NULL. */
     float (*sum_exp)(float *e, const float *x, size_t n, float scale, float max);
     size_t (*argmax)(const float *x, size_t n);

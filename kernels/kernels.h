@@ -170,13 +170,15 @@ struct sb_visible {
     const int32_t *n_list;      /* [m] */
 };
 
-/* Bytes of scratch that sb_attention needs for m rows that see at most n_slots slots. */
-size_t sb_attention_scratch_bytes(size_t m, size_t n_slots, size_t n_heads, size_t head_dim);
+/* Bytes of scratch that sb_attention needs for m rows, or fewer. */
+size_t sb_attention_scratch_bytes(size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim);
 
 /* out[m, n_heads * head_dim] = softmax(q k^T * scale) v, grouped-query: head h reads KV head
- * h / (n_heads / n_kv_heads). Scores: chain over head_dim, then one multiplication by scale; their
- * exponentials and the sum of those as in sb_softmax; values weighted by exponentials: chunks over the
- * visible sequence; division by the sum last.
+ * h / (n_heads / n_kv_heads). Scores: chain over head_dim, then one multiplication by scale. The visible
+ * sequence is cut into chunks of SB_CHUNK; in each, weights are exponentials of scores less the chunk's
+ * maximum, their sum is taken by 16 lanes, and values are weighted by chains. Chunks join in ascending
+ * order: with M the larger of the maximum so far and the chunk's, a = exp(so far - M) and
+ * b = exp(chunk's - M), both sums become fma(sum, a, chunk's * b). Division by the sum of weights last.
  * scratch: 64-byte aligned, sb_attention_scratch_bytes. */
 void sb_attention(const struct sb_team *team, float *out, size_t ldo, const float *q, size_t ldq,
                   size_t n_heads, float scale, const struct sb_kv_layer *kv,

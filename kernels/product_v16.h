@@ -317,6 +317,19 @@ static size_t columns_from(const struct sb_product *job, size_t panel, size_t pa
     return job->n - col < n ? job->n - col : n;
 }
 
+/* Where tiles put the sums of some panels: where they belong, unless more is to be done with them. */
+struct sums {
+    float *at;
+    size_t ld;
+};
+
+static struct sums sums_of(const struct sb_product *job, size_t panel, size_t panels, float *acc)
+{
+    bool whole = !job->bias && !job->add && columns_from(job, panel, panels) == panels * SB_PANEL;
+    return whole ? (struct sums){ job->y + panel * SB_PANEL, job->ldy }
+                 : (struct sums){ acc, panels * SB_PANEL };
+}
+
 /* At most SB_TILE_ROWS rows: the weights stream by once. */
 static void product_few(const struct sb_product *job, size_t first, size_t last)
 {
@@ -328,9 +341,11 @@ static void product_few(const struct sb_product *job, size_t first, size_t last)
         tile_fn *fn = panels > 1 ? wide_tiles[m - 1][job->type - FIRST_TYPE]
                                  : tiles[m - 1][job->type - FIRST_TYPE];
         const unsigned char *w = job->w + p * job->panel_stride;
-        fn(w, job->panel_stride, job->x, job->ldx, job->k, acc, panels * SB_PANEL, false,
+        const struct sums to = sums_of(job, p, panels, acc);
+        fn(w, job->panel_stride, job->x, job->ldx, job->k, to.at, to.ld, false,
            (struct ahead){ w + PREFETCH_BYTES, group_bytes(job->type) });
-        finish(job, m, p * SB_PANEL, columns_from(job, p, panels), acc, panels * SB_PANEL);
+        if (to.at == acc)
+            finish(job, m, p * SB_PANEL, columns_from(job, p, panels), acc, panels * SB_PANEL);
         p += panels;
     }
 }
@@ -410,6 +425,7 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
     const size_t block = most < job->k ? most / SB_QUANT_BLOCK * SB_QUANT_BLOCK : job->k;
     for (size_t p = first; p < last; p++) {
         const unsigned char *w = job->w + p * job->panel_stride;
+        const struct sums to = sums_of(job, p, 1, acc);
         for (size_t k0 = 0; k0 < job->k; k0 += block) {
             size_t k = job->k - k0 < block ? job->k - k0 : block,
                    bytes = packed_bytes(job->type, k);
@@ -417,12 +433,13 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
             for (size_t t = 0; t < n_tiles; t++) {
                 size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
                 tiles[rows - 1][job->type - FIRST_TYPE](
-                    w, 0, job->x + row * job->ldx + k0, job->ldx, k, acc + row * SB_PANEL, SB_PANEL,
+                    w, 0, job->x + row * job->ldx + k0, job->ldx, k, to.at + row * to.ld, to.ld,
                     k0 > 0, (struct ahead){ w + bytes + bytes * t / n_tiles, share });
             }
             w += bytes;
         }
-        finish(job, job->m, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
+        if (to.at == acc)
+            finish(job, job->m, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
     }
 }
 

@@ -77,6 +77,17 @@ static void divide(float *x, size_t n, float by)
         v_store_n(x + i, v_div(v_load_n(x + i, n - i), b), n - i);
 }
 
+static void mix(float *y, float a, const float *x, float b, size_t n)
+{
+    const v16 va = v_set1(a), vb = v_set1(b);
+    size_t i;
+    for (i = 0; i + 16 <= n; i += 16)
+        v_store(y + i, v_fma(v_load(y + i), va, v_mul(v_load(x + i), vb)));
+    if (i < n)
+        v_store_n(y + i, v_fma(v_load_n(y + i, n - i), va, v_mul(v_load_n(x + i, n - i), vb)),
+                  n - i);
+}
+
 /* NaN never wins: v_max keeps its second operand then. */
 static float max_scaled(const float *x, size_t n, float scale)
 {

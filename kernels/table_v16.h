@@ -6,6 +6,7 @@ const struct sb_kernel_table SB_V16_TABLE = {
     .swiglu = swiglu,
     .add = add,
     .divide = divide,
+    .mix = mix,
     .max_scaled = max_scaled,
     .sum_exp = sum_exp,
     .argmax = argmax,

@@ -113,12 +113,7 @@ static inline float v_largest(v16 a)
 
 static inline v16 v_scale_by_power(v16 p, v16 t)
 {
-    const __m512i bias = _mm512_set1_epi32(127);
-    __m512i n = _mm512_sub_epi32(_mm512_castps_si512(t), _mm512_set1_epi32(0x4b400000));
-    __m512i half = _mm512_srai_epi32(n, 1), rest = _mm512_sub_epi32(n, half);
-    half = _mm512_slli_epi32(_mm512_add_epi32(half, bias), 23);
-    rest = _mm512_slli_epi32(_mm512_add_epi32(rest, bias), 23);
-    return v_mul(v_mul(p, _mm512_castsi512_ps(half)), _mm512_castsi512_ps(rest));
+    return _mm512_scalef_ps(p, _mm512_sub_ps(t, v_set1(0x1.8p23f)));
 }
 
 static inline v16 v_load_f16(const void *p)

@@ -53,7 +53,7 @@ static enum sb_status create_scratch(struct sb_seq *seq, struct sb_error *err)
     seq->list = sb_alloc_array(rows, sizeof *seq->list);
     seq->n_list = sb_alloc_array(rows, sizeof *seq->n_list);
     seq->attention_scratch = sb_alloc_aligned(
-        sb_attention_scratch_bytes(rows, seq->capacity, c->n_heads, c->head_dim), 1);
+        sb_attention_scratch_bytes(rows, c->n_heads, c->n_kv_heads, c->head_dim), 1);
     if (!seq->parent || !seq->depth || !seq->position || !seq->logits_row || !seq->x ||
         !seq->normed || !seq->qkv || !seq->attended || !seq->ff || !seq->logits ||
         !seq->list_memory || !seq->list || !seq->n_list || !seq->attention_scratch)

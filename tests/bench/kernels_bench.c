@@ -284,7 +284,7 @@ static int attention_of(size_t m, size_t prefix, bool timed)
                                  DIM };
     a.q = floats(m * HEADS * DIM, 17);
     a.out = floats(m * HEADS * DIM, 18);
-    a.scratch = sb_alloc_aligned(1, sb_attention_scratch_bytes(m, slots, HEADS, DIM));
+    a.scratch = sb_alloc_aligned(1, sb_attention_scratch_bytes(m, HEADS, KV_HEADS, DIM));
     for (size_t i = 0; i < m; i++) {
         ids[i] = (int32_t)i;
         lists[i] = ids;

@@ -466,7 +466,7 @@ static float *attend(const struct attention_case *c, const struct sb_kv_layer *k
     struct sb_visible visible = { c->prefix, list, n_list };
     size_t width = c->heads * c->dim;
     void *scratch =
-        sb_alloc_aligned(1, sb_attention_scratch_bytes(m, c->prefix + c->m, c->heads, c->dim));
+        sb_alloc_aligned(1, sb_attention_scratch_bytes(m, c->heads, c->kv_heads, c->dim));
     float *out = guard_floats(m * width);
     assert_non_null(scratch);
     struct attention_job job = { c, kv, &visible, q + first * width, out, m, scratch };

@@ -330,7 +330,7 @@ static void attention_matches_a_double_precision_reference(void **state)
     struct sb_kv_bytes size = sb_kv_bytes(SB_F32, SLOTS, KV, DIM);
     struct sb_kv_layer kv = { SB_F32, sb_alloc_zero(size.k, 1), sb_alloc_zero(size.v, 1), SLOTS, KV,
                               DIM };
-    void *scratch = sb_alloc_aligned(1, sb_attention_scratch_bytes(M, SLOTS, HEADS, DIM));
+    void *scratch = sb_alloc_aligned(1, sb_attention_scratch_bytes(M, HEADS, KV, DIM));
     assert_true(kv.k && kv.v && scratch);
     fill(&k[0][0][0], SLOTS * KV * DIM, 5);
     fill(&v[0][0][0], SLOTS * KV * DIM, 6);
