@@ -44,6 +44,13 @@ struct sb_verifier_ops {
     enum sb_status (*check)(const void *params, struct sb_error *err);
     unsigned kinds; /* SB_KIND_BITs it accepts */
     bool chains_only;
+    /* Does what it keeps depend on draws below, as in rules that go from the leaves to the root? Then
+     * the draws that a step throws away say something about the text it made, and none of their
+     * numbers may come back: the session gives every step's draft numbers of its own. Such a rule
+     * takes all its flips after one seek to 1, where no other step flips, and seeks again for the
+     * final token only. Others seek to depth + 1 at each node they judge, and may then trust that
+     * every number they have used belongs to text that stands. */
+    bool bottom_up;
     bool needs_q;                  /* reads q rows of non-one-hot kinds */
     enum sb_draft_rows draft_rows; /* what it wants of the drafter beyond them */
     /* The law pi[n] that a lossy rule is exact for, from the target's row p and the drafter's row q
