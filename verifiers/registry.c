@@ -4,10 +4,18 @@
 #include <stddef.h>
 #include <string.h>
 
-#define VERIFIERS(X) \
-    X(greedy)        \
-    X(naive_sample)  \
-    X(rejection)     \
+#define VERIFIERS(X)                     \
+    X(block)                             \
+    X(gbv)                               \
+    X(greedy)                            \
+    X(gumbel_coupled)                    \
+    X(hsd_experimental) /* in block.c */ \
+    X(k_seq)                             \
+    X(mss)                               \
+    X(naive_sample)                      \
+    X(rejection)                         \
+    X(rrs)                               \
+    X(traversal)                         \
     /* end */
 
 #define X(id) extern const struct sb_verifier_ops sb_verifier_##id;

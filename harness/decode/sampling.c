@@ -244,6 +244,11 @@ struct sb_rng_dice sb_rng_dice_make(uint64_t key, enum sb_stream flips, enum sb_
                                  .noise = sb_rng_make(key, SB_STREAM_NOISE) };
 }
 
+void sb_rng_dice_rekey(struct sb_rng_dice *self, uint64_t key)
+{
+    self->flips.key = self->picks.key = key;
+}
+
 struct sb_dice sb_rng_dice_at(struct sb_rng_dice *self, uint64_t position)
 {
     self->position = position;

@@ -541,6 +541,8 @@ static enum sb_status take_step(struct run *run, struct sb_error *err)
     struct sb_verdict verdict;
     uint64_t start_ns = sb_now_ns(), mark = start_ns;
 
+    if (s->verifier->bottom_up)
+        sb_rng_dice_rekey(&run->draft_dice, sb_rng_mix(run->request->rng_key, run->n));
     struct sb_context ctx = context_of(run);
     size_t rows_left = sb_seq_capacity(s->seq) - sb_seq_length(s->seq);
     s->tree.cap = rows_left < s->n_nodes ? (int32_t)rows_left : (int32_t)s->n_nodes;

@@ -83,6 +83,15 @@ static size_t path_to(const struct sb_tree *tree, int32_t node, sb_token *x)
     return n;
 }
 
+/* The prefix and the path to `node`: what the rows there are rows for. */
+static size_t context_of(const struct enum_case *c, const struct sb_tree *tree, int32_t node,
+                         sb_token *x)
+{
+    if (c->n_prefix > 0)
+        memcpy(x, c->prefix, c->n_prefix * sizeof *x);
+    return c->n_prefix + path_to(tree, node, x + c->n_prefix);
+}
+
 struct walk {
     const struct enum_case *c;
     const struct sb_tree *tree;
@@ -92,7 +101,7 @@ static const double *target_row(void *self, int32_t node)
 {
     const struct walk *walk = self;
     sb_token x[ENUM_MAX_LENGTH];
-    return enum_row(walk->c->target, x, path_to(walk->tree, node, x));
+    return enum_row(walk->c->target, x, context_of(walk->c, walk->tree, node, x));
 }
 
 static size_t target_argmax(void *self, int32_t node)
@@ -122,23 +131,37 @@ static void spread(double *law, const struct enum_table *target, sb_token *x, si
     }
 }
 
-static void run_once(const struct enum_case *c, struct sb_tree *tree, struct enum_dice *dice,
-                     double *law, struct enum_result *result)
+enum sb_status enum_step(const struct enum_case *c, const struct sb_dice *draft_dice,
+                         const struct sb_dice *verify_dice, struct sb_tree *tree,
+                         struct sb_verdict *verdict)
 {
-    static double scratch[4096];
-    int32_t path[ENUM_MAX_NODES];
-    uint8_t decision[ENUM_MAX_NODES];
-    struct sb_verdict verdict = { .path = path, .decision = decision };
-    struct sb_dice choose = enum_dice_start(dice);
+    static double scratch[2048];
     struct walk walk = { c, tree };
     struct sb_rows rows = {
         .row = target_row, .argmax = target_argmax, .self = &walk, .n_vocab = c->target->n_vocab
     };
+    size_t used = c->verifier->scratch_size
+                      ? c->verifier->scratch_size(c->params, rows.n_vocab, tree->cap)
+                      : 0;
+    if (used > sizeof scratch)
+        return SB_ENOMEM;
+    memset(scratch, 0xff, used); /* NaN: reading what was not written shows */
     sb_tree_reset(tree, 0, c->depth);
-    c->propose(c, &choose, tree);
-    enum sb_status rc = sb_tree_check(tree, c->target->n_vocab, NULL);
-    if (rc == SB_OK)
-        rc = c->verifier->verify(c->params, tree, &rows, &choose, scratch, &verdict, NULL);
+    c->propose(c, draft_dice, tree);
+    enum sb_status rc = sb_tree_check(tree, rows.n_vocab, NULL);
+    return rc == SB_OK
+               ? c->verifier->verify(c->params, tree, &rows, verify_dice, scratch, verdict, NULL)
+               : rc;
+}
+
+static void run_once(const struct enum_case *c, struct sb_tree *tree, struct enum_dice *dice,
+                     double *law, struct enum_result *result)
+{
+    int32_t path[ENUM_MAX_NODES];
+    uint8_t decision[ENUM_MAX_NODES];
+    struct sb_verdict verdict = { .path = path, .decision = decision };
+    struct sb_dice choose = enum_dice_start(dice);
+    enum sb_status rc = enum_step(c, &choose, &choose, tree, &verdict);
     if (rc != SB_OK) {
         result->status = rc;
         return;
@@ -180,30 +203,72 @@ struct enum_result enum_run(const struct enum_case *c)
     return result;
 }
 
+struct enum_decoded enum_decode(const struct enum_case *c, uint64_t key, sb_token *x, size_t length)
+{
+    struct enum_decoded out = { .status = SB_OK };
+    struct sb_rng_dice draft = sb_rng_dice_make(key, SB_STREAM_DRAFT, SB_STREAM_DRAFT);
+    struct sb_rng_dice verify = sb_rng_dice_make(key, SB_STREAM_ACCEPT, SB_STREAM_SAMPLE);
+    int32_t path[ENUM_MAX_NODES], draw[ENUM_MAX_NODES];
+    uint8_t decision[ENUM_MAX_NODES];
+    struct sb_node node[ENUM_MAX_NODES];
+    const double *draw_q[ENUM_MAX_NODES];
+    struct sb_tree tree = { .node = node, .draw = draw, .draw_q = draw_q, .cap = ENUM_MAX_NODES };
+    struct sb_verdict verdict = { .path = path, .decision = decision };
+    for (size_t n = 0; n < length;) {
+        struct enum_case step = *c;
+        step.prefix = x;
+        step.n_prefix = n;
+        if ((size_t)step.depth > length - n - 1)
+            step.depth = (int32_t)(length - n - 1);
+        if (c->verifier->bottom_up)
+            sb_rng_dice_rekey(&draft, sb_rng_mix(key, n));
+        struct sb_dice draft_dice = sb_rng_dice_at(&draft, n);
+        struct sb_dice verify_dice = sb_rng_dice_at(&verify, n);
+        out.status = enum_step(&step, &draft_dice, &verify_dice, &tree, &verdict);
+        if (out.status != SB_OK)
+            return out;
+        for (int32_t i = 1; i < verdict.n_path; i++)
+            x[n++] = tree.node[path[i]].token;
+        x[n++] = verdict.final_token;
+        out.accepted += verdict.n_path - 1;
+        out.first_accepted = out.steps++ == 0 ? verdict.n_path - 1 : out.first_accepted;
+    }
+    return out;
+}
+
 static float log_of(double q)
 {
     return q < 1 ? (float)log(q) : 0;
 }
 
-/* Level by level: c->width draws under each node that the level before made. */
+/* Level by level: `children` adds those of one node, whose row of c->draft is q. */
 static void grow(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree,
                  void (*children)(const struct enum_case *, const struct sb_dice *,
                                   struct sb_tree *, int32_t, const double *))
 {
+    int32_t level = -1;
     for (int32_t node = 0; node < tree->n; node++) {
         sb_token x[ENUM_MAX_LENGTH];
-        if (tree->node[node].depth < c->depth)
-            children(c, dice, tree, node, enum_row(c->draft, x, path_to(tree, node, x)));
+        if (tree->node[node].depth >= c->depth)
+            return;
+        if (tree->node[node].depth > level)
+            sb_dice_seek(dice, (uint64_t)++level + 1);
+        children(c, dice, tree, node, enum_row(c->draft, x, context_of(c, tree, node, x)));
     }
+}
+
+static void draw(const struct sb_dice *dice, struct sb_tree *tree, int32_t node,
+                 enum sb_draw_kind kind, const double *q, size_t n)
+{
+    size_t t = dice->pick(dice->self, q, n);
+    sb_tree_draw(tree, node, (sb_token)t, kind, q, log_of(q[t]), 0);
 }
 
 static void iid_children(const struct enum_case *c, const struct sb_dice *dice,
                          struct sb_tree *tree, int32_t node, const double *q)
 {
-    for (int32_t i = 0; i < c->width; i++) {
-        size_t t = dice->pick(dice->self, q, c->draft->n_vocab);
-        sb_tree_draw(tree, node, (sb_token)t, SB_DRAW_IID, q, log_of(q[t]), 0);
-    }
+    for (int32_t i = 0; i < c->width; i++)
+        draw(dice, tree, node, SB_DRAW_IID, q, c->draft->n_vocab);
 }
 
 static void wor_children(const struct enum_case *c, const struct sb_dice *dice,
@@ -233,6 +298,34 @@ static void top_children(const struct enum_case *c, const struct sb_dice *dice,
     }
 }
 
+static void path_children(const struct enum_case *c, const struct sb_dice *dice,
+                          struct sb_tree *tree, int32_t node, const double *q)
+{
+    const struct sb_node *parent = node > 0 ? &tree->node[tree->node[node].parent] : NULL;
+    int32_t arrivals = parent ? 0 : c->width;
+    for (int32_t d = 0; parent && d < parent->n_draws; d++)
+        arrivals += tree->draw[parent->first_draw + d] == node;
+    if (tree->node[node].depth == 1 && tree->node[node].token == 0)
+        return;
+    for (int32_t i = 0; i < arrivals; i++)
+        draw(dice, tree, node, SB_DRAW_PATHS, q, c->draft->n_vocab);
+}
+
+static void mix_children(const struct enum_case *c, const struct sb_dice *dice,
+                         struct sb_tree *tree, int32_t node, const double *q)
+{
+    sb_token x[ENUM_MAX_LENGTH];
+    const double *row[] = { q, enum_row(c->second, x, context_of(c, tree, node, x)) };
+    for (int32_t i = 0; i < c->width; i++)
+        draw(dice, tree, node, SB_DRAW_MIX, row[i % 2], c->draft->n_vocab);
+}
+
+static void race_children(const struct enum_case *c, const struct sb_dice *dice,
+                          struct sb_tree *tree, int32_t node, const double *q)
+{
+    sb_tree_add(tree, node, (sb_token)dice->race(dice->self, q, c->draft->n_vocab), 0);
+}
+
 void enum_propose_iid(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree)
 {
     grow(c, dice, tree, iid_children);
@@ -246,4 +339,19 @@ void enum_propose_wor(const struct enum_case *c, const struct sb_dice *dice, str
 void enum_propose_top(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree)
 {
     grow(c, dice, tree, top_children);
+}
+
+void enum_propose_paths(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree)
+{
+    grow(c, dice, tree, path_children);
+}
+
+void enum_propose_mix(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree)
+{
+    grow(c, dice, tree, mix_children);
+}
+
+void enum_propose_race(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree)
+{
+    grow(c, dice, tree, race_children);
 }

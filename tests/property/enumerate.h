@@ -31,9 +31,11 @@ size_t enum_prefix(const struct enum_table *table, const sb_token *x, size_t n);
 const double *enum_row(const struct enum_table *table, const sb_token *x, size_t n);
 
 struct enum_case {
-    const struct enum_table *target, *draft;
-    /* Grow the tree for the empty prefix; tree tokens under the root are the first tokens. */
+    const struct enum_table *target, *draft, *second; /* second: for mixtures */
+    /* Grow the tree; tokens under the root follow the prefix. */
     void (*propose)(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree);
+    const sb_token *prefix; /* [n_prefix]; enumeration starts from the empty one */
+    size_t n_prefix;
     int32_t depth, width; /* of the draft, for propose */
     const struct sb_verifier_ops *verifier;
     const void *params;
@@ -51,9 +53,27 @@ struct enum_result {
 };
 struct enum_result enum_run(const struct enum_case *c);
 
-/* Drafting rules over c->draft. */
-void enum_propose_iid(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree);
-void enum_propose_top(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree);
-void enum_propose_wor(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree);
+/* One draft and one verdict after c->prefix with the given dice; the tree must hold ENUM_MAX_NODES. */
+enum sb_status enum_step(const struct enum_case *c, const struct sb_dice *draft_dice,
+                         const struct sb_dice *verify_dice, struct sb_tree *tree,
+                         struct sb_verdict *verdict);
+/* Decode x[length] with the RNG's dice, step after step as a session does: numbers keyed by position,
+ * those of drafts by step where the verifier is bottom_up, drafts no longer than what is left. */
+struct enum_decoded {
+    int32_t steps, accepted, first_accepted; /* the last: of the first step */
+    enum sb_status status;
+};
+struct enum_decoded enum_decode(const struct enum_case *c, uint64_t key, sb_token *x,
+                                size_t length);
+
+/* Drafting rules over c->draft. Numbers for a level are drawn after one seek to its position. */
+typedef void enum_propose(const struct enum_case *c, const struct sb_dice *dice,
+                          struct sb_tree *tree);
+enum_propose enum_propose_iid;   /* c->width draws under each node */
+enum_propose enum_propose_top;   /* the c->width most likely tokens */
+enum_propose enum_propose_wor;   /* c->width draws without replacement */
+enum_propose enum_propose_paths; /* c->width i.i.d. paths; a path ends behind token 0 of depth 1 */
+enum_propose enum_propose_mix;   /* draws from c->draft and c->second in turn */
+enum_propose enum_propose_race;  /* the winner under q of the race that the dice share */
 
 #endif

@@ -158,6 +158,8 @@ static void exact_verifiers_pass(void **state)
         { "small-lm:model=x,k=3", "rejection" },
         { "small-lm:model=x,k=1", "rejection" },
         { "small-lm:model=x,tree=2x2", "naive-sample" },
+        { "small-lm:model=x,tree=2x2", "traversal" }, /* draft numbers by step, not by position */
+        { "small-lm:model=x,k=3", "block" },
         { "pld:wrap=1", "rejection" },
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {

@@ -339,10 +339,9 @@ static void every_verifier_and_policy_equals_plain_greedy_decoding(void **state)
     sb_generation_finish(&want);
 }
 
-/* Draws belong to positions: naive-sample writes the same text whatever was drafted. */
-static void sampled_text_of_naive_sample_does_not_depend_on_the_drafter(void **state)
+/* Draws belong to positions: some verifiers write the same text whatever was drafted. */
+static void sampled_text_does_not_depend_on_the_drafter(const char *verifier)
 {
-    (void)state;
     static const struct sb_sampling settings[] = {
         { .temperature = .8 }, { .temperature = 1.3, .top_k = 9, .top_p = .9 }
     };
@@ -350,7 +349,7 @@ static void sampled_text_of_naive_sample_does_not_depend_on_the_drafter(void **s
         struct sb_generation want[N_PROMPTS];
         for (size_t v = 0; v < N_VARIANTS; v++) {
             struct sb_session *s = opened((struct setup){ .drafter = variants[v],
-                                                          .verifier = "naive-sample",
+                                                          .verifier = verifier,
                                                           .sampling = settings[t],
                                                           .ignore_eos = t == 0 });
             for (size_t p = 0; p < N_PROMPTS; p++) {
@@ -367,6 +366,70 @@ static void sampled_text_of_naive_sample_does_not_depend_on_the_drafter(void **s
         for (size_t p = 0; p < N_PROMPTS; p++)
             sb_generation_finish(&want[p]);
     }
+}
+
+static void sampled_text_of_naive_sample_does_not_depend_on_the_drafter(void **state)
+{
+    (void)state;
+    sampled_text_does_not_depend_on_the_drafter("naive-sample");
+}
+
+static void sampled_text_of_gumbel_coupled_does_not_depend_on_the_drafter(void **state)
+{
+    (void)state;
+    sampled_text_does_not_depend_on_the_drafter("gumbel-coupled");
+}
+
+/* Drafted tokens by position, and how often one that was thrown away is drafted there again. */
+struct redrawn {
+    sb_token last[CONTEXT + MOST];
+    int again, same;
+};
+
+static void watch_drafts(void *self, const struct sb_step *step)
+{
+    struct redrawn *r = self;
+    for (int32_t i = 1; i < step->tree->n; i++) {
+        const struct sb_node *node = &step->tree->node[i];
+        int32_t position = step->context + node->depth - 1;
+        r->again += r->last[position] >= 0;
+        r->same += r->last[position] == node->token;
+        r->last[position] = node->token;
+    }
+}
+
+static double share_drawn_again(const char *verifier)
+{
+    struct redrawn r = { .again = 0 };
+    struct sb_session *s = opened((struct setup){ .drafter = "small-lm:model=far,k=6",
+                                                  .verifier = verifier,
+                                                  .sampling.temperature = 5,
+                                                  .ignore_eos = true });
+    for (uint64_t key = 0; key < 20; key++) {
+        struct sb_generation out;
+        struct sb_request request = { .prompt = prompts[2].id,
+                                      .n_prompt = prompts[2].n,
+                                      .max_new_tokens = 50,
+                                      .rng_key = key,
+                                      .on_step = watch_drafts,
+                                      .self = &r };
+        memset(r.last, -1, sizeof r.last);
+        assert_int_equal(sb_session_generate(s, &request, &out, NULL), SB_OK);
+        sb_generation_finish(&out);
+    }
+    sb_session_destroy(s);
+    assert_true(r.again > 200);
+    return (double)r.same / r.again;
+}
+
+/* From nearly flat rows one number draws nearly one token. A rule from the root down never read the
+ * numbers behind the text, which may come back there; a rule from the leaves up did. */
+static void draft_numbers_come_back_only_where_they_were_never_read(void **state)
+{
+    (void)state;
+    assert_true(share_drawn_again("rejection") > .5);
+    assert_true(share_drawn_again("block") < .3);
+    assert_true(share_drawn_again("traversal") < .3);
 }
 
 static void a_drafter_that_is_the_target_is_always_accepted(void **state)
@@ -865,6 +928,8 @@ int main(void)
         cmocka_unit_test(every_drafter_equals_plain_greedy_decoding),
         cmocka_unit_test(every_verifier_and_policy_equals_plain_greedy_decoding),
         cmocka_unit_test(sampled_text_of_naive_sample_does_not_depend_on_the_drafter),
+        cmocka_unit_test(sampled_text_of_gumbel_coupled_does_not_depend_on_the_drafter),
+        cmocka_unit_test(draft_numbers_come_back_only_where_they_were_never_read),
         cmocka_unit_test(a_drafter_that_is_the_target_is_always_accepted),
         cmocka_unit_test(sampling_is_repeatable_and_follows_its_key),
         cmocka_unit_test(budgets_of_zero_and_one_take_no_step),
