@@ -68,6 +68,65 @@ enum sb_status sb_rows_get(const struct sb_rows *rows, int32_t node, const doubl
     return SB_OK;
 }
 
+enum sb_status sb_rows_softmax(const struct sb_rows *rows, int32_t node, double *prob,
+                               struct sb_error *err)
+{
+    const double *p;
+    enum sb_status rc = sb_rows_get(rows, node, &p, err);
+    if (rc != SB_OK)
+        return rc;
+    if (rows->logits)
+        sb_sampling_apply(prob, &(struct sb_sampling){ .temperature = 1 },
+                          rows->logits(rows->self, node), rows->n_vocab, NULL);
+    else
+        memcpy(prob, p, rows->n_vocab * sizeof *prob);
+    return SB_OK;
+}
+
+enum sb_status sb_draws_row(const struct sb_tree *tree, int32_t node, size_t n_vocab,
+                            const char *verifier, const double **q, struct sb_error *err)
+{
+    const struct sb_node *parent = &tree->node[node];
+    if (!parent->q || !sb_row_is_law(parent->q, n_vocab))
+        return sb_fail(err, SB_EINTERNAL,
+                       "verifier %s: the drafter's row at node %" PRId32 " is no probability row",
+                       verifier, node);
+    for (int32_t d = 0; d < parent->n_draws; d++) {
+        sb_token t = tree->node[tree->draw[parent->first_draw + d]].token;
+        if (!(parent->q[t] > 0))
+            return sb_fail(err, SB_EINTERNAL,
+                           "verifier %s: the drafter drew token %" PRId32 " with q = 0", verifier,
+                           t);
+    }
+    *q = parent->q;
+    return SB_OK;
+}
+
+void sb_residual(double *law, const double *q, sb_token t, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        double rest = law[i] - (q ? q[i] : (size_t)t == i);
+        sum += rest > 0 ? rest : 0;
+    }
+    if (!(sum > 1e-12))
+        return;
+    for (size_t i = 0; i < n; i++) {
+        double rest = law[i] - (q ? q[i] : (size_t)t == i);
+        law[i] = rest > 0 ? rest / sum : 0;
+    }
+}
+
+void sb_without(double *q, sb_token t, size_t n)
+{
+    double sum = 0;
+    q[t] = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += q[i];
+    for (size_t i = 0; i < n && sum > 0; i++)
+        q[i] /= sum;
+}
+
 const char *sb_guarantee_name(enum sb_guarantee guarantee)
 {
     static const char *const names[] = { "greedy-exact", "distribution-exact", "lossy" };
@@ -78,6 +137,13 @@ enum sb_guarantee sb_verifier_guarantee(const struct sb_verifier_ops *verifier, 
 {
     return verifier->guarantee_with && params ? verifier->guarantee_with(params)
                                               : verifier->guarantee;
+}
+
+enum sb_draft_rows sb_verifier_draft_rows(const struct sb_verifier_ops *verifier,
+                                          const void *params)
+{
+    return verifier->draft_rows_with && params ? verifier->draft_rows_with(params)
+                                               : verifier->draft_rows;
 }
 
 static unsigned kinds_of(const struct sb_drafter_ops *drafter, const void *params,
@@ -99,7 +165,8 @@ static const char *objection(const struct sb_drafter_ops *drafter, const void *p
                              const struct sb_verifier_ops *verifier,
                              const struct sb_sampling *sampling)
 {
-    if (sampling->temperature > 0 && verifier->guarantee == SB_GREEDY_EXACT)
+    if (sampling->temperature > 0 &&
+        (verifier->guarantee == SB_GREEDY_EXACT || verifier->greedy_only))
         return "never samples, and the temperature is above 0";
     if (verifier->chains_only && makes_trees(drafter, params))
         return "takes chains only, and the drafter makes trees with these parameters";

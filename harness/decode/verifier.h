@@ -44,8 +44,11 @@ struct sb_verifier_ops {
     enum sb_status (*check)(const void *params, struct sb_error *err);
     unsigned kinds; /* SB_KIND_BITs it accepts */
     bool chains_only;
+    bool greedy_only;              /* never samples: for temperature 0 only */
     bool needs_q;                  /* reads q rows of non-one-hot kinds */
     enum sb_draft_rows draft_rows; /* what it wants of the drafter beyond them */
+    /* What it wants under these parameters, when some need less; or NULL. */
+    enum sb_draft_rows (*draft_rows_with)(const void *params);
     /* The law pi[n] that a lossy rule is exact for, from the target's row p and the drafter's row q
      * (NULL: the drafter has none there); NULL: there is no such law, or it is p itself. */
     void (*law)(const void *params, double *pi, const double *p, const double *q, size_t n);
@@ -59,6 +62,8 @@ struct sb_verifier_ops {
 extern const struct sb_verifier_ops *const sb_verifiers[];
 const struct sb_verifier_ops *sb_verifier_find(const char *name);
 enum sb_guarantee sb_verifier_guarantee(const struct sb_verifier_ops *verifier, const void *params);
+enum sb_draft_rows sb_verifier_draft_rows(const struct sb_verifier_ops *verifier,
+                                          const void *params);
 
 /* Pieces that verifiers share. A verdict starts at the root, takes accepted nodes one below the other,
  * and is closed by the final token; siblings of what was accepted, or of the final token, count as
@@ -69,8 +74,22 @@ void sb_verdict_close(struct sb_verdict *verdict, const struct sb_tree *tree, sb
 /* The target's row at a node, checked: SB_EFORMAT when it is no probability row. */
 enum sb_status sb_rows_get(const struct sb_rows *rows, int32_t node, const double **row,
                            struct sb_error *err);
+/* The target's row at temperature 1 without top-k and top-p, for rules that look behind S: fills
+ * prob[n_vocab]. Where there are no raw logits it is the row of sb_rows_get. Fails like it. */
+enum sb_status sb_rows_softmax(const struct sb_rows *rows, int32_t node, double *prob,
+                               struct sb_error *err);
 /* Is row[n] finite, nonnegative and of sum 1 within 1e-6? */
 bool sb_row_is_law(const double *row, size_t n);
+
+/* The row that the draws of `node` were made from, checked: it is a law and positive at every token
+ * drawn. Otherwise SB_EINTERNAL, whose message names the verifier. */
+enum sb_status sb_draws_row(const struct sb_tree *tree, int32_t node, size_t n_vocab,
+                            const char *verifier, const double **q, struct sb_error *err);
+/* law[n] = norm([law - q]+): what is left to emit after a draw from q was refused; q NULL: one-hot
+ * at t. If 1e-12 or less is left, law and q agree up to rounding, and law stays as it was. */
+void sb_residual(double *law, const double *q, sb_token t, size_t n);
+/* q[n] without t, normalised: what a draw without replacement is made from next; 0 if t was all. */
+void sb_without(double *q, sb_token t, size_t n);
 
 /* Is the pair lawful at this temperature? SB_EUSAGE says why not and lists the lawful verifiers. */
 enum sb_status sb_pair_check(const struct sb_drafter_ops *drafter,

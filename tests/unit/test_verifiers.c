@@ -60,7 +60,6 @@ struct rig {
     uint8_t decision[CAP];
     struct sb_verdict verdict;
     double u;
-    const void *params;
 };
 
 struct rejection_params {
@@ -70,24 +69,27 @@ static const struct rejection_params exact = { 1, 0, 1 };
 
 static void rig_open(struct rig *rig)
 {
-    *rig = (struct rig){ .table.n_vocab = V, .params = &exact };
+    *rig = (struct rig){ .table.n_vocab = V };
     assert_int_equal(sb_tree_create(&rig->tree, CAP, NULL), SB_OK);
     sb_tree_reset(&rig->tree, 0, CAP);
     rig->verdict = (struct sb_verdict){ .path = rig->path, .decision = rig->decision };
 }
 
+/* With the verifier's default parameters. */
 static enum sb_status verify(struct rig *rig, const char *name, struct sb_error *err)
 {
-    double scratch[64];
+    double scratch[1024], params[8];
     const struct sb_verifier_ops *v = sb_verifier_find(name);
     assert_non_null(v);
-    assert_true(!v->scratch_size || v->scratch_size(rig->params, V, CAP) <= sizeof scratch);
+    assert_true(v->params_size <= sizeof params);
+    assert_int_equal(sb_params_apply(params, v->params, NULL, name, NULL), SB_OK);
+    assert_true(!v->scratch_size || v->scratch_size(params, V, CAP) <= sizeof scratch);
     struct sb_dice dice = { .flip = fixed_flip, .pick = fixed_pick, .self = &rig->u };
     struct sb_rows rows = {
         .row = table_row, .argmax = table_argmax, .self = &rig->table, .n_vocab = rig->table.n_vocab
     };
     rig->table.n_asked = 0;
-    return v->verify(rig->params, &rig->tree, &rows, &dice, scratch, &rig->verdict, err);
+    return v->verify(params, &rig->tree, &rows, &dice, scratch, &rig->verdict, err);
 }
 
 static void set_row(struct rig *rig, int32_t node, double a, double b, double c, double d)
@@ -184,17 +186,21 @@ static void a_vocabulary_of_one_token_accepts_everything(void **state)
     (void)state;
     const double q[] = { 1 };
     for (size_t i = 0; sb_verifiers[i]; i++) {
-        for (int sampled = 0; sampled < 2; sampled++) {
+        for (int kind = SB_DRAW_ONEHOT; kind < SB_DRAW_KINDS; kind++) {
             struct rig rig;
+            if (!(sb_verifiers[i]->kinds & SB_KIND_BIT(kind)))
+                continue;
             rig_open(&rig);
             rig.table.n_vocab = 1;
             rig.u = 0x1.fffffffffffffp-1;
             for (int32_t node = 0; node < 3; node++)
                 rig.table.row[node][0] = 1;
             for (int32_t node = 0; node < 2; node++)
-                assert_int_equal(sampled ? sb_tree_draw(&rig.tree, node, 0, SB_DRAW_IID, q, 0, 0)
-                                         : sb_tree_add(&rig.tree, node, 0, 0),
-                                 node + 1);
+                assert_int_equal(
+                    kind == SB_DRAW_ONEHOT
+                        ? sb_tree_add(&rig.tree, node, 0, 0)
+                        : sb_tree_draw(&rig.tree, node, 0, (enum sb_draw_kind)kind, q, 0, 0),
+                    node + 1);
             assert_int_equal(verify(&rig, sb_verifiers[i]->name, NULL), SB_OK);
             assert_int_equal(rig.verdict.n_path, 3);
             assert_int_equal(rig.verdict.final_token, 0);
