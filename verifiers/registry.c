@@ -7,7 +7,10 @@
 #define VERIFIERS(X) \
     X(greedy)        \
     X(naive_sample)  \
+    X(ot_flow)       \
     X(rejection)     \
+    X(spechub)       \
+    X(topk_plus_one) \
     /* end */
 
 #define X(id) extern const struct sb_verifier_ops sb_verifier_##id;

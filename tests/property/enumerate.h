@@ -39,8 +39,11 @@ struct enum_case {
     const void *params;
 };
 
+/* The law a verifier answers for is the target's, or where it declares one (verifier->law) pi made
+ * from both rows: at every node above the leaves, and at these if it asks for all rows there.
+ * Proposers draw every node above c->depth, and rows are given as drafters would give them. */
 struct enum_result {
-    double max_error;             /* of any sequence's probability against the target's own law */
+    double max_error;             /* of any sequence's probability against that law */
     double variation;             /* total variation between the two laws */
     double accepted;              /* expected accepted draft tokens */
     double first_accept;          /* probability that the first position is accepted */
@@ -55,5 +58,10 @@ struct enum_result enum_run(const struct enum_case *c);
 void enum_propose_iid(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree);
 void enum_propose_top(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree);
 void enum_propose_wor(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree);
+/* Pairs around the arg max (methods A 3.7); c->width is not read. */
+void enum_propose_hub(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree);
+/* c->width - 1 most likely children, fewer where q has no more support, and a sampled one (A 3.8). */
+void enum_propose_topk1(const struct enum_case *c, const struct sb_dice *dice,
+                        struct sb_tree *tree);
 
 #endif
