@@ -4,13 +4,20 @@
 #include <stddef.h>
 #include <string.h>
 
-#define VERIFIERS(X) \
-    X(greedy)        \
-    X(naive_sample)  \
-    X(ot_flow)       \
-    X(rejection)     \
-    X(spechub)       \
-    X(topk_plus_one) \
+#define VERIFIERS(X)                             \
+    X(greedy)                                    \
+    X(naive_sample)                              \
+    X(ot_flow)                                   \
+    X(rejection)                                 \
+    X(scd)                                       \
+    X(speccascade_chow)   /* in speccascade.c */ \
+    X(speccascade_diff)   /* in speccascade.c */ \
+    X(speccascade_opt)    /* in speccascade.c */ \
+    X(speccascade_token1) /* in speccascade.c */ \
+    X(speccascade_token2) /* in speccascade.c */ \
+    X(speccascade_token3) /* in speccascade.c */ \
+    X(spechub)                                   \
+    X(topk_plus_one)                             \
     /* end */
 
 #define X(id) extern const struct sb_verifier_ops sb_verifier_##id;
