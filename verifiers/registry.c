@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define VERIFIERS(X)                             \
+    X(bild) /* in threshold.c */                 \
     X(greedy)                                    \
     X(naive_sample)                              \
     X(ot_flow)                                   \
@@ -17,7 +18,9 @@
     X(speccascade_token2) /* in speccascade.c */ \
     X(speccascade_token3) /* in speccascade.c */ \
     X(spechub)                                   \
+    X(top_beta) /* in threshold.c */             \
     X(topk_plus_one)                             \
+    X(typical) /* in threshold.c */              \
     /* end */
 
 #define X(id) extern const struct sb_verifier_ops sb_verifier_##id;
