@@ -359,6 +359,20 @@ static sb_token next_best(const struct sb_tree *tree, int32_t node, const float 
     return best;
 }
 
+/* Does the policy want no children of `node`, from a row of these figures? */
+static bool refused(const struct small_lm *lm, const struct sb_context *ctx,
+                    const struct sb_tree *tree, int32_t node, const struct row_figures *figures)
+{
+    if (!figures)
+        return false;
+    const struct sb_policy_node info = { .depth = tree->node[node].depth,
+                                         .n_nodes = tree->n - 1,
+                                         .top_prob = figures->top,
+                                         .entropy = figures->entropy,
+                                         .path_prob = lm->path_prob[node] };
+    return sb_policy_refuses(ctx->policy, &info);
+}
+
 /* Add `width` children to `node` from the logits of its row; *figures when stop rules need them. */
 static enum sb_status add_children(struct small_lm *lm, const struct sb_context *ctx,
                                    struct sb_tree *tree, int32_t node, const float *logits,
@@ -367,6 +381,8 @@ static enum sb_status add_children(struct small_lm *lm, const struct sb_context 
     if (lm->sampling.temperature <= 0) {
         if (figures)
             *figures = figures_of_logits(logits, lm->n_shared);
+        if (refused(lm, ctx, tree, node, figures))
+            return SB_OK;
         int32_t child = sb_tree_add(tree, node, (sb_token)sb_argmax(logits, lm->n_shared), 0);
         for (int32_t i = 1; i < width && child >= 0; i++) {
             sb_token token = next_best(tree, node, logits, lm->n_shared);
@@ -383,6 +399,8 @@ static enum sb_status add_children(struct small_lm *lm, const struct sb_context 
                        lm->params.model);
     if (figures)
         *figures = figures_of_row(q, lm->n_shared);
+    if (refused(lm, ctx, tree, node, figures))
+        return SB_OK;
     for (int32_t i = 0; i < width; i++) {
         size_t token = ctx->dice.pick(ctx->dice.self, q, lm->n_shared);
         if (sb_tree_draw(tree, node, (sb_token)token, SB_DRAW_IID, q, (float)sb_log(q[token]), 0) <
@@ -420,7 +438,8 @@ static enum sb_status grow_level(struct small_lm *lm, const struct sb_context *c
                                  struct sb_tree *tree, int32_t first, int32_t last, size_t root_row,
                                  struct sb_error *err)
 {
-    bool needs_figures = lm->params.p_min > 0 || ctx->policy->ops->after_node;
+    bool needs_figures =
+        lm->params.p_min > 0 || ctx->policy->ops->before_children || ctx->policy->ops->after_node;
     int32_t level = tree->node[first].depth;
     int32_t width = lm->shape.n_levels ? lm->shape.width[level] : 1;
     sb_dice_seek(&ctx->dice, (uint64_t)level + 1);

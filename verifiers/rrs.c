@@ -8,8 +8,6 @@
  * Equal draws share a node, and each is tested and subtracted. Sequoia goes on uniformly over unused
  * tokens when q has no mass left; here a draw has q > 0 (the tree's contract), so such a drafter stops
  * instead. */
-#include <math.h>
-
 #include "harness/decode/verifier.h"
 
 extern const struct sb_verifier_ops sb_verifier_rrs;
@@ -21,15 +19,10 @@ static size_t rrs_scratch(const void *params, size_t n_vocab, int32_t max_nodes)
 
 static int32_t rrs_test(const struct sb_level *level, const double **law)
 {
-    const struct sb_dice *dice = level->dice;
     struct sb_rest rest = sb_rest_begin(level->p, level->rows->n_vocab);
-    for (struct sb_draw draw = SB_DRAW_BEGIN; sb_draw_next(level->tree, level->node, &draw);) {
-        if (dice->flip(dice->self, fmin(1, sb_rest_ratio(&rest, &draw))))
-            return draw.child;
-        sb_rest_reject(&rest, 1, level->tree, level->node, &draw, level->scratch);
-    }
+    int32_t child = sb_rest_try(&rest, level->tree, level->node, 0, level->dice, level->scratch);
     *law = rest.p;
-    return -1;
+    return child;
 }
 
 static enum sb_status rrs_verify(const void *params, const struct sb_tree *tree,

@@ -15,9 +15,9 @@ struct sb_sampling {
     double top_p;       /* 0 or 1: off */
 };
 
-/* prob[n] = S(logits[n]). Rows sum to 1 within 1e-12. scratch: sb_sampling_scratch_bytes(n). Ties at
- * the border of top-k and top-p go to the smaller id. Logits that hold NaN or +inf, or nothing above
- * -inf, give a row of NaN, which verifiers refuse. */
+/* prob[n] = S(logits[n]). Rows sum to 1 within 1e-12. scratch: sb_sampling_scratch_bytes(n), or NULL
+ * without top-k and top-p. Ties at the border of top-k and top-p go to the smaller id. Logits that
+ * hold NaN or +inf, or nothing above -inf, give a row of NaN, which verifiers refuse. */
 void sb_sampling_apply(double *prob, const struct sb_sampling *s, const float *logits, size_t n,
                        void *scratch);
 size_t sb_sampling_scratch_bytes(size_t n);

@@ -250,7 +250,7 @@ static enum sb_status open_drafter(struct sb_session *s, const struct sb_session
         .max_context = s->max_context,
         .n_vocab = s->n_vocab,
         .params = s->drafter_plug.params,
-        .draft_rows = s->verifier->draft_rows,
+        .draft_rows = sb_verifier_draft_rows(s->verifier, s->verifier_plug.params),
         .policy = &s->policy,
         .load_model = o->load_model,
         .loader = o->loader,

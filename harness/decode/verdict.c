@@ -78,6 +78,21 @@ enum sb_status sb_rows_get(const struct sb_rows *rows, int32_t node, const doubl
     return SB_OK;
 }
 
+enum sb_status sb_rows_softmax(const struct sb_rows *rows, int32_t node, double *prob,
+                               struct sb_error *err)
+{
+    const double *p;
+    enum sb_status rc = sb_rows_get(rows, node, &p, err);
+    if (rc != SB_OK)
+        return rc;
+    if (rows->logits)
+        sb_sampling_apply(prob, &(struct sb_sampling){ .temperature = 1 },
+                          rows->logits(rows->self, node), rows->n_vocab, NULL);
+    else
+        memcpy(prob, p, rows->n_vocab * sizeof *prob);
+    return SB_OK;
+}
+
 /* ---- draws ---- */
 
 bool sb_draw_next(const struct sb_tree *tree, int32_t node, struct sb_draw *draw)
@@ -192,6 +207,22 @@ double sb_rest_reject(struct sb_rest *rest, double a, const struct sb_tree *tree
     return sum;
 }
 
+int32_t sb_rest_try(struct sb_rest *rest, const struct sb_tree *tree, int32_t node, int32_t first,
+                    const struct sb_dice *dice, double *out)
+{
+    const struct sb_node *parent = &tree->node[node];
+    if (first > 0 && parent->kind == SB_DRAW_WOR)
+        rest->mass = mass_left(tree, parent, first, parent->q, rest->n);
+    for (struct sb_draw draw = SB_DRAW_BEGIN; sb_draw_next(tree, node, &draw);) {
+        if (draw.index < first)
+            continue;
+        if (dice->flip(dice->self, fmin(1, sb_rest_ratio(rest, &draw))))
+            return draw.child;
+        sb_rest_reject(rest, 1, tree, node, &draw, out);
+    }
+    return -1;
+}
+
 /* ---- walks ---- */
 
 enum sb_status sb_levels_verify(const struct sb_verifier_ops *verifier, const void *params,
@@ -291,6 +322,13 @@ enum sb_guarantee sb_verifier_guarantee(const struct sb_verifier_ops *verifier, 
                                               : verifier->guarantee;
 }
 
+enum sb_draft_rows sb_verifier_draft_rows(const struct sb_verifier_ops *verifier,
+                                          const void *params)
+{
+    return verifier->draft_rows_with && params ? verifier->draft_rows_with(params)
+                                               : verifier->draft_rows;
+}
+
 static unsigned kinds_of(const struct sb_drafter_ops *drafter, const void *params,
                          const struct sb_sampling *sampling)
 {
@@ -310,7 +348,8 @@ static const char *objection(const struct sb_drafter_ops *drafter, const void *p
                              const struct sb_verifier_ops *verifier,
                              const struct sb_sampling *sampling)
 {
-    if (sampling->temperature > 0 && verifier->guarantee == SB_GREEDY_EXACT)
+    if (sampling->temperature > 0 &&
+        (verifier->guarantee == SB_GREEDY_EXACT || verifier->greedy_only))
         return "never samples, and the temperature is above 0";
     if (verifier->chains_only && makes_trees(drafter, params))
         return "takes chains only, and the drafter makes trees with these parameters";

@@ -51,8 +51,11 @@ struct sb_verifier_ops {
      * final token only. Others seek to depth + 1 at each node they judge, and may then trust that
      * every number they have used belongs to text that stands. */
     bool bottom_up;
+    bool greedy_only;              /* never samples: for temperature 0 only */
     bool needs_q;                  /* reads q rows of non-one-hot kinds */
     enum sb_draft_rows draft_rows; /* what it wants of the drafter beyond them */
+    /* What it wants under these parameters, when some need less; or NULL. */
+    enum sb_draft_rows (*draft_rows_with)(const void *params);
     /* The law pi[n] that a lossy rule is exact for, from the target's row p and the drafter's row q
      * (NULL: the drafter has none there); NULL: there is no such law, or it is p itself. */
     void (*law)(const void *params, double *pi, const double *p, const double *q, size_t n);
@@ -66,6 +69,8 @@ struct sb_verifier_ops {
 extern const struct sb_verifier_ops *const sb_verifiers[];
 const struct sb_verifier_ops *sb_verifier_find(const char *name);
 enum sb_guarantee sb_verifier_guarantee(const struct sb_verifier_ops *verifier, const void *params);
+enum sb_draft_rows sb_verifier_draft_rows(const struct sb_verifier_ops *verifier,
+                                          const void *params);
 
 /* Pieces that verifiers share. A verdict starts at the root, takes accepted nodes one below the other,
  * and is closed by the final token; siblings of what was accepted, or of the final token, count as
@@ -76,6 +81,10 @@ void sb_verdict_close(struct sb_verdict *verdict, const struct sb_tree *tree, sb
 /* The target's row at a node, checked: SB_EFORMAT when it is no probability row. */
 enum sb_status sb_rows_get(const struct sb_rows *rows, int32_t node, const double **row,
                            struct sb_error *err);
+/* The target's row at temperature 1 without top-k and top-p, for rules that look behind S: fills
+ * prob[n_vocab]. Where there are no raw logits it is the row of sb_rows_get. Fails like it. */
+enum sb_status sb_rows_softmax(const struct sb_rows *rows, int32_t node, double *prob,
+                               struct sb_error *err);
 /* Is row[n] finite, nonnegative and of sum 1 within 1e-6? */
 bool sb_row_is_law(const double *row, size_t n);
 /* Accept all nodes from below the root down to `node`. */
@@ -121,6 +130,12 @@ double sb_rest_ratio(const struct sb_rest *rest, const struct sb_draw *draw);
  * residual's sum; when it is SB_EMPTY_RESIDUAL or less, p is the target's row again. */
 double sb_rest_reject(struct sb_rest *rest, double a, const struct sb_tree *tree, int32_t node,
                       const struct sb_draw *draw, double *out);
+
+/* Recursive rejection (methods A 3.4): test the draws of a node from number `first` on, in order, accepting
+ * t with min(1, p(t) / q(t)). Returns the accepted child, or -1, and then rest->p is the law of the token
+ * to draw. out[n] as for sb_rest_reject, and not rest->target. */
+int32_t sb_rest_try(struct sb_rest *rest, const struct sb_tree *tree, int32_t node, int32_t first,
+                    const struct sb_dice *dice, double *out);
 
 /* A node on the way down, for rules that decide level by level. */
 struct sb_level {

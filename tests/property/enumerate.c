@@ -115,19 +115,50 @@ static size_t target_argmax(void *self, int32_t node)
     return best;
 }
 
-/* Add weight x the target's law of what follows x[0..n) up to `length` tokens. */
-static void spread(double *law, const struct enum_table *target, sb_token *x, size_t n,
+/* Add weight x the table's law of what follows x[0..n) up to `length` tokens. */
+static void spread(double *law, const struct enum_table *table, sb_token *x, size_t n,
                    size_t length, double weight)
 {
     if (n == length) {
-        law[enum_prefix(target, x, n)] += weight;
+        law[enum_prefix(table, x, n)] += weight;
         return;
     }
-    const double *p = enum_row(target, x, n);
-    for (size_t t = 0; t < target->n_vocab; t++) {
+    const double *p = enum_row(table, x, n);
+    for (size_t t = 0; t < table->n_vocab; t++) {
         x[n] = (sb_token)t;
         if (p[t] > 0)
-            spread(law, target, x, n + 1, length, weight * p[t]);
+            spread(law, table, x, n + 1, length, weight * p[t]);
+    }
+}
+
+/* The rows that the output should follow, for prefixes of up to c->depth tokens. */
+static void wanted_rows(struct enum_table *wanted, const struct enum_case *c)
+{
+    enum sb_draft_rows rows = sb_verifier_draft_rows(c->verifier, c->params);
+    *wanted = *c->target;
+    if (!c->verifier->law)
+        return;
+    size_t count = 1, first = 0;
+    for (int32_t depth = 0; depth <= c->depth; depth++) {
+        bool has_q = depth < c->depth || rows == SB_DRAFT_ROWS_ALL;
+        for (size_t i = first; i < first + count; i++)
+            c->verifier->law(c->params, wanted->row[i], c->target->row[i],
+                             has_q ? c->draft->row[i] : NULL, c->target->n_vocab);
+        first += count;
+        count *= c->target->n_vocab;
+    }
+}
+
+/* What the drafter's rows are where the verifier asked for them. */
+static void give_rows(const struct enum_case *c, struct sb_tree *tree)
+{
+    enum sb_draft_rows rows = sb_verifier_draft_rows(c->verifier, c->params);
+    for (int32_t i = 0; i < tree->n; i++) {
+        sb_token x[ENUM_MAX_LENGTH];
+        bool given = tree->node[i].kind == SB_DRAW_NONE ? rows == SB_DRAFT_ROWS_ALL
+                                                        : rows >= SB_DRAFT_ROWS_PARENTS;
+        if (given)
+            tree->node[i].draft_row = enum_row(c->draft, x, path_to(tree, i, x));
     }
 }
 
@@ -148,14 +179,16 @@ enum sb_status enum_step(const struct enum_case *c, const struct sb_dice *draft_
     memset(scratch, 0xff, used); /* NaN: reading what was not written shows */
     sb_tree_reset(tree, 0, c->depth);
     c->propose(c, draft_dice, tree);
+    give_rows(c, tree);
     enum sb_status rc = sb_tree_check(tree, rows.n_vocab, NULL);
     return rc == SB_OK
                ? c->verifier->verify(c->params, tree, &rows, verify_dice, scratch, verdict, NULL)
                : rc;
 }
 
-static void run_once(const struct enum_case *c, struct sb_tree *tree, struct enum_dice *dice,
-                     double *law, struct enum_result *result)
+static void run_once(const struct enum_case *c, const struct enum_table *wanted,
+                     struct sb_tree *tree, struct enum_dice *dice, double *law,
+                     struct enum_result *result)
 {
     int32_t path[ENUM_MAX_NODES];
     uint8_t decision[ENUM_MAX_NODES];
@@ -174,12 +207,13 @@ static void run_once(const struct enum_case *c, struct sb_tree *tree, struct enu
     result->first[x[0]] += dice->weight;
     result->total += dice->weight;
     result->runs++;
-    spread(law, c->target, x, n, (size_t)c->depth + 1, dice->weight);
+    spread(law, wanted, x, n, (size_t)c->depth + 1, dice->weight);
 }
 
 struct enum_result enum_run(const struct enum_case *c)
 {
     enum { SEQUENCES = 1 + 5 + 25 + 125 + 625 };
+    static struct enum_table wanted;
     struct enum_result result = { .status = SB_OK };
     double got[SEQUENCES] = { 0 }, want[SEQUENCES] = { 0 };
     struct enum_dice dice = { 0 };
@@ -188,9 +222,10 @@ struct enum_result enum_run(const struct enum_case *c)
     result.status = sb_tree_create(&tree, ENUM_MAX_NODES, NULL);
     if (result.status != SB_OK)
         return result;
-    spread(want, c->target, x, 0, (size_t)c->depth + 1, 1);
+    wanted_rows(&wanted, c);
+    spread(want, &wanted, x, 0, (size_t)c->depth + 1, 1);
     do
-        run_once(c, &tree, &dice, got, &result);
+        run_once(c, &wanted, &tree, &dice, got, &result);
     while (result.status == SB_OK && !dice.overflow && enum_dice_next(&dice));
     sb_tree_finish(&tree);
     if (dice.overflow)
@@ -326,6 +361,56 @@ static void race_children(const struct enum_case *c, const struct sb_dice *dice,
     sb_tree_add(tree, node, (sb_token)dice->race(dice->self, q, c->draft->n_vocab), 0);
 }
 
+static size_t most_likely(const double *q, size_t n)
+{
+    size_t best = 0;
+    for (size_t t = 1; t < n; t++)
+        best = q[t] > q[best] ? t : best;
+    return best;
+}
+
+/* left[n] = q without token t; returns its sum. */
+static double leave_out(double *left, const double *q, size_t t, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        left[i] = i == t ? 0 : q[i];
+        sum += left[i];
+    }
+    return sum;
+}
+
+static void hub_children(const struct enum_case *c, const struct sb_dice *dice,
+                         struct sb_tree *tree, int32_t node, const double *q)
+{
+    double left[ENUM_MAX_VOCAB];
+    size_t n = c->draft->n_vocab, hub = most_likely(q, n), x = dice->pick(dice->self, q, n);
+    sb_tree_draw(tree, node, (sb_token)x, SB_DRAW_HUB, q, log_of(q[x]), 0);
+    if (x == hub && !(leave_out(left, q, hub, n) > 0))
+        return;
+    size_t other = x == hub ? dice->pick(dice->self, left, n) : hub;
+    sb_tree_draw(tree, node, (sb_token)other, SB_DRAW_HUB, q, log_of(q[other]), 0);
+}
+
+static void topk1_children(const struct enum_case *c, const struct sb_dice *dice,
+                           struct sb_tree *tree, int32_t node, const double *q)
+{
+    double left[ENUM_MAX_VOCAB];
+    size_t n = c->draft->n_vocab;
+    memcpy(left, q, n * sizeof *q);
+    for (int32_t i = 1; i < c->width; i++) {
+        size_t top = most_likely(left, n);
+        double mass = left[top];
+        if (!(leave_out(left, left, top, n) > 0)) {
+            left[top] = mass; /* the last of q's support is the sampled one */
+            break;
+        }
+        sb_tree_draw(tree, node, (sb_token)top, SB_DRAW_TOPK1, q, log_of(q[top]), 0);
+    }
+    size_t y = dice->pick(dice->self, left, n);
+    sb_tree_draw(tree, node, (sb_token)y, SB_DRAW_TOPK1, q, log_of(q[y]), 0);
+}
+
 void enum_propose_iid(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree)
 {
     grow(c, dice, tree, iid_children);
@@ -354,4 +439,14 @@ void enum_propose_mix(const struct enum_case *c, const struct sb_dice *dice, str
 void enum_propose_race(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree)
 {
     grow(c, dice, tree, race_children);
+}
+
+void enum_propose_hub(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree)
+{
+    grow(c, dice, tree, hub_children);
+}
+
+void enum_propose_topk1(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree)
+{
+    grow(c, dice, tree, topk1_children);
 }

@@ -41,8 +41,11 @@ struct enum_case {
     const void *params;
 };
 
+/* The law a verifier answers for is the target's, or where it declares one (verifier->law) pi made
+ * from both rows: at every node above the leaves, and at these if it asks for all rows there.
+ * Proposers draw every node above c->depth, and rows are given as drafters would give them. */
 struct enum_result {
-    double max_error;             /* of any sequence's probability against the target's own law */
+    double max_error;             /* of any sequence's probability against that law */
     double variation;             /* total variation between the two laws */
     double accepted;              /* expected accepted draft tokens */
     double first_accept;          /* probability that the first position is accepted */
@@ -75,5 +78,8 @@ enum_propose enum_propose_wor;   /* c->width draws without replacement */
 enum_propose enum_propose_paths; /* c->width i.i.d. paths; a path ends behind token 0 of depth 1 */
 enum_propose enum_propose_mix;   /* draws from c->draft and c->second in turn */
 enum_propose enum_propose_race;  /* the winner under q of the race that the dice share */
+enum_propose enum_propose_hub; /* pairs around the arg max (methods A 3.7); c->width is not read */
+/* c->width - 1 most likely children, fewer where q has no more support, and a sampled one (A 3.8). */
+enum_propose enum_propose_topk1;
 
 #endif

@@ -10,67 +10,19 @@
 
 #include "harness/core/rng.h"
 #include "tests/property/enumerate.h"
+#include "tests/property/toy_tables.h"
 
 struct rejection_params {
     double lenience, alpha, beta;
 };
 static const struct rejection_params exact = { 1, 0, 1 };
 
-static void close_to(double got, double want)
-{
-    if (!(fabs(got - want) < 1e-12))
-        fail_msg("got %.15g, expected %.15g", got, want);
-}
-
-static void fill(struct enum_table *table, size_t n_vocab, const double *row)
-{
-    table->n_vocab = n_vocab;
-    for (size_t i = 0; i < sizeof table->row / sizeof *table->row; i++)
-        memcpy(table->row[i], row, n_vocab * sizeof *row);
-}
-
-/* ---- random tables ---- */
-
-enum flavour { PLAIN, EQUAL, DISJOINT, ONE_HOT, WHOLE, N_FLAVOURS };
-
-/* About Dirichlet(0.3), with a quarter of the entries zero. */
-static void random_row(double *row, size_t n, struct sb_rng *rng)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        row[i] = sb_rng_uniform(rng) < .25 ? 0 : pow(sb_rng_uniform(rng), 3);
-        sum += row[i];
-    }
-    if (sum == 0)
-        sum = row[sb_rng_below(rng, n)] = 1;
-    for (size_t i = 0; i < n; i++)
-        row[i] /= sum;
-}
-
 /* A target and two drafters. */
 static struct tables {
     struct enum_table p, q, second;
 } toys;
 
-/* Small whole numbers, normalised: p / q and what is left of p tie. */
-static void whole_row(double *row, size_t n, struct sb_rng *rng)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += row[i] = (double)sb_rng_below(rng, 3);
-    if (sum == 0)
-        sum = row[sb_rng_below(rng, n)] = 1;
-    for (size_t i = 0; i < n; i++)
-        row[i] /= sum;
-}
-
-static void one_hot(double *row, size_t n, struct sb_rng *rng)
-{
-    memset(row, 0, n * sizeof *row);
-    row[sb_rng_below(rng, n)] = 1;
-}
-
-static void random_tables(struct tables *t, size_t n, enum flavour kind, struct sb_rng *rng)
+static void random_toys(struct tables *t, size_t n, enum flavour kind, struct sb_rng *rng)
 {
     t->p.n_vocab = t->q.n_vocab = t->second.n_vocab = n;
     for (size_t i = 0; i < sizeof t->p.row / sizeof *t->p.row; i++) {
@@ -107,14 +59,17 @@ static void random_tables(struct tables *t, size_t n, enum flavour kind, struct 
 static struct enum_result run_tables(const struct tables *t, const char *verifier,
                                      enum_propose *propose, int32_t depth, int32_t width)
 {
+    struct plug plug;
+    plug_open(&plug, verifier);
     struct enum_result r = enum_run(&(struct enum_case){ .target = &t->p,
                                                          .draft = &t->q,
                                                          .second = &t->second,
                                                          .propose = propose,
                                                          .depth = depth,
                                                          .width = width,
-                                                         .verifier = sb_verifier_find(verifier),
-                                                         .params = &exact });
+                                                         .verifier = plug.ops,
+                                                         .params = plug.params });
+    plug_close(&plug);
     assert_int_equal(r.status, SB_OK);
     close_to(r.total, 1);
     return r;
@@ -188,12 +143,31 @@ static const struct shape shapes[] = {
     { "gbv", enum_propose_paths, 3, 2, 2 },
     { "gbv", enum_propose_paths, 2, 3, 3, 40 },
     { "gbv", enum_propose_paths, 3, 2, 3, 20 },
+    { "spechub", enum_propose_hub, 1, 2, 5 },
+    { "spechub", enum_propose_hub, 2, 2, 4 },
+    { "spechub", enum_propose_hub, 3, 2, 2 },
+    { "topk-plus-one", enum_propose_topk1, 1, 3, 5 },
+    { "topk-plus-one", enum_propose_topk1, 2, 2, 4 },
+    { "topk-plus-one", enum_propose_topk1, 2, 3, 3 },
+    { "topk-plus-one", enum_propose_topk1, 3, 1, 3 },
+    { "ot-flow", enum_propose_iid, 1, 2, 5 },
+    { "ot-flow", enum_propose_wor, 1, 2, 5 },
+    { "ot-flow", enum_propose_iid, 1, 3, 4 },
+    { "ot-flow", enum_propose_wor, 1, 4, 5 },
+    { "ot-flow", enum_propose_iid, 2, 1, 3 },
+    { "ot-flow", enum_propose_wor, 2, 2, 3 },
+    { "ot-flow", enum_propose_iid, 2, 2, 2 },
+    { "ot-flow:m=1", enum_propose_iid, 1, 2, 5 },
+    { "ot-flow:m=2", enum_propose_iid, 1, 2, 5 },
+    { "ot-flow:m=2", enum_propose_wor, 1, 3, 5 },
+    { "ot-flow:m=3", enum_propose_wor, 1, 2, 5 },
 };
 
 /* Does it accept every draw of a drafter that is the target? */
 static bool keeps_equal_drafts(const char *verifier)
 {
-    static const char *const names[] = { "rejection", "rrs", "mss", "k-seq", "block", "traversal" };
+    static const char *const names[] = { "rejection", "rrs",       "mss",     "k-seq",
+                                         "block",     "traversal", "ot-flow", "topk-plus-one" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], verifier) == 0)
             return true;
@@ -208,7 +182,7 @@ static void exact_verifiers_leave_the_law_unchanged_on_random_tables(void **stat
         const struct shape *shape = &shapes[s];
         for (int i = 0; i < (shape->tables ? shape->tables : 100); i++) {
             enum flavour kind = (enum flavour)(i % N_FLAVOURS);
-            random_tables(&toys, shape->n_vocab, kind, &rng);
+            random_toys(&toys, shape->n_vocab, kind, &rng);
             struct enum_result r =
                 run_tables(&toys, shape->verifier, shape->propose, shape->depth, shape->width);
             if (!(r.max_error < 1e-12))
@@ -294,8 +268,6 @@ static struct enum_result run_toy(const double *p, const double *q, size_t n, co
     assert_int_equal(r.status, SB_OK);
     return r;
 }
-
-static const double toy_p[] = { .5, .3, .2 }, toy_q[] = { .2, .6, .2 };
 
 /* Methods A 3 and 9: expected accepted drafts on the toy rows. */
 static void acceptance_has_the_published_values(void **state)
@@ -395,7 +367,7 @@ static void rules_coincide_where_they_should(void **state)
     struct sb_rng rng = sb_rng_make(13, SB_STREAM_INIT);
     double gain = 0;
     for (int i = 0; i < 60; i++) {
-        random_tables(&toys, 3, (enum flavour)(i % N_FLAVOURS), &rng);
+        random_toys(&toys, 3, (enum flavour)(i % N_FLAVOURS), &rng);
         struct enum_result rejection = run_tables(&toys, "rejection", enum_propose_iid, 3, 1);
         same_step(run_tables(&toys, "rrs", enum_propose_iid, 3, 1), rejection);
         same_step(run_tables(&toys, "mss", enum_propose_iid, 3, 1), rejection);
@@ -434,11 +406,11 @@ static void the_reading_of_hsd_is_lossy(void **state)
     struct sb_rng rng = sb_rng_make(14, SB_STREAM_INIT);
     double mean = 0;
     for (int i = 0; i < 50; i++) {
-        random_tables(&toys, 3, PLAIN, &rng);
+        random_toys(&toys, 3, PLAIN, &rng);
         mean += run_tables(&toys, "hsd-experimental", enum_propose_iid, 3, 1).variation / 50;
     }
     assert_true(mean > .01);
-    random_tables(&toys, 3, EQUAL, &rng);
+    random_toys(&toys, 3, EQUAL, &rng);
     r = run_tables(&toys, "hsd-experimental", enum_propose_iid, 3, 1);
     assert_true(r.max_error < 1e-12);
     close_to(r.accepted, 3);

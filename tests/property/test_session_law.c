@@ -160,6 +160,7 @@ static void exact_verifiers_pass(void **state)
         { "small-lm:model=x,tree=2x2", "naive-sample" },
         { "small-lm:model=x,tree=2x2", "traversal" }, /* draft numbers by step, not by position */
         { "small-lm:model=x,k=3", "block" },
+        { "small-lm:model=x,tree=3x2", "ot-flow" },
         { "pld:wrap=1", "rejection" },
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {

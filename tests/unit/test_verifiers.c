@@ -61,7 +61,6 @@ struct rig {
     uint8_t decision[CAP];
     struct sb_verdict verdict;
     double u;
-    const void *params;
 };
 
 struct rejection_params {
@@ -71,25 +70,28 @@ static const struct rejection_params exact = { 1, 0, 1 };
 
 static void rig_open(struct rig *rig)
 {
-    *rig = (struct rig){ .table.n_vocab = V, .params = &exact };
+    *rig = (struct rig){ .table.n_vocab = V };
     assert_int_equal(sb_tree_create(&rig->tree, CAP, NULL), SB_OK);
     sb_tree_reset(&rig->tree, 0, CAP);
     rig->verdict = (struct sb_verdict){ .path = rig->path, .decision = rig->decision };
 }
 
+/* With the verifier's default parameters. */
 static enum sb_status verify(struct rig *rig, const char *name, struct sb_error *err)
 {
-    double scratch[512];
+    double scratch[1024], params[8];
     const struct sb_verifier_ops *v = sb_verifier_find(name);
     assert_non_null(v);
-    assert_true(!v->scratch_size || v->scratch_size(rig->params, V, CAP) <= sizeof scratch);
+    assert_true(v->params_size <= sizeof params);
+    assert_int_equal(sb_params_apply(params, v->params, NULL, name, NULL), SB_OK);
+    assert_true(!v->scratch_size || v->scratch_size(params, V, CAP) <= sizeof scratch);
     memset(scratch, 0xff, sizeof scratch);
     struct sb_dice dice = { .flip = fixed_flip, .pick = fixed_pick, .self = &rig->u };
     struct sb_rows rows = {
         .row = table_row, .argmax = table_argmax, .self = &rig->table, .n_vocab = rig->table.n_vocab
     };
     rig->table.n_asked = 0;
-    return v->verify(rig->params, &rig->tree, &rows, &dice, scratch, &rig->verdict, err);
+    return v->verify(params, &rig->tree, &rows, &dice, scratch, &rig->verdict, err);
 }
 
 static void set_row(struct rig *rig, int32_t node, double a, double b, double c, double d)
@@ -195,9 +197,9 @@ static void a_vocabulary_of_one_token_accepts_everything(void **state)
     const double q[] = { 1 };
     for (size_t i = 0; sb_verifiers[i]; i++) {
         for (int kind = SB_DRAW_ONEHOT; kind < SB_DRAW_KINDS; kind++) {
+            struct rig rig;
             if (!(sb_verifiers[i]->kinds & SB_KIND_BIT(kind)))
                 continue;
-            struct rig rig;
             rig_open(&rig);
             rig.table.n_vocab = 1;
             rig.u = 0x1.fffffffffffffp-1;
