@@ -44,6 +44,10 @@ struct sb_verifier_ops {
     enum sb_status (*check)(const void *params, struct sb_error *err);
     unsigned kinds; /* SB_KIND_BITs it accepts */
     bool chains_only;
+    /* Does what it keeps depend on draws below, as in rules that go from the leaves to the root? Then
+     * drafters see no race of shared noise: what a step throws away would come back at the same
+     * positions in the next, and is the same for all nodes of a level. */
+    bool bottom_up;
     bool needs_q;                  /* reads q rows of non-one-hot kinds */
     enum sb_draft_rows draft_rows; /* what it wants of the drafter beyond them */
     /* The law pi[n] that a lossy rule is exact for, from the target's row p and the drafter's row q
