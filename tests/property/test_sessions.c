@@ -95,6 +95,12 @@ static const char *const variants[] = {
     "small-lm:model=near,k=4,draw=coupled",
     "small-lm:model=narrow,tree=2x2x1,draw=coupled",
     "small-lm:model=short,k=6,draw=paths,paths=2",
+    "rsd-c:model=near",
+    "rsd-c:model=narrow,tree=1x3x2",
+    "rsd-s:model=near",
+    "rsd-s:model=far,width=5,k=2",
+    "rsd-s:model=same,width=2,k=6",
+    "rsd-s:model=short,width=4,k=9",
 };
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
 
@@ -819,6 +825,17 @@ static void wrong_setups_are_refused_with_one_line(void **state)
           "drafter small-lm: draw=hub draws pairs: expected a tree such as 2x2, not a chain" },
         { { .drafter = "small-lm:model=near,draw=hub,tree=2x3" },
           "drafter small-lm: draw=hub draws pairs: expected a tree such as 2x2, not 2x3" },
+        { { .drafter = "rsd-c" }, "drafter rsd-c needs model=..." },
+        { { .drafter = "rsd-c:model=near,tree='2,2'" }, NULL },
+        { { .drafter = "rsd-c:model=near,tree=9x9x9x9" },
+          "drafter rsd-c: tree=9x9x9x9: expected children per level such as 3x2x1, at most 16 levels "
+          "of 1 to 64 and 1000 nodes" },
+        { { .drafter = "rsd-s:model=other" },
+          "drafter rsd-s: model other has a vocabulary of 153, the target one of 24" },
+        { { .drafter = "rsd-s:model=near,width=0" },
+          "drafter rsd-s: width=0: expected a whole number from 1 to 64" },
+        { { .drafter = "rsd-s:model=near,width=64,k=16" },
+          "drafter rsd-s: width=64 and 16 levels: expected at most 1000 nodes in all" },
         { { .drafter = "small-lm:model=near,tree=2x2,draw=hub",
             .verifier = "rejection",
             .sampling.temperature = 1 },
@@ -938,7 +955,10 @@ static void run_out_of_memory(const char *text)
 static void running_out_of_memory_while_opening_leaks_nothing(void **state)
 {
     (void)state;
-    run_out_of_memory("small-lm:model=near,tree=3x2");
+    static const char *const drafters[] = { "small-lm:model=near,tree=3x2", "rsd-c:model=near",
+                                            "rsd-s:model=near" };
+    for (size_t i = 0; i < 3; i++)
+        run_out_of_memory(drafters[i]);
 }
 
 int main(void)
