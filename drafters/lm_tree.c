@@ -150,26 +150,34 @@ void sb_lm_tree_children(struct sb_lm_tree *lt, const struct sb_context *ctx, st
 
 /* ---- growing ---- */
 
+/* What a policy sees of a node: figures of the row it came from. */
+static struct sb_policy_node seen(const struct sb_lm_tree *lt, const struct sb_tree *tree,
+                                  int32_t node, const struct sb_lm_figures *figures)
+{
+    const struct sb_lm_tree_options *o = &lt->options;
+    int32_t depth = tree->node[node].depth;
+    return (struct sb_policy_node){
+        .depth = depth,
+        .n_nodes = o->paths_apart ? o->most_nodes(o->self, depth) : tree->n - 1,
+        .top_prob = figures->top,
+        .entropy = figures->entropy,
+        .path_prob = lt->path_prob[node],
+    };
+}
+
 /* Does a rule stop drafting below this node? Its token stays: dropping a token that was drawn, for
  * what it is, would change the law of the draw. */
 static bool stops(struct sb_lm_tree *lt, const struct sb_context *ctx, const struct sb_tree *tree,
                   int32_t node)
 {
-    const struct sb_lm_tree_options *o = &lt->options;
     const struct sb_node *n = &tree->node[node];
     const struct sb_lm_figures *f = &lt->figures[n->parent];
     const float *logits = sb_lm_tree_logits(lt, n->parent);
     double prob = lt->greedy ? sb_exp((double)logits[n->token] - f->log_sum)
                              : lt->row_of[n->parent][n->token];
     lt->path_prob[node] = lt->path_prob[n->parent] * prob;
-    const struct sb_policy_node info = {
-        .depth = n->depth,
-        .n_nodes = o->paths_apart ? o->most_nodes(o->self, n->depth) : tree->n - 1,
-        .top_prob = f->top,
-        .entropy = f->entropy,
-        .path_prob = lt->path_prob[node],
-    };
-    return f->top < o->p_min || sb_policy_stops(ctx->policy, &info);
+    const struct sb_policy_node info = seen(lt, tree, node, f);
+    return f->top < lt->options.p_min || sb_policy_stops(ctx->policy, &info);
 }
 
 /* Feed the newest level and make its rows: of the nodes to draw below, or of all where a verifier looks

@@ -76,7 +76,7 @@ static const struct drafter_row drafters[] = {
     { "small-lm:model=x,draw=paths,paths=3", "p", true, true, "traversal rrs k-seq naive-sample" },
     { "small-lm:model=x,tree=1x1", "i", false, true, "traversal block rejection" },
     { "small-lm:model=x,tree=3x2x1", "i", true, true, "traversal rrs k-seq naive-sample" },
-    { "small-lm:model=x,tree=1x2,draw=wor", "w", true, true, "traversal rrs ot-flow naive-sample" },
+    { "small-lm:model=x,tree=1x2,draw=wor", "w", true, true, "traversal rrs naive-sample" },
     { "small-lm:model=x,tree=2x2,draw=coupled", "w", true, true, "traversal rrs naive-sample" },
     { "small-lm:model=x,tree=2x2,draw=hub", "h", true, true, "spechub naive-sample" },
     { "small-lm:model=x,tree=4x2,draw=topk1", "k", true, true, "topk-plus-one naive-sample" },
