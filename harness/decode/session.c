@@ -396,13 +396,16 @@ static void append(struct run *run, sb_token token)
 
 static struct sb_context context_of(struct run *run)
 {
-    return (struct sb_context){
+    struct sb_context ctx = {
         .tokens = run->s->text,
         .n = run->n,
         .n_prompt = run->request->n_prompt,
         .dice = sb_rng_dice_at(&run->draft_dice, run->n - 1),
         .policy = &run->s->policy,
     };
+    if (run->s->verifier->bottom_up)
+        ctx.dice.race = NULL;
+    return ctx;
 }
 
 /* Is there a reason to stop? The end token comes before the budget, the budget before the context. */

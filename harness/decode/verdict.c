@@ -367,7 +367,7 @@ enum sb_status sb_pair_check_with(const struct sb_drafter_ops *drafter, const vo
     const char *why = objection(drafter, drafter_params, verifier, sampling);
     if (!why)
         return SB_OK;
-    char lawful[256] = "";
+    char lawful[320] = "";
     size_t used = 0;
     for (size_t i = 0; sb_verifiers[i] && used < sizeof lawful; i++)
         if (!objection(drafter, drafter_params, sb_verifiers[i], sampling))

@@ -46,7 +46,8 @@ struct sb_verifier_ops {
     bool chains_only;
     /* Does what it keeps depend on draws below, as in rules that go from the leaves to the root? Then
      * the draws that a step throws away say something about the text it made, and none of their
-     * numbers may come back: the session gives every step's draft numbers of its own. Such a rule
+     * numbers may come back: the session gives every step's draft numbers of its own, and drafters see
+     * no race of shared noise, which would come back at the same positions. Such a rule
      * takes all its flips after one seek to 1, where no other step flips, and seeks again for the
      * final token only. Others seek to depth + 1 at each node they judge, and may then trust that
      * every number they have used belongs to text that stands. */

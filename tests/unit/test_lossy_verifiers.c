@@ -452,7 +452,8 @@ static void broken_drafts_are_refused(void **state)
     refused(&rig, "scd", "verifier scd: the drafter's row at node 0 is no probability row");
     rig_open(&rig, false); /* children that say nothing about a law */
     sb_tree_add(&rig.tree, 0, 1, 0);
-    refused(&rig, "ot-flow", "verifier ot-flow: the drafter's row at node 0 is no probability row");
+    refused(&rig, "ot-flow",
+            "verifier ot-flow: node 0 has draws of kind onehot, which it does not take");
 }
 
 /* p = q up to rounding at the drawn tokens only: a refusal leaves nothing to draw from but p. */
