@@ -16,6 +16,8 @@ check_refused "no drafter is named 'pdl'" "$sb" generate --model tiny --prompt x
 check_refused "it has: " "$sb" generate --model tiny --prompt x --drafter pld:depth=3
 check_refused "k=0: expected a whole number from 1" "$sb" generate --model tiny --prompt x --drafter pld:k=0
 check_refused "small-lm needs model=" "$sb" generate --model tiny --prompt x --drafter small-lm
+check_refused "expected a tree such as 2x2" "$sb" generate --model tiny --prompt x \
+    --drafter small-lm:model=tiny-draft,draw=hub
 check_refused "greedy" "$sb" generate --model tiny --prompt x --drafter pld --temperature 1 --verifier greedy
 check_refused "is no whole number" "$sb" logits --model tiny --tokens '1 x'
 check_refused "vocabulary" "$sb" logits --model tiny --tokens '1 99999999'

@@ -22,7 +22,7 @@ for list in drafters verifiers policies datasets models; do
     done
 done
 check_code 0 "$SPECBENCH" list drafters
-for drafter in none pld small-lm; do check_out "$drafter"; done
+for drafter in none pld rsd-c rsd-s small-lm; do check_out "$drafter"; done
 
 # Text to ids and back.
 text='The quick brown fox, 12 naïve äpfel — “quoted”.'
@@ -52,10 +52,13 @@ case $plain in "["*"]") ;; *) fail "generate prints no tokens: $plain" ;; esac
 check_same "$(generate --drafter pld)" "$plain" "pld against plain decoding"
 check_same "$(generate --drafter small-lm:model=tiny-draft,k=3)" "$plain" "small-lm"
 check_same "$(generate --drafter "small-lm:model=tiny-draft,tree='2x2x1'")" "$plain" "small-lm tree"
+check_same "$(generate --drafter rsd-s:model=tiny-draft)" "$plain" "rsd-s"
 check_same "$(generate --threads 1)" "$plain" "one thread"
 check_same "$(SB_CPU=generic generate)" "$plain" "plain C"
 sampled=$(generate --temperature 0.8 --seed 3)
 check_same "$(generate --temperature 0.8 --seed 3 --threads 1)" "$sampled" "the same seed"
+check_same "$(generate --temperature 0.8 --seed 3 --verifier naive-sample \
+    --drafter small-lm:model=tiny-draft,tree=3x2,draw=wor)" "$sampled" "drafts without replacement"
 [ "$(generate --temperature 0.8 --seed 4)" != "$sampled" ] || fail "another seed, the same text"
 
 check_code 0 "$SPECBENCH" inspect tiny
