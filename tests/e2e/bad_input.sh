@@ -35,6 +35,9 @@ check_refused "expected 15m, 110m, 1b or" "$sb" bench --random 7x
 check_refused "no multiple of 5 heads" "$sb" bench --random 1x64x5x1x64x64
 check_refused "--type q5_0: expected" "$sb" bench --random 15m --type q5_0
 check_refused "goes with --random" "$sb" bench --type f32
+check_refused "expected f32, f16 or bf16" "$sb" bench --kv-type q8_0
+check_refused "expected exact or fast" "$sb" generate --model tiny --prompt x --math quick
+check_refused "SB_CPU asks for another" env SB_CPU=generic "$sb" logits --model tiny --tokens 1 --math fast
 
 # Model files: cut short, garbage, a directory.
 f=$models/llama-f32.gguf
