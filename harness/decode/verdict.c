@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "harness/decode/verifier.h"
+#include "kernels/prob.h"
 
 void sb_verdict_begin(struct sb_verdict *verdict, const struct sb_tree *tree)
 {
@@ -46,20 +47,31 @@ void sb_verdict_close(struct sb_verdict *verdict, const struct sb_tree *tree, sb
 
 bool sb_row_is_law(const double *row, size_t n)
 {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (!(row[i] >= 0))
-            return false;
-        sum += row[i];
-    }
-    return fabs(sum - 1) <= 1e-6;
+    return fabs(sb_prob_check(row, n) - 1) <= 1e-6; /* false for NaN */
+}
+
+double sb_row_residual(double *out, double a, const double *p, double b, const double *q,
+                       sb_token t, size_t n)
+{
+    return q ? sb_prob_residual(out, a, p, b, q, n)
+             : sb_prob_residual_onehot(out, a, p, b, (size_t)t, n);
+}
+
+enum sb_status sb_rows_greedy(const struct sb_rows *rows, int32_t node, sb_token *token,
+                              struct sb_error *err)
+{
+    size_t best = rows->argmax(rows->self, node);
+    if (best >= rows->n_vocab)
+        return sb_fail(err, SB_EFORMAT, "the target's logits at node %" PRId32 " hold NaN", node);
+    *token = (sb_token)best;
+    return SB_OK;
 }
 
 enum sb_status sb_rows_get(const struct sb_rows *rows, int32_t node, const double **row,
                            struct sb_error *err)
 {
     const double *p = rows->row(rows->self, node);
-    if (!p || !sb_row_is_law(p, rows->n_vocab))
+    if (!p || (rows->trusted ? isnan(p[0]) : !sb_row_is_law(p, rows->n_vocab)))
         return sb_fail(err, SB_EFORMAT,
                        "the target's row at node %" PRId32
                        " is no probability row (its logits hold NaN or infinity)",

@@ -18,7 +18,8 @@ struct sb_rows {
                                                        when they hold NaN */
     /* The raw logits [n_vocab], for rules that look behind a one-hot row; NULL: there are none. */
     const float *(*logits)(void *self, int32_t node);
-    bool greedy; /* temperature 0: rows are one-hot */
+    bool greedy;  /* temperature 0: rows are one-hot */
+    bool trusted; /* row() gives rows of S: laws, or NaN from the first entry on */
     void *self;
     size_t n_vocab;
 };
@@ -69,8 +70,17 @@ void sb_verdict_close(struct sb_verdict *verdict, const struct sb_tree *tree, sb
 /* The target's row at a node, checked: SB_EFORMAT when it is no probability row. */
 enum sb_status sb_rows_get(const struct sb_rows *rows, int32_t node, const double **row,
                            struct sb_error *err);
+/* At temperature 0: the token that has all of the target's row, without the row. SB_EFORMAT when the
+ * logits hold NaN. */
+enum sb_status sb_rows_greedy(const struct sb_rows *rows, int32_t node, sb_token *token,
+                              struct sb_error *err);
 /* Is row[n] finite, nonnegative and of sum 1 within 1e-6? */
 bool sb_row_is_law(const double *row, size_t n);
+/* out[n] = [a p - b q]+, not normalised; returns its sum. q NULL: one-hot at t. out may be p, q, or NULL
+ * for the sum alone. kernels/prob.h has more for rows: sb_prob_sum, _scale, _overlap, _entropy,
+ * _argmax. */
+double sb_row_residual(double *out, double a, const double *p, double b, const double *q,
+                       sb_token t, size_t n);
 
 /* Is the pair lawful at this temperature? SB_EUSAGE says why not and lists the lawful verifiers. */
 enum sb_status sb_pair_check(const struct sb_drafter_ops *drafter,
