@@ -14,6 +14,7 @@
 
 #include "harness/core/alloc.h"
 #include "harness/decode/drafter.h"
+#include "kernels/prob.h"
 
 enum { MAX_LEVELS = 16, MAX_WIDTH = 64, MAX_SHAPE_NODES = 1000, CATCH_UP_ROWS = 64 };
 enum { FIRST_TEXT_ID = 5, MAX_SIZE_DIFFERENCE = 128 }; /* llama.cpp's rule for vocabularies */
@@ -327,25 +328,15 @@ struct row_figures {
 
 static struct row_figures figures_of_logits(const float *logits, size_t n)
 {
-    double max = (double)logits[sb_argmax(logits, n)], sum = 0, dot = 0;
-    for (size_t i = 0; i < n; i++) {
-        double z = (double)logits[i] - max;
-        double e = z > -700 ? sb_exp(z) : 0; /* below, it adds nothing to a sum of at least 1 */
-        sum += e;
-        dot += e > 0 ? e * z : 0;
-    }
-    double log_sum = sb_log(sum);
-    return (struct row_figures){ 1 / sum, log_sum - dot / sum, max + log_sum };
+    float max = sb_logits_max(logits, n, NULL);
+    const struct sb_temper temper = sb_temper_make(max, 1);
+    double dot, sum = sb_prob_moment(logits, n, &temper, &dot), log_sum = sb_log(sum);
+    return (struct row_figures){ 1 / sum, log_sum - dot / sum, (double)max + log_sum };
 }
 
 static struct row_figures figures_of_row(const double *q, size_t n)
 {
-    struct row_figures f = { 0 };
-    for (size_t i = 0; i < n; i++) {
-        f.top = q[i] > f.top ? q[i] : f.top;
-        f.entropy -= q[i] > 0 ? q[i] * sb_log(q[i]) : 0;
-    }
-    return f;
+    return (struct row_figures){ .top = q[sb_prob_argmax(q, n)], .entropy = sb_prob_entropy(q, n) };
 }
 
 /* The most likely id that is no child of `node` yet; smallest on ties; -1: none left. */

@@ -1,7 +1,5 @@
 /* Exact match against the target's arg max, along chains and trees (methods A 3.1). At most one child
  * of a node can match, so the order of siblings does not matter, nor does how they were drawn. */
-#include <inttypes.h>
-
 #include "harness/decode/verifier.h"
 
 static enum sb_status greedy_verify(const void *params, const struct sb_tree *tree,
@@ -10,13 +8,13 @@ static enum sb_status greedy_verify(const void *params, const struct sb_tree *tr
 {
     sb_verdict_begin(verdict, tree);
     for (int32_t node = 0;;) {
-        size_t best = rows->argmax(rows->self, node);
-        if (best >= rows->n_vocab)
-            return sb_fail(err, SB_EFORMAT, "the target's logits at node %" PRId32 " hold NaN",
-                           node);
-        int32_t child = sb_tree_child(tree, node, (sb_token)best);
+        sb_token best;
+        enum sb_status rc = sb_rows_greedy(rows, node, &best, err);
+        if (rc != SB_OK)
+            return rc;
+        int32_t child = sb_tree_child(tree, node, best);
         if (child < 0) {
-            sb_verdict_close(verdict, tree, (sb_token)best);
+            sb_verdict_close(verdict, tree, best);
             return SB_OK;
         }
         sb_verdict_accept(verdict, tree, child);

@@ -98,32 +98,44 @@ static enum sb_status next_draft(const struct sb_tree *tree, int32_t node, int32
     return SB_OK;
 }
 
-/* residual[n] = [p / beta - lenience q]+, unnormalised; returns its sum. q NULL: one-hot at t. */
-static double subtract(double *residual, const struct rejection *r, const double *p,
-                       const double *q, sb_token t, size_t n)
+/* Does token t pass at temperature 0, where `best` is the arg max? Rows are one-hot there: what is not
+ * the best has probability 0, and the best passes whatever q, alpha and beta. */
+static bool passes_greedy(const struct rejection *r, const struct sb_rows *rows, int32_t node,
+                          sb_token t, sb_token best)
 {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        double draft = q ? q[i] : (size_t)t == i;
-        double rest = p[i] / r->beta - r->lenience * draft;
-        residual[i] = rest > 0 ? rest : 0;
-        sum += residual[i];
-    }
-    return sum;
+    const float *logits = rows->logits && r->lenience < 1 ? rows->logits(rows->self, node) : NULL;
+    if (!logits)
+        return t == best;
+    return (double)logits[t] - (double)logits[best] >= sb_log(r->lenience);
 }
 
-/* Probability of accepting token t at `node`; p is the target's row there. */
-static double acceptance(const struct rejection *r, const struct sb_rows *rows, int32_t node,
-                         const double *p, sb_token t, double q_t)
+/* The walk at temperature 0 makes no rows: a rejection leaves the arg max. */
+static enum sb_status verify_greedy(const struct rejection *r, const struct sb_tree *tree,
+                                    const struct sb_rows *rows, struct sb_verdict *verdict,
+                                    struct sb_error *err)
 {
-    const float *logits =
-        rows->greedy && rows->logits && r->lenience < 1 ? rows->logits(rows->self, node) : NULL;
-    if (logits) { /* rows that reach this are free of NaN */
-        double gap = (double)logits[t] - (double)logits[rows->argmax(rows->self, node)];
-        return gap >= sb_log(r->lenience) ? 1 : 0;
+    for (int32_t node = 0, child;; node = child) {
+        sb_token best;
+        double q_t;
+        enum sb_status rc = sb_rows_greedy(rows, node, &best, err);
+        if (rc == SB_OK)
+            rc = next_draft(tree, node, &child, &q_t, rows->n_vocab, err);
+        if (rc != SB_OK)
+            return rc;
+        if (child < 0 || !passes_greedy(r, rows, node, tree->node[child].token, best)) {
+            sb_verdict_close(verdict, tree, best);
+            return SB_OK;
+        }
+        sb_verdict_accept(verdict, tree, child);
     }
+}
+
+/* Accept the token t, drawn with probability q_t, at random. */
+static bool accepts(const struct rejection *r, const struct sb_dice *dice, const double *p,
+                    sb_token t, double q_t)
+{
     double ratio = p[t] / (r->lenience * (1 - r->alpha) * q_t);
-    return ratio < 1 ? ratio : 1;
+    return dice->flip(dice->self, ratio < 1 ? ratio : 1);
 }
 
 static enum sb_status rejection_verify(const void *params, const struct sb_tree *tree,
@@ -134,6 +146,8 @@ static enum sb_status rejection_verify(const void *params, const struct sb_tree 
     const struct rejection *r = params;
     double *residual = scratch;
     sb_verdict_begin(verdict, tree);
+    if (rows->greedy)
+        return verify_greedy(r, tree, rows, verdict, err);
     for (int32_t node = 0, child;; node = child) {
         const double *p;
         double q_t = 1;
@@ -146,12 +160,13 @@ static enum sb_status rejection_verify(const void *params, const struct sb_tree 
         const double *law = p;
         if (child >= 0) {
             sb_token t = tree->node[child].token;
-            if (dice->flip(dice->self, acceptance(r, rows, node, p, t, q_t))) {
+            if (accepts(r, dice, p, t, q_t)) {
                 sb_verdict_accept(verdict, tree, child);
                 continue;
             }
-            /* An empty residual means p = q up to rounding: then p itself is the law. */
-            if (subtract(residual, r, p, tree->node[node].q, t, rows->n_vocab) > 1e-12)
+            /* [p / beta - lenience q]+; if it is empty, p = q up to rounding, and p is the law. */
+            if (sb_row_residual(residual, 1 / r->beta, p, r->lenience, tree->node[node].q, t,
+                                rows->n_vocab) > 1e-12)
                 law = residual;
         }
         size_t token = dice->pick(dice->self, law, rows->n_vocab);
