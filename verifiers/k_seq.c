@@ -88,6 +88,8 @@ static enum sb_status k_seq_verify(const void *params, const struct sb_tree *tre
                                    const struct sb_rows *rows, const struct sb_dice *dice,
                                    void *scratch, struct sb_verdict *verdict, struct sb_error *err)
 {
+    if (rows->greedy)
+        return sb_greedy_verify(tree, rows, verdict, err);
     return sb_levels_verify(&sb_verifier_k_seq, params, tree, rows, dice, scratch, k_seq_test,
                             verdict, err);
 }
