@@ -11,6 +11,7 @@
     X(rsd_s)           \
     X(sam)             \
     X(small_lm)        \
+    X(suffix_decoding) \
     X(token_recycling) \
     /* end */
 

@@ -85,6 +85,8 @@ static const struct drafter_row drafters[] = {
     { "rsd-s:model=x", "w", true, true, "traversal rrs naive-sample" },
     { "rsd-s:model=x,width=1", "w", false, true, "traversal block rejection" },
     { "sam", "o", false, false, "naive-sample" },
+    { "suffix-decoding", "o", false, false, "naive-sample" },
+    { "suffix-decoding:tree=1", "o", true, false, "naive-sample" },
     { "token-recycling", "o", true, false, "naive-sample" },
     { "token-recycling:width=1", "o", false, false, "naive-sample" },
 };
