@@ -19,7 +19,7 @@
 #include "harness/core/alloc.h"
 #include "harness/decode/drafter.h"
 
-enum { MOST_DRAFT = 256, MOST_OPEN = 128 };
+enum { MOST_DRAFT = 256, MOST_DEPTH = 256, MOST_OPEN = 128 };
 
 struct suffix_decoding_params {
     int64_t k, depth, keep;
@@ -41,7 +41,7 @@ static const struct sb_param suffix_decoding_params[] = {
       .offset = offsetof(struct suffix_decoding_params, depth),
       .fallback = "64",
       .min = 2,
-      .max = 256,
+      .max = MOST_DEPTH,
       .meaning = "match and draft together are at most this long" },
     { .name = "factor",
       .type = SB_PARAM_NUMBER,
@@ -276,39 +276,62 @@ static void guess_tree(struct guess *g, const struct sb_suffix_tree *t, struct s
     }
 }
 
-/* The best guess after any match; `best` has score 0 where nothing was found. */
+/* Most that a guess after a match of p tokens can score: each token counts 1 at best, and so does each
+ * level of a tree. */
+static int32_t bound(const struct suffix_decoding *sd, int32_t k, int32_t p)
+{
+    int32_t budget = budget_of(&sd->params, k, p), below = (int32_t)sd->params.depth - p;
+    return budget < below ? budget : below;
+}
+
+/* Guess after a match of p tokens, and keep it if it is the best yet. */
+static void try_match(struct suffix_decoding *sd, struct guess *best,
+                      const struct sb_suffix_tree *t, struct sb_suffix_place at, int32_t k,
+                      int32_t p)
+{
+    struct guess *g = &sd->trial;
+    int32_t most = bound(sd, k, p);
+    if (most < best->score || (most == best->score && p <= best->match))
+        return;
+    g->score = g->n = 0;
+    if (sd->params.tree)
+        guess_tree(g, t, at, budget_of(&sd->params, k, p), sd->params.p_min);
+    else
+        guess_chain(g, t, at, most, sd->params.p_min);
+    if (g->n == 0 || g->score < best->score || (g->score == best->score && p < best->match))
+        return;
+    best->score = g->score;
+    best->match = p;
+    best->n = g->n;
+    memcpy(best->token, g->token, (size_t)g->n * sizeof *g->token);
+    memcpy(best->parent, g->parent, (size_t)g->n * sizeof *g->parent);
+}
+
+/* The best guess after any match; `best` has score 0 where nothing was found. What may score most is
+ * tried first: in a text that repeats itself it spares the others. */
 static void search(struct suffix_decoding *sd, struct guess *best, const struct sb_suffix_tree *t,
                    const struct sb_context *ctx, int32_t k)
 {
-    best->score = best->n = 0;
-    bool own = t == &sd->text;
+    struct sb_suffix_place at[MOST_DEPTH + 1];
+    int32_t p = 1, first = 1;
     int32_t most = ctx->n < (size_t)t->depth ? (int32_t)ctx->n : t->depth;
-    for (int32_t p = 1; p <= most; p++) {
-        struct sb_suffix_place at;
-        if (own) {
+    best->score = best->n = best->match = 0;
+    for (; p <= most; p++) {
+        if (t == &sd->text) {
             int32_t node = sb_suffix_tree_end(t, p);
-            at = (struct sb_suffix_place){ node, t->node[node].len };
-        } else if (!sb_suffix_tree_find(t, ctx->tokens + ctx->n - p, (size_t)p, &at)) {
+            at[p] = (struct sb_suffix_place){ node, t->node[node].len };
+        } else if (!sb_suffix_tree_find(t, ctx->tokens + ctx->n - p, (size_t)p, &at[p])) {
             break;
         }
-        if (at.offset == t->node[at.node].len && t->node[at.node].best < 0)
+        if (at[p].offset == t->node[at[p].node].len && t->node[at[p].node].best < 0)
             break; /* nothing ever followed, nor will after a longer match */
-        struct guess *g = &sd->trial;
-        g->score = g->n = 0;
-        g->match = p;
-        int32_t budget = budget_of(&sd->params, k, p);
-        if (sd->params.tree)
-            guess_tree(g, t, at, budget, sd->params.p_min);
-        else
-            guess_chain(g, t, at, budget, sd->params.p_min);
-        if (g->n > 0 && g->score >= best->score) {
-            best->score = g->score;
-            best->match = p;
-            best->n = g->n;
-            memcpy(best->token, g->token, (size_t)g->n * sizeof *g->token);
-            memcpy(best->parent, g->parent, (size_t)g->n * sizeof *g->parent);
-        }
+        first = bound(sd, k, p) > bound(sd, k, first) ? p : first;
     }
+    if (p > 1)
+        try_match(sd, best, t, at[first], k, first);
+    for (int32_t i = 1; i < p; i++)
+        if (i != first)
+            try_match(sd, best, t, at[i], k, i);
 }
 
 static enum sb_status suffix_decoding_propose(void *st, const struct sb_context *ctx,

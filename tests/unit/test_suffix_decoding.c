@@ -142,6 +142,7 @@ static void the_worked_examples_hold(void **state)
     expect(F2, SEQ(0, 1, 2, 3), SEQ(4, 5), NULL, -3);
     expect(F2 ",tree=1", SEQ(0, 1, 2, 3), SEQ(4, 5, 6), fork, -3);
     expect(F2 ",tree=1", SEQ(8, 2, 3), SEQ(4, 7, 5, 6), wide, -2);
+    expect(F2 ",tree=1,depth=5", SEQ(1, 2, 3, 4), SEQ(5, 6), wide, -4); /* one level, two nodes */
     expect(F2 ",min_score=1.5", SEQ(0, 1, 2, 3), SEQ(4, 5), NULL, -3);
     expect(F2 ",min_score=1.6", SEQ(0, 1, 2, 3), NULL, 0, NULL, 0);
     expect(F2 ",p_min=0.6", SEQ(0, 1, 2, 3), SEQ(4), NULL, -3);
