@@ -13,6 +13,7 @@
     X(small_lm)        \
     X(suffix_decoding) \
     X(token_recycling) \
+    X(trie_lookahead)  \
     /* end */
 
 #define X(id) extern const struct sb_drafter_ops sb_drafter_##id;

@@ -104,8 +104,10 @@ static int bench_drafter(const char *text, const sb_token *x, struct sb_model *m
 
 int main(void)
 {
-    static const char *const drafters[] = { "pld", "sam", "suffix-decoding",
-                                            "suffix-decoding:tree=1", "token-recycling" };
+    static const char *const drafters[] = {
+        "pld",           "sam", "suffix-decoding", "suffix-decoding:tree=1", "token-recycling",
+        "trie-lookahead"
+    };
     static const char *const texts[] = { "zipf-like text", "a text of 700 tokens, repeated",
                                          "one token repeated" };
     static sb_token x[CONTEXT];

@@ -89,6 +89,7 @@ static const struct drafter_row drafters[] = {
     { "suffix-decoding:tree=1", "o", true, false, "naive-sample" },
     { "token-recycling", "o", true, false, "naive-sample" },
     { "token-recycling:width=1", "o", false, false, "naive-sample" },
+    { "trie-lookahead", "o", true, false, "naive-sample" },
 };
 enum { N_DRAFTERS = sizeof drafters / sizeof *drafters };
 
