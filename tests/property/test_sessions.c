@@ -1029,9 +1029,14 @@ static void run_out_of_memory(const char *text)
 static void running_out_of_memory_while_opening_leaks_nothing(void **state)
 {
     (void)state;
-    static const char *const drafters[] = { "small-lm:model=near,tree=3x2", "rsd-c:model=near",
-                                            "rsd-s:model=near" };
-    for (size_t i = 0; i < 3; i++)
+    static const char *const drafters[] = { "small-lm:model=near,tree=3x2",
+                                            "rsd-c:model=near",
+                                            "rsd-s:model=near",
+                                            "sam",
+                                            "suffix-decoding:scope=conversation",
+                                            "token-recycling:scope=conversation",
+                                            "trie-lookahead:scope=conversation,keep=9" };
+    for (size_t i = 0; i < sizeof drafters / sizeof *drafters; i++)
         run_out_of_memory(drafters[i]);
 }
 
