@@ -262,6 +262,19 @@ static void texts_are_not_copied_across_their_joint(void **state)
     rig_close(&rig);
 }
 
+static void a_match_does_not_run_across_the_joint(void **state)
+{
+    (void)state;
+    struct rig rig;
+    const sb_token x[] = { 3 };
+    assert_int_equal(rig_open(&rig, "sam:scope=run,alpha=1", NULL), SB_OK);
+    rig_begin(&rig, SEQ(5, 1, 2, 3, 4, 1, 2, 99)); /* ends with a match of "1 2" */
+    rig_begin(&rig, x, 1);
+    rig_propose(&rig, x, 1);
+    rig_expect(&rig, (const sb_token[]){ 4 }, NULL, 1); /* of "3", not of "1 2 3" */
+    rig_close(&rig);
+}
+
 static void a_repeated_text_is_accepted_in_long_strides(void **state)
 {
     (void)state;
@@ -326,6 +339,7 @@ int main(void)
         cmocka_unit_test(scope_says_what_a_new_prompt_forgets),
         cmocka_unit_test(a_prompt_that_goes_on_with_the_text_is_read_on),
         cmocka_unit_test(texts_are_not_copied_across_their_joint),
+        cmocka_unit_test(a_match_does_not_run_across_the_joint),
         cmocka_unit_test(a_repeated_text_is_accepted_in_long_strides),
         cmocka_unit_test(steps_allocate_nothing),
         cmocka_unit_test(running_out_of_memory_is_an_error_and_leaves_it_usable),

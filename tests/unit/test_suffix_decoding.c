@@ -245,6 +245,24 @@ static void forgetting_leaves_what_the_rest_alone_would_make(void **state)
     }
 }
 
+static void outputs_that_are_left_do_not_run_into_one_another(void **state)
+{
+    (void)state;
+    struct rig rig;
+    const sb_token ended[] = { 60, 7 }, inside[] = { 60, 8 };
+    assert_int_equal(rig_open(&rig, "suffix-decoding:keep=8", NULL), SB_OK);
+    answer(&rig, first, 6);
+    answer(&rig, SEQ(50, 6, 7));
+    answer(&rig, SEQ(50, 8, 9)); /* 9 tokens in all: the last two answers stay */
+    rig.n_prompt = 2;
+    rig_begin(&rig, ended, 2);
+    assert_int_equal(rig_propose(&rig, ended, 2), 0);
+    rig_begin(&rig, inside, 2);
+    rig_propose(&rig, inside, 2);
+    rig_expect(&rig, (const sb_token[]){ 9 }, NULL, 1);
+    rig_close(&rig);
+}
+
 static void a_second_answer_like_the_first_is_accepted_in_long_strides(void **state)
 {
     (void)state;
@@ -308,6 +326,7 @@ int main(void)
         cmocka_unit_test(the_worked_examples_hold),
         cmocka_unit_test(drafts_are_those_of_a_scan),
         cmocka_unit_test(forgetting_leaves_what_the_rest_alone_would_make),
+        cmocka_unit_test(outputs_that_are_left_do_not_run_into_one_another),
         cmocka_unit_test(a_second_answer_like_the_first_is_accepted_in_long_strides),
         cmocka_unit_test(steps_allocate_nothing),
         cmocka_unit_test(running_out_of_memory_is_an_error_and_leaves_it_usable),

@@ -109,6 +109,11 @@ static void outputs_get_half_of_a_full_draft(void **state)
     rig_propose(&rig, y, 9);
     /* By weight the prompt's 2 and 3 were first; 7 has the half that is for outputs. */
     rig_expect(&rig, (const sb_token[]){ 2, 7 }, (const int32_t[]){ 0, 0 }, 2);
+    /* Best by both: taken once. */
+    const sb_token z[] = { 60, 1, 7, 1, 2, 1, 3, 60, 1 };
+    rig_begin(&rig, z, 9);
+    rig_propose(&rig, z, 9);
+    rig_expect(&rig, (const sb_token[]){ 7, 2 }, (const int32_t[]){ 0, 0 }, 2);
     rig_close(&rig);
 }
 
