@@ -4,12 +4,16 @@
 #include <stddef.h>
 #include <string.h>
 
-#define DRAFTERS(X) \
-    X(none)         \
-    X(pld)          \
-    X(rsd_c)        \
-    X(rsd_s)        \
-    X(small_lm)     \
+#define DRAFTERS(X)    \
+    X(none)            \
+    X(pld)             \
+    X(rsd_c)           \
+    X(rsd_s)           \
+    X(sam)             \
+    X(small_lm)        \
+    X(suffix_decoding) \
+    X(token_recycling) \
+    X(trie_lookahead)  \
     /* end */
 
 #define X(id) extern const struct sb_drafter_ops sb_drafter_##id;

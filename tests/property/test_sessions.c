@@ -95,6 +95,17 @@ static const char *const variants[] = {
     "small-lm:model=near,k=4,draw=coupled",
     "small-lm:model=narrow,tree=2x2x1,draw=coupled",
     "small-lm:model=short,k=6,draw=paths,paths=2",
+    "sam:k=12",
+    "sam:scope=run,alpha=1,min_match=2",
+    "suffix-decoding:k=16",
+    "suffix-decoding:tree=1,depth=8,k=9,factor=2,scope=conversation",
+    "suffix-decoding:keep=60,scope=run,depth=5",
+    "token-recycling",
+    "token-recycling:scope=prompt,width=3,nodes=20",
+    "token-recycling:scope=conversation,width=1",
+    "trie-lookahead",
+    "trie-lookahead:branch=3,k=9,scope=prompt,select=dfs",
+    "trie-lookahead:branch=5,query=3,k=20,keep=50,scope=conversation",
     "rsd-c:model=near",
     "rsd-c:model=narrow,tree=1x3x2",
     "rsd-s:model=near",
@@ -1018,9 +1029,14 @@ static void run_out_of_memory(const char *text)
 static void running_out_of_memory_while_opening_leaks_nothing(void **state)
 {
     (void)state;
-    static const char *const drafters[] = { "small-lm:model=near,tree=3x2", "rsd-c:model=near",
-                                            "rsd-s:model=near" };
-    for (size_t i = 0; i < 3; i++)
+    static const char *const drafters[] = { "small-lm:model=near,tree=3x2",
+                                            "rsd-c:model=near",
+                                            "rsd-s:model=near",
+                                            "sam",
+                                            "suffix-decoding:scope=conversation",
+                                            "token-recycling:scope=conversation",
+                                            "trie-lookahead:scope=conversation,keep=9" };
+    for (size_t i = 0; i < sizeof drafters / sizeof *drafters; i++)
         run_out_of_memory(drafters[i]);
 }
 

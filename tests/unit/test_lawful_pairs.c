@@ -84,6 +84,12 @@ static const struct drafter_row drafters[] = {
     { "rsd-c:model=x,tree=1x1x1", "w", false, true, "traversal block rejection" },
     { "rsd-s:model=x", "w", true, true, "traversal rrs naive-sample" },
     { "rsd-s:model=x,width=1", "w", false, true, "traversal block rejection" },
+    { "sam", "o", false, false, "naive-sample" },
+    { "suffix-decoding", "o", false, false, "naive-sample" },
+    { "suffix-decoding:tree=1", "o", true, false, "naive-sample" },
+    { "token-recycling", "o", true, false, "naive-sample" },
+    { "token-recycling:width=1", "o", false, false, "naive-sample" },
+    { "trie-lookahead", "o", true, false, "naive-sample" },
 };
 enum { N_DRAFTERS = sizeof drafters / sizeof *drafters };
 
