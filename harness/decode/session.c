@@ -474,7 +474,7 @@ static enum sb_status forward_tree(struct sb_session *s, struct sb_error *err)
     for (int32_t i = 0; i < s->tree.n; i++)
         s->row[i] = (struct sb_row){ .token = s->tree.node[i].token,
                                      .parent = s->tree.node[i].parent,
-                                     .want_logits = true };
+                                     .want_logits = !s->tree.node[i].unread };
     return sb_forward(s->seq, s->row, (size_t)s->tree.n, NULL, err);
 }
 

@@ -70,6 +70,14 @@ static enum sb_status load(void *loader, const char *name, struct sb_model **mod
 /* Several ways to run one drafter. A drafter that is not listed runs with its defaults. */
 static const char *const variants[] = {
     "none",
+    "jacobi",
+    "jacobi:m=3,fill=root",
+    "jacobi:m=20,fill=prompt",
+    "jacobi:guess=coupled",
+    "lookahead",
+    "lookahead:window=1,ngram=3,guesses=1",
+    "lookahead:window=4,ngram=7,guesses=2,start=cyclic,prompt_pool=1",
+    "lookahead:window=9,ngram=3,guesses=7,prompt_pool=1",
     "pld",
     "pld:match=ref,k=3",
     "pld:match=first,k=5",
