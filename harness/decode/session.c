@@ -160,6 +160,9 @@ static enum sb_status open_plugs(struct sb_session *s, const struct sb_session_o
     s->policy.state = sb_alloc_zero(1, s->policy.ops->state_size + 1);
     if (!s->policy.state)
         return out_of_memory(err, "the policy");
+    rc = s->policy.ops->open ? s->policy.ops->open(s->policy.state, s->policy.params, err) : SB_OK;
+    if (rc != SB_OK)
+        return rc;
     return sb_pair_check_with(s->drafter, s->drafter_plug.params, s->verifier, &s->sampling, err);
 }
 
@@ -453,6 +456,8 @@ static enum sb_status begin_drafter(struct run *run, struct sb_error *err)
 {
     struct sb_session *s = run->s;
     uint64_t start_ns = sb_now_ns();
+    if (s->policy.ops->begin)
+        s->policy.ops->begin(s->policy.state, s->policy.params);
     struct sb_context ctx = context_of(run);
     enum sb_status rc = s->drafter->begin ? s->drafter->begin(s->state, &ctx, err) : SB_OK;
     run->out.begin_ns = sb_now_ns() - start_ns;
@@ -503,7 +508,10 @@ static enum sb_status observe(struct run *run, const struct sb_verdict *verdict,
 {
     struct sb_session *s = run->s;
     if (s->policy.ops->learn)
-        s->policy.ops->learn(s->policy.state, s->policy.params, step->drafted, step->accepted);
+        s->policy.ops->learn(s->policy.state, s->policy.params,
+                             &(struct sb_policy_step){ .drafted = step->drafted,
+                                                       .accepted = step->accepted,
+                                                       .leaf = verdict->bonus });
     if (!s->drafter->observe)
         return SB_OK;
     struct sb_context ctx = context_of(run);
