@@ -28,12 +28,13 @@ static enum sb_status allocate(struct sb_lm_tree *lt, struct sb_error *err)
     lt->path_sum = sb_alloc_array(n_nodes, sizeof *lt->path_sum);
     lt->level = sb_alloc_array(n_nodes, sizeof *lt->level);
     lt->open = sb_alloc_array(n_nodes, sizeof *lt->open);
+    lt->softmax = sb_alloc_array(lt->n_vocab, sizeof *lt->softmax);
     lt->row_scratch = sb_alloc(sb_sampling_scratch_bytes(lt->n_vocab));
     lt->draw_scratch = sb_alloc(sb_draw_scratch_bytes(lt->n_vocab));
     if ((size_t)lt->n_rows <= SIZE_MAX / lt->n_vocab)
         lt->row = sb_alloc_array((size_t)lt->n_rows * lt->n_vocab, sizeof *lt->row);
-    if (!lt->row_of || !lt->figures || !lt->path_prob || !lt->path_sum || !lt->level || !lt->open ||
-        !lt->row_scratch || !lt->draw_scratch || !lt->row)
+    if (!lt->row_of || !lt->figures || !lt->path_prob || !lt->path_sum || !lt->softmax ||
+        !lt->level || !lt->open || !lt->row_scratch || !lt->draw_scratch || !lt->row)
         return sb_fail(err, SB_ENOMEM, "drafter %s: no memory for drafts of %zu tokens", o->drafter,
                        n_nodes - 1);
     return SB_OK;
@@ -76,6 +77,7 @@ void sb_lm_tree_close(void *st)
     sb_free(lt->path_sum);
     sb_free(lt->level);
     sb_free(lt->open);
+    sb_free(lt->softmax);
     sb_free(lt->row_scratch);
     sb_free(lt->draw_scratch);
     *lt = (struct sb_lm_tree){ 0 };
@@ -83,27 +85,31 @@ void sb_lm_tree_close(void *st)
 
 /* ---- rows ---- */
 
-static struct sb_lm_figures figures_of_logits(const float *logits, size_t n)
+/* At temperature 1. The softmax is the kernel's, which costs a tenth of exponentials one by one. */
+static struct sb_lm_figures figures_of_logits(const float *logits, float *prob, size_t n)
 {
-    double max = (double)logits[sb_argmax(logits, n)], sum = 0, dot = 0;
-    for (size_t i = 0; i < n; i++) {
-        double z = (double)logits[i] - max;
-        double e = z > -700 ? sb_exp(z) : 0; /* below, it adds nothing to a sum of at least 1 */
-        sum += e;
-        dot += e > 0 ? e * z : 0;
-    }
-    double log_sum = sb_log(sum);
-    return (struct sb_lm_figures){ 1 / sum, log_sum - dot / sum, max + log_sum };
+    size_t top = sb_argmax(logits, n);
+    if (!isfinite(logits[top]))
+        return (struct sb_lm_figures){ 0 };
+    double log_sum = (double)sb_softmax(prob, logits, n, 1), mean = 0;
+    for (size_t i = 0; i < n; i++)
+        mean += prob[i] > 0 ? (double)prob[i] * (double)logits[i] : 0;
+    double entropy = log_sum - mean;
+    return (struct sb_lm_figures){ (double)prob[top], entropy > 0 ? entropy : 0, log_sum };
 }
 
-static struct sb_lm_figures figures_of_row(const double *q, size_t n)
+/* Of q = exp(logits / T - log z) on the tokens that S kept; one logarithm tells z. */
+static struct sb_lm_figures figures_of_row(const double *q, const float *logits, double temperature,
+                                           size_t n)
 {
-    struct sb_lm_figures f = { 0 };
+    size_t top = 0;
+    double mean = 0;
     for (size_t i = 0; i < n; i++) {
-        f.top = q[i] > f.top ? q[i] : f.top;
-        f.entropy -= q[i] > 0 ? q[i] * sb_log(q[i]) : 0;
+        top = q[i] > q[top] ? i : top;
+        mean += q[i] > 0 ? q[i] * (double)logits[i] : 0;
     }
-    return f;
+    double entropy = ((double)logits[top] - mean) / temperature - sb_log(q[top]);
+    return (struct sb_lm_figures){ .top = q[top], .entropy = entropy > 0 ? entropy : 0 };
 }
 
 /* Make the row of a fed node, if anybody reads it. */
@@ -220,9 +226,11 @@ static void grow_level(struct sb_lm_tree *lt, const struct sb_context *ctx, stru
     int32_t first = tree->n, n_open = 0;
     for (int32_t i = 0; i < lt->n_open && rules; i++) {
         int32_t node = lt->open[i];
-        lt->figures[node] =
-            lt->greedy ? figures_of_logits(sb_lm_tree_logits(lt, node), lt->feeder.n_shared)
-                       : figures_of_row(lt->row_of[node], lt->feeder.n_shared);
+        const float *logits = sb_lm_tree_logits(lt, node);
+        lt->figures[node] = lt->greedy
+                                ? figures_of_logits(logits, lt->softmax, lt->feeder.n_shared)
+                                : figures_of_row(lt->row_of[node], logits, lt->sampling.temperature,
+                                                 lt->feeder.n_shared);
         const struct sb_policy_node info = seen(lt, tree, node, &lt->figures[node]);
         if (!sb_policy_refuses(ctx->policy, &info))
             lt->open[n_open++] = node;

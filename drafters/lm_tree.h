@@ -39,6 +39,7 @@ struct sb_lm_tree {
     double tree_sum;               /* of path_prob, the root left out */
     int32_t *level, *open;         /* [nodes] the newest level, and those of it to draw below */
     int32_t n_level, n_open;
+    float *softmax; /* [n_vocab] scratch */
     void *row_scratch, *draw_scratch;
 };
 

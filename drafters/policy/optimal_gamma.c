@@ -4,7 +4,7 @@
  * must not differ from one run to the next.
  *
  * Where no draft pays, one token every 16 steps keeps alpha up to date. Solved before every step, which
- * the card does every 16: it costs less than a microsecond. */
+ * the card does every 16: it costs about a microsecond. */
 #include <string.h>
 
 #include "drafters/policy/cost.h"
