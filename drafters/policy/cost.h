@@ -1,5 +1,5 @@
 /* What a step costs, in plain steps: the time of a forward over M rows divided by that over one, as
- * `specbench bench` measures it, and the speedup that follows (Leviathan et al. 2022, Theorem 3.8). */
+ * `specbench bench` measures it, and the speedup that follows (Leviathan et al. 2022, arXiv 2211.17192). */
 #ifndef SB_DRAFTERS_POLICY_COST_H
 #define SB_DRAFTERS_POLICY_COST_H
 
