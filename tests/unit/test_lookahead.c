@@ -25,7 +25,7 @@ struct rig {
     const struct sb_drafter_ops *ops;
     int64_t constant_k;
     rule *next;
-    sb_token text[CONTEXT];
+    sb_token text[CONTEXT + CAP]; /* the paths of a draft behind it */
     size_t n, n_prompt;
     size_t budget; /* tokens that may still come, the final token of a step included */
 };
@@ -414,7 +414,7 @@ static void steps_allocate_nothing(void **state)
         assert_int_equal(rig_open(&rig, drafters[i], scramble, NULL), SB_OK);
         size_t before = sb_alloc_count();
         rig_begin(&rig, SEQ(0, 1, 2, 3, 0, 1, 2));
-        for (int step = 0; step < 40; step++) {
+        for (int step = 0; step < 40 && rig.budget > 1; step++) {
             rig_propose(&rig);
             rig_settle(&rig);
         }
