@@ -26,13 +26,14 @@ static enum sb_status allocate(struct sb_lm_tree *lt, struct sb_error *err)
     lt->row_of = sb_alloc_array(n_nodes, sizeof *lt->row_of);
     lt->figures = sb_alloc_array(n_nodes, sizeof *lt->figures);
     lt->path_prob = sb_alloc_array(n_nodes, sizeof *lt->path_prob);
+    lt->path_sum = sb_alloc_array(n_nodes, sizeof *lt->path_sum);
     lt->level = sb_alloc_array(n_nodes, sizeof *lt->level);
     lt->open = sb_alloc_array(n_nodes, sizeof *lt->open);
     lt->row_scratch = sb_alloc(sb_sampling_scratch_bytes(lt->n_vocab));
     lt->draw_scratch = sb_alloc(sb_draw_scratch_bytes(lt->n_vocab));
     if ((size_t)lt->n_rows <= SIZE_MAX / lt->n_vocab)
         lt->row = sb_alloc_array((size_t)lt->n_rows * lt->n_vocab, sizeof *lt->row);
-    if (!lt->row_of || !lt->figures || !lt->path_prob || !lt->level || !lt->open ||
+    if (!lt->row_of || !lt->figures || !lt->path_prob || !lt->path_sum || !lt->level || !lt->open ||
         !lt->row_scratch || !lt->draw_scratch || !lt->row)
         return sb_fail(err, SB_ENOMEM, "drafter %s: no memory for drafts of %zu tokens", o->drafter,
                        n_nodes - 1);
@@ -73,6 +74,7 @@ void sb_lm_tree_close(void *st)
     sb_free(lt->row_of);
     sb_free(lt->figures);
     sb_free(lt->path_prob);
+    sb_free(lt->path_sum);
     sb_free(lt->level);
     sb_free(lt->open);
     sb_free(lt->row_scratch);
@@ -82,9 +84,12 @@ void sb_lm_tree_close(void *st)
 
 /* ---- rows ---- */
 
+/* At temperature 1. */
 static struct sb_lm_figures figures_of_logits(const float *logits, size_t n)
 {
     float max = sb_logits_max(logits, n, NULL);
+    if (!isfinite(max))
+        return (struct sb_lm_figures){ 0 };
     const struct sb_temper temper = sb_temper_make(max, 1);
     double dot, sum = sb_prob_moment(logits, n, &temper, &dot), log_sum = sb_log(sum);
     return (struct sb_lm_figures){ 1 / sum, log_sum - dot / sum, (double)max + log_sum };
@@ -154,7 +159,25 @@ static struct sb_policy_node seen(const struct sb_lm_tree *lt, const struct sb_t
         .top_prob = figures->top,
         .entropy = figures->entropy,
         .path_prob = lt->path_prob[node],
+        .n_seen = lt->greedy ? tree->n - 1 : depth,
+        .sum_seen = lt->greedy ? lt->tree_sum : lt->path_sum[node],
     };
+}
+
+/* The drafter's probability of a node's token. */
+static double prob_of(const struct sb_lm_tree *lt, const struct sb_node *n)
+{
+    return lt->greedy ? sb_exp((double)sb_lm_tree_logits(lt, n->parent)[n->token] -
+                               lt->figures[n->parent].log_sum)
+                      : lt->row_of[n->parent][n->token];
+}
+
+static void add_up(struct sb_lm_tree *lt, const struct sb_tree *tree, int32_t node)
+{
+    int32_t parent = tree->node[node].parent;
+    lt->path_prob[node] = lt->path_prob[parent] * prob_of(lt, &tree->node[node]);
+    lt->path_sum[node] = lt->path_sum[parent] + lt->path_prob[node];
+    lt->tree_sum += lt->path_prob[node];
 }
 
 /* Does a rule stop drafting below this node? Its token stays: dropping a token that was drawn, for
@@ -164,11 +187,8 @@ static bool stops(struct sb_lm_tree *lt, const struct sb_context *ctx, const str
 {
     const struct sb_node *n = &tree->node[node];
     const struct sb_lm_figures *f = &lt->figures[n->parent];
-    const float *logits = sb_lm_tree_logits(lt, n->parent);
-    double prob = lt->greedy ? sb_exp((double)logits[n->token] - f->log_sum)
-                             : lt->row_of[n->parent][n->token];
-    lt->path_prob[node] = lt->path_prob[n->parent] * prob;
-    const struct sb_policy_node info = seen(lt, tree, node, f);
+    struct sb_policy_node info = seen(lt, tree, node, f);
+    info.prob = prob_of(lt, n);
     return f->top < lt->options.p_min || sb_policy_stops(ctx->policy, &info);
 }
 
@@ -195,9 +215,9 @@ static void grow_level(struct sb_lm_tree *lt, const struct sb_context *ctx, stru
     int32_t first = tree->n, n_open = 0;
     for (int32_t i = 0; i < lt->n_open && rules; i++) {
         int32_t node = lt->open[i];
-        lt->figures[node] =
-            lt->greedy ? figures_of_logits(sb_lm_tree_logits(lt, node), lt->feeder.n_shared)
-                       : figures_of_row(lt->row_of[node], lt->feeder.n_shared);
+        const float *logits = sb_lm_tree_logits(lt, node);
+        lt->figures[node] = lt->greedy ? figures_of_logits(logits, lt->feeder.n_shared)
+                                       : figures_of_row(lt->row_of[node], lt->feeder.n_shared);
         const struct sb_policy_node info = seen(lt, tree, node, &lt->figures[node]);
         if (!sb_policy_refuses(ctx->policy, &info))
             lt->open[n_open++] = node;
@@ -205,6 +225,8 @@ static void grow_level(struct sb_lm_tree *lt, const struct sb_context *ctx, stru
     lt->n_open = rules ? n_open : lt->n_open;
     level(self, ctx, tree, lt->open, lt->n_open);
     lt->n_level = lt->n_open = 0;
+    for (int32_t i = first; i < tree->n && rules; i++)
+        add_up(lt, tree, i);
     for (int32_t i = first; i < tree->n; i++) {
         bool shut = rules && stops(lt, ctx, tree, i);
         lt->level[lt->n_level++] = i;
@@ -243,6 +265,7 @@ enum sb_status sb_lm_tree_grow(struct sb_lm_tree *lt, const struct sb_context *c
         return SB_OK;
     enum sb_status rc = sb_lm_feeder_start(&lt->feeder, ctx, err);
     lt->path_prob[0] = 1;
+    lt->path_sum[0] = lt->tree_sum = 0;
     lt->level[0] = lt->open[0] = 0;
     lt->n_level = lt->n_open = 1;
     for (int32_t i = 0; rc == SB_OK && i < depth && lt->n_open > 0; i++) {

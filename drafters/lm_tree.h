@@ -35,6 +35,8 @@ struct sb_lm_tree {
     const double **row_of;         /* [nodes] the row there; NULL: none was made */
     struct sb_lm_figures *figures; /* [nodes] */
     double *path_prob;             /* [nodes] */
+    double *path_sum;              /* [nodes] of path_prob from below the root to the node */
+    double tree_sum;               /* of path_prob, the root left out */
     int32_t *level, *open;         /* [nodes] the newest level, and those of it to draw below */
     int32_t n_level, n_open;
     void *row_scratch, *draw_scratch;

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #define DRAFTERS(X)    \
+    X(jacobi)          \
+    X(lookahead)       \
     X(none)            \
     X(pld)             \
     X(rsd_c)           \

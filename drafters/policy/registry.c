@@ -4,9 +4,14 @@
 #include <stddef.h>
 #include <string.h>
 
-#define POLICIES(X) \
-    X(constant)     \
-    X(fallback)     \
+#define POLICIES(X)  \
+    X(confidence)    \
+    X(constant)      \
+    X(fallback)      \
+    X(heuristic)     \
+    X(optimal_gamma) \
+    X(svip)          \
+    X(tree_cost)     \
     /* end */
 
 #define X(id) extern const struct sb_policy_ops sb_policy_##id;

@@ -50,7 +50,8 @@ struct sb_outcome {
     const int32_t *path;         /* accepted nodes, root first: path[0] == 0 */
     int32_t n_path;              /* accepted draft tokens + 1 */
     sb_token final_token;        /* -1 when generation ended inside the path */
-    const struct sb_seq *target; /* sb_seq_logits(target, node): any node, rejected or auxiliary */
+    const struct sb_seq *target; /* sb_seq_logits(target, node): any node but unread ones, rejected
+                                    and auxiliary included */
     uint64_t draft_ns, verify_ns;
 };
 

@@ -16,13 +16,31 @@ struct sb_policy_node {
     int32_t depth, n_nodes; /* of the node; drafted so far */
     /* Of the row that the node came from, or, before drafting, that its children would come from. */
     double top_prob, entropy;
+    double prob;      /* of the node's token in the row that it came from; 0 before drafting */
     double path_prob; /* product of the drafter's probabilities from the root to the node */
+    /* How many drafted nodes a rule may weigh against each other, and the sum of their path_prob: the
+     * whole draft where tokens are chosen, the node's own path where they are drawn. There, an end that
+     * depended on another path's tokens would tell of them to verifiers that go from the leaves up. */
+    int32_t n_seen;
+    double sum_seen;
+};
+
+/* What a step came to. A rule that acts on more than how far the accepted path went, and whether there
+ * was more to accept, would carry over what was drawn and thrown away. */
+struct sb_policy_step {
+    int32_t drafted, accepted;
+    bool
+        leaf; /* all that was drafted along the accepted path was accepted; with accepted = 0 there was
+                  no draft */
 };
 
 struct sb_policy_ops {
     const char *name, *summary, *paper;
     const struct sb_param *params;
     size_t params_size, state_size;
+    /* Optional: the state is zeroed before it, and its memory is not the policy's to free. */
+    enum sb_status (*open)(void *st, const void *params, struct sb_error *err);
+    void (*begin)(void *st, const void *params); /* optional: a new prompt, or the next turn */
     /* Longest draft for the coming step; `wanted` is the drafter's own setting. */
     int32_t (*plan)(void *st, const void *params, int32_t wanted);
     int32_t (*longest)(const void *params, int32_t wanted); /* bound of plan; NULL: wanted */
@@ -33,8 +51,13 @@ struct sb_policy_ops {
     /* A node just drafted: STOP drafts nothing below it. */
     enum sb_policy_verdict (*after_node)(void *st, const void *params,
                                          const struct sb_policy_node *node);
-    void (*learn)(void *st, const void *params, int32_t drafted, int32_t accepted); /* optional */
+    /* Optional, after every step. */
+    void (*learn)(void *st, const void *params, const struct sb_policy_step *step);
 };
+
+/* Choices of the parameter `scope` of policies that learn: within a prompt, or over all of a run. With scope=run results depend on the order of
+ * prompts, and a resumed run has forgotten those before. */
+#define SB_POLICY_SCOPES "prompt|run"
 
 extern const struct sb_policy_ops *const sb_policies[];
 const struct sb_policy_ops *sb_policy_find(const char *name);

@@ -161,6 +161,9 @@ static enum sb_status open_plugs(struct sb_session *s, const struct sb_session_o
     s->policy.state = sb_alloc_zero(1, s->policy.ops->state_size + 1);
     if (!s->policy.state)
         return out_of_memory(err, "the policy");
+    rc = s->policy.ops->open ? s->policy.ops->open(s->policy.state, s->policy.params, err) : SB_OK;
+    if (rc != SB_OK)
+        return rc;
     return sb_pair_check_with(s->drafter, s->drafter_plug.params, s->verifier, &s->sampling, err);
 }
 
@@ -452,6 +455,8 @@ static enum sb_status begin_drafter(struct run *run, struct sb_error *err)
 {
     struct sb_session *s = run->s;
     uint64_t start_ns = sb_now_ns();
+    if (s->policy.ops->begin)
+        s->policy.ops->begin(s->policy.state, s->policy.params);
     struct sb_context ctx = context_of(run);
     enum sb_status rc = s->drafter->begin ? s->drafter->begin(s->state, &ctx, err) : SB_OK;
     run->out.begin_ns = sb_now_ns() - start_ns;
@@ -473,7 +478,7 @@ static enum sb_status forward_tree(struct sb_session *s, struct sb_error *err)
     for (int32_t i = 0; i < s->tree.n; i++)
         s->row[i] = (struct sb_row){ .token = s->tree.node[i].token,
                                      .parent = s->tree.node[i].parent,
-                                     .want_logits = true };
+                                     .want_logits = !s->tree.node[i].unread };
     return sb_forward(s->seq, s->row, (size_t)s->tree.n, NULL, err);
 }
 
@@ -502,7 +507,10 @@ static enum sb_status observe(struct run *run, const struct sb_verdict *verdict,
 {
     struct sb_session *s = run->s;
     if (s->policy.ops->learn)
-        s->policy.ops->learn(s->policy.state, s->policy.params, step->drafted, step->accepted);
+        s->policy.ops->learn(s->policy.state, s->policy.params,
+                             &(struct sb_policy_step){ .drafted = step->drafted,
+                                                       .accepted = step->accepted,
+                                                       .leaf = verdict->bonus });
     if (!s->drafter->observe)
         return SB_OK;
     struct sb_context ctx = context_of(run);

@@ -215,6 +215,8 @@ static enum sb_status check_node(const struct sb_tree *tree, int32_t i, size_t n
     if (node->parent < 0 || node->parent >= i)
         return broken(err, i, "its parent does not precede it");
     const struct sb_node *parent = &tree->node[node->parent];
+    if (node->unread && !node->auxiliary)
+        return broken(err, i, "verified, and nobody may read its row");
     if (node->depth != parent->depth + 1)
         return broken(err, i, "its depth is not its parent's plus one");
     if (node->auxiliary)

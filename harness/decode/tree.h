@@ -37,6 +37,7 @@ struct sb_node {
     int32_t source; /* the drafter's own tag: which n-gram order, which sub-drafter, ... */
     float log_q;    /* log probability the drafter gave it; 0 (probability 1) for one-hot choices */
     bool auxiliary;
+    bool unread; /* auxiliary, and nobody looks at the target's row there: none is computed */
     /* About this node's children: */
     enum sb_draw_kind kind;
     const double *q; /* [n_vocab] the row they were drawn from, after S, as used. NULL: one-hot, or

@@ -1,5 +1,5 @@
-/* What the decoding loop costs beside the forwards: a pld draft per step, the transform S, and drawing
- * the children of a node. */
+/* What the decoding loop costs beside the forwards: a pld draft per step, steps of jacobi and lookahead,
+ * policies, the transform S, and drawing the children of a node. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,6 +157,137 @@ static int bench_draws(size_t n)
     return failed;
 }
 
+/* Target rows for drafters that look at them; the linker puts this in the place of sb_seq_logits. */
+static const float *made_up_row;
+const float *__wrap_sb_seq_logits(const struct sb_seq *seq, size_t row);
+const float *__wrap_sb_seq_logits(const struct sb_seq *seq, size_t row)
+{
+    return made_up_row;
+}
+
+/* Steps that accept nothing: propose, and observe with its pass over the rows. */
+static int bench_steps(const char *text, size_t n_vocab, struct sb_rng *rng)
+{
+    enum { RUNS = 200 };
+    uint64_t ns[RUNS];
+    struct sb_spec spec = { 0 };
+    int failed = sb_spec_parse(&spec, text, NULL) != SB_OK;
+    const struct sb_drafter_ops *ops = failed ? NULL : sb_drafter_find(spec.name);
+    int64_t k = 0;
+    const struct sb_policy policy = { .ops = sb_policy_find("constant"), .params = &k };
+    struct sb_tree tree = { 0 };
+    if (!ops)
+        return 1;
+    void *params = sb_alloc_zero(1, ops->params_size), *st = sb_alloc_zero(1, ops->state_size);
+    float *logits = sb_alloc_array(n_vocab, sizeof *logits);
+    struct sb_drafter_env env = {
+        .max_context = CONTEXT, .n_vocab = n_vocab, .params = params, .policy = &policy
+    };
+    failed = !params || !st || !logits ||
+             sb_params_apply(params, ops->params, &spec, "it", NULL) != SB_OK ||
+             sb_tree_create(&tree, ops->max_nodes(params, &policy) + 1, NULL) != SB_OK ||
+             ops->open(st, &env, NULL) != SB_OK;
+    for (size_t i = 0; !failed && i < n_vocab; i++)
+        logits[i] = (float)sb_rng_normal(rng);
+    static sb_token x[WARM + RUNS + 1];
+    for (size_t i = 0; i < WARM + RUNS + 1; i++)
+        x[i] = (sb_token)sb_rng_below(rng, 4);
+    made_up_row = logits;
+    struct sb_context ctx = { .tokens = x, .n = WARM, .n_prompt = WARM, .policy = &policy };
+    if (!failed)
+        failed = ops->begin(st, &ctx, NULL) != SB_OK;
+    for (size_t i = 0; !failed && i < RUNS; i++) {
+        if (i % 2) /* the arg max moves; half of the tokens have guesses in the pool */
+            logits[sb_rng_below(rng, 4)] = (float)(5 + i);
+        uint64_t start = sb_now_ns();
+        sb_tree_reset(&tree, x[ctx.n - 1], 100);
+        failed = ops->propose(st, &ctx, &tree, NULL) != SB_OK;
+        ctx.n++;
+        const struct sb_outcome outcome = { .tree = &tree, .path = (int32_t[]){ 0 }, .n_path = 1 };
+        failed = failed || ops->observe(st, &ctx, &outcome, NULL) != SB_OK;
+        ns[i] = sb_now_ns() - start;
+    }
+    char name[100];
+    snprintf(name, sizeof name, "%s V=%zu", text, n_vocab);
+    if (!failed)
+        print_times(name, ns, RUNS);
+    if (st)
+        ops->close(st);
+    sb_tree_finish(&tree);
+    sb_spec_finish(&spec);
+    sb_free(params);
+    sb_free(st);
+    sb_free(logits);
+    return failed;
+}
+
+/* What a policy costs a step of a chain of eight: plan, eight questions of each kind, learn. */
+static int bench_policy(const char *text, struct sb_rng *rng)
+{
+    enum { RUNS = 500, TOKENS = 8 };
+    uint64_t ns[RUNS];
+    struct sb_spec spec = { 0 };
+    struct sb_policy p = { 0 };
+    int failed = sb_spec_parse(&spec, text, NULL) != SB_OK || !(p.ops = sb_policy_find(spec.name));
+    if (failed)
+        return 1;
+    void *params = sb_alloc_zero(1, p.ops->params_size);
+    p.params = params;
+    p.state = sb_alloc_zero(1, p.ops->state_size + 1);
+    failed = !params || !p.state ||
+             sb_params_apply(params, p.ops->params, &spec, "it", NULL) != SB_OK ||
+             (p.ops->open && p.ops->open(p.state, p.params, NULL) != SB_OK);
+    volatile int32_t sink = 0;
+    for (size_t i = 0; !failed && i < RUNS; i++) {
+        struct sb_policy_node node[TOKENS];
+        for (int32_t d = 0; d < TOKENS; d++) {
+            double prob = sb_rng_uniform(rng);
+            node[d] = (struct sb_policy_node){ .depth = d + 1,
+                                               .n_nodes = d + 1,
+                                               .n_seen = d + 1,
+                                               .top_prob = prob,
+                                               .prob = prob,
+                                               .path_prob = prob,
+                                               .sum_seen = d * .3,
+                                               .entropy = 1 - prob };
+        }
+        struct sb_policy_step step = { .drafted = TOKENS, .accepted = (int32_t)(i % TOKENS) };
+        uint64_t start = sb_now_ns();
+        sink += sb_policy_plan(&p, TOKENS);
+        for (int32_t d = 0; d < TOKENS; d++)
+            sink += sb_policy_refuses(&p, &node[d]) + sb_policy_stops(&p, &node[d]);
+        if (p.ops->learn)
+            p.ops->learn(p.state, p.params, &step);
+        ns[i] = sb_now_ns() - start;
+    }
+    char name[100];
+    snprintf(name, sizeof name, "policy %s", text);
+    if (!failed)
+        print_times(name, ns, RUNS);
+    sb_spec_finish(&spec);
+    sb_free(params);
+    sb_free(p.state);
+    return failed;
+}
+
+static int bench_policies(struct sb_rng *rng)
+{
+    static const char *const policies[] = {
+        "constant",
+        "heuristic",
+        "svip",
+        "confidence",
+        "confidence:adapt=1",
+        "optimal-gamma",
+        "optimal-gamma:curve='4:1.4;8:2.2'",
+        "tree-cost",
+    };
+    int failed = 0;
+    for (size_t i = 0; i < sizeof policies / sizeof *policies; i++)
+        failed |= bench_policy(policies[i], rng);
+    return failed;
+}
+
 int main(void)
 {
     static const char *const drafters[] = { "pld:match=ref", "pld:match=first", "pld:match=last",
@@ -174,6 +305,7 @@ int main(void)
             failed |= bench_pld(drafters[d], x);
         bench_scan(x);
     }
+    failed |= bench_policies(&rng);
     for (size_t n = 4096; n <= 151936 && !failed; n = n == 4096    ? 32000
                                                       : n == 32000 ? 151936
                                                                    : n + 1) {
@@ -181,6 +313,9 @@ int main(void)
         failed |= bench_sampling(n, (struct sb_sampling){ .temperature = .8, .top_k = 40 });
         failed |= bench_sampling(n, (struct sb_sampling){ .temperature = .8, .top_p = .95 });
         failed |= bench_draws(n);
+        failed |= bench_steps("jacobi", n, &rng);
+        failed |= bench_steps("lookahead", n, &rng);
+        failed |= bench_steps("lookahead:window=15,ngram=5,guesses=15", n, &rng);
     }
     return failed;
 }

@@ -22,7 +22,7 @@ for list in drafters verifiers policies datasets models; do
     done
 done
 check_code 0 "$SPECBENCH" list drafters
-for drafter in none pld rsd-c rsd-s small-lm; do check_out "$drafter"; done
+for drafter in jacobi lookahead none pld rsd-c rsd-s small-lm; do check_out "$drafter"; done
 
 # Text to ids and back.
 text='The quick brown fox, 12 naïve äpfel — “quoted”.'
@@ -53,6 +53,9 @@ check_same "$(generate --drafter pld)" "$plain" "pld against plain decoding"
 check_same "$(generate --drafter small-lm:model=tiny-draft,k=3)" "$plain" "small-lm"
 check_same "$(generate --drafter "small-lm:model=tiny-draft,tree='2x2x1'")" "$plain" "small-lm tree"
 check_same "$(generate --drafter rsd-s:model=tiny-draft)" "$plain" "rsd-s"
+check_same "$(generate --drafter lookahead)" "$plain" "lookahead"
+check_same "$(generate --drafter small-lm:model=tiny-draft --policy "tree-cost:curve='4:1.4;8:2.2'")" \
+    "$plain" "a policy with a cost curve"
 check_same "$(generate --threads 1)" "$plain" "one thread"
 check_same "$(SB_CPU=generic generate)" "$plain" "plain C"
 sampled=$(generate --temperature 0.8 --seed 3)

@@ -279,6 +279,117 @@ static void the_last_positions_bound_the_draft(void **state)
     }
 }
 
+/* ---- what policies see ---- */
+
+static struct {
+    struct sb_policy_node before[64], after[64];
+    int32_t n_before, n_after;
+} seen;
+
+static int32_t as_wanted(void *st, const void *params, int32_t wanted)
+{
+    return wanted;
+}
+
+static enum sb_policy_verdict see_before(void *st, const void *params,
+                                         const struct sb_policy_node *node)
+{
+    seen.before[seen.n_before++] = *node;
+    return SB_POLICY_GO_ON;
+}
+
+static enum sb_policy_verdict see_after(void *st, const void *params,
+                                        const struct sb_policy_node *node)
+{
+    seen.after[seen.n_after++] = *node;
+    return SB_POLICY_GO_ON;
+}
+
+static double entropy_of(const double row[V])
+{
+    double h = 0;
+    for (int t = 0; t < V; t++)
+        h -= row[t] > 0 ? row[t] * log(row[t]) : 0;
+    return h;
+}
+
+static double top_of(const double row[V])
+{
+    double top = 0;
+    for (int t = 0; t < V; t++)
+        top = row[t] > top ? row[t] : top;
+    return top;
+}
+
+/* Figures of a node by their definition, from rows computed from nothing. */
+static void check_figures(const struct rig *rig, size_t n, bool greedy)
+{
+    const struct sb_tree *tree = &rig->tree;
+    double path[64] = { 1 }, sum[64] = { 0 }, of_level[16] = { 0 }, rows[64][V];
+    int32_t n_level[16] = { 0 }, before = 0;
+    for (int32_t i = 0; i < tree->n; i++)
+        expected_row(rows[i], tree, i, text, n, rig->sampling);
+    for (int32_t i = 1; i < tree->n; i++) {
+        int32_t parent = tree->node[i].parent, depth = tree->node[i].depth;
+        path[i] = path[parent] * rows[parent][tree->node[i].token];
+        sum[i] = sum[parent] + path[i];
+        for (int32_t d = depth; d < 16; d++) {
+            of_level[d] += path[i];
+            n_level[d]++;
+        }
+    }
+    for (int32_t i = 1; i < tree->n; i++) {
+        const struct sb_policy_node *node = &seen.after[i - 1];
+        int32_t parent = tree->node[i].parent, depth = tree->node[i].depth;
+        assert_int_equal(node->depth, depth);
+        assert_float_equal(node->top_prob, top_of(rows[parent]), 1e-6);
+        assert_float_equal(node->entropy, entropy_of(rows[parent]), 1e-5);
+        assert_float_equal(node->prob, rows[parent][tree->node[i].token], 1e-6);
+        assert_float_equal(node->path_prob, path[i], 1e-6);
+        assert_int_equal(node->n_seen, greedy ? n_level[depth] : depth);
+        assert_float_equal(node->sum_seen, greedy ? of_level[depth] : sum[i], 1e-5);
+    }
+    for (int32_t i = 0; i < tree->n && before < seen.n_before; i++) {
+        const struct sb_policy_node *node = &seen.before[before];
+        if (i > 0 && tree->node[i].kind == SB_DRAW_NONE)
+            continue;
+        assert_int_equal(node->depth, tree->node[i].depth);
+        assert_float_equal(node->top_prob, top_of(rows[i]), 1e-6);
+        assert_float_equal(node->entropy, entropy_of(rows[i]), 1e-5);
+        assert_float_equal(node->path_prob, path[i], 1e-6);
+        assert_float_equal(node->prob, 0, 0);
+        before++;
+    }
+    assert_int_equal(before, seen.n_before);
+}
+
+static void policies_see_the_figures_of_the_rows(void **state)
+{
+    (void)state;
+    static const struct sb_policy_ops watcher = {
+        .name = "watch", .plan = as_wanted, .before_children = see_before, .after_node = see_after
+    };
+    static const struct sb_sampling settings[] = { { 0 },
+                                                   { .temperature = .8 },
+                                                   { .temperature = 1.7, .top_k = 6 } };
+    static const char *const drafters[] = { "small-lm:model=x,k=5", "small-lm:model=x,tree=3x2x1",
+                                            "rsd-c:model=x" };
+    for (size_t d = 0; d < 3; d++)
+        for (size_t t = 0; t < 3; t++) {
+            struct rig rig;
+            struct sb_rng_dice rng = sb_rng_dice_make(2, SB_STREAM_DRAFT, SB_STREAM_DRAFT);
+            rig_open(&rig, drafters[d], settings[t], SB_DRAFT_ROWS_NONE);
+            rig.policy.ops = &watcher;
+            rig_begin(&rig, text, 8);
+            seen.n_before = seen.n_after = 0;
+            rig_propose(&rig, text, 8, sb_rng_dice_at(&rng, 8), 9);
+            assert_int_equal(seen.n_after, rig.tree.n - 1);
+            assert_true(seen.n_before > 1);
+            check_figures(&rig, 8, t == 0);
+            rig_close(&rig);
+        }
+}
+
 /* ---- stochastic beam search ---- */
 
 /* W = 2 beams over two levels of three tokens each. An outcome: the tokens of the first level in order,
@@ -555,6 +666,7 @@ static void greedy_beam_search_finds_what_a_full_search_keeps(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(policies_see_the_figures_of_the_rows),
         cmocka_unit_test(verifiers_get_the_rows_they_ask_for),
         cmocka_unit_test(rows_do_not_depend_on_what_was_kept),
         cmocka_unit_test(the_last_positions_bound_the_draft),

@@ -85,16 +85,19 @@ static enum sb_status load(void *loader, const char *name, struct sb_model **mod
 }
 
 /* NULL: the pair is unlawful. */
-static struct sb_session *open_pair(const char *drafter, const char *verifier)
+static struct sb_session *open_with(const char *drafter, const char *verifier, const char *policy)
 {
-    struct sb_spec d, v;
+    struct sb_spec d, v, p = { 0 };
     struct sb_session *s = NULL;
     struct sb_error err = { .message = "" };
     assert_int_equal(sb_spec_parse(&d, drafter, NULL), SB_OK);
     assert_int_equal(sb_spec_parse(&v, verifier, NULL), SB_OK);
+    if (policy)
+        assert_int_equal(sb_spec_parse(&p, policy, NULL), SB_OK);
     const struct sb_session_options options = { .target = target.model,
                                                 .drafter = &d,
                                                 .verifier = &v,
+                                                .policy = policy ? &p : NULL,
                                                 .sampling = sampling,
                                                 .load_model = load };
     enum sb_status rc = sb_session_create(&s, &options, &err);
@@ -102,7 +105,13 @@ static struct sb_session *open_pair(const char *drafter, const char *verifier)
         fail_msg("%s with %s: %s", drafter, verifier, err.message);
     sb_spec_finish(&d);
     sb_spec_finish(&v);
+    sb_spec_finish(&p);
     return s;
+}
+
+static struct sb_session *open_pair(const char *drafter, const char *verifier)
+{
+    return open_with(drafter, verifier, NULL);
 }
 
 /* Sanitizers make runs ten times as long. */
@@ -112,12 +121,10 @@ static size_t n_runs(void)
 }
 
 /* Pearson's statistic over cells of at least 5 expected counts, the others in one; *df: cells - 1. */
-static double chi_square(const char *drafter, const char *verifier, size_t runs, double *df,
-                         double *acceptance)
+static double chi_square_of(struct sb_session *s, size_t runs, double *df, double *acceptance)
 {
     size_t count[CELLS] = { 0 };
     int64_t drafted = 0, accepted = 0;
-    struct sb_session *s = open_pair(drafter, verifier);
     assert_non_null(s);
     for (size_t i = 0; i < runs; i++) {
         struct sb_generation out;
@@ -154,6 +161,12 @@ static double chi_square(const char *drafter, const char *verifier, size_t runs,
     *acceptance = (double)accepted / (double)drafted;
     sb_session_destroy(s);
     return statistic;
+}
+
+static double chi_square(const char *drafter, const char *verifier, size_t runs, double *df,
+                         double *acceptance)
+{
+    return chi_square_of(open_pair(drafter, verifier), runs, df, acceptance);
 }
 
 /* Wilson and Hilferty's approximation of a chi-square law's upper point; z: the normal law's. */
@@ -229,6 +242,31 @@ static void every_rule_of_drawing_keeps_the_law_with_every_exact_verifier(void *
     }
 }
 
+/* Where a draft ends may hang on its tokens, and its length on what was accepted before; the law may not. */
+static void every_policy_keeps_the_law(void **state)
+{
+    (void)state;
+    static const char *const policies[] = {
+        "confidence:threshold=0.5", "confidence:adapt=1,of=path,scope=run",
+        "fallback:fb=0.5",          "heuristic:start=1,scope=run",
+        "optimal-gamma:scope=run",  "svip:h=0.2",
+        "tree-cost:c=0.02",
+    };
+    static const char *const pairs[][2] = { { "small-lm:model=x,k=3", "rejection" },
+                                            { "small-lm:model=x,k=3", "block" },
+                                            { "small-lm:model=x,tree=2x2x1", "traversal" },
+                                            { "small-lm:model=x,k=3,draw=coupled", "rrs" } };
+    for (size_t p = 0; p < sizeof policies / sizeof *policies; p++)
+        for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+            struct sb_session *s = open_with(pairs[i][0], pairs[i][1], policies[p]);
+            double df, acceptance, x = chi_square_of(s, n_runs() / 4, &df, &acceptance);
+            if (!(x < critical(df, one_in_a_million)))
+                fail_msg("%s with %s and %s: %g over %g degrees of freedom", pairs[i][0],
+                         pairs[i][1], policies[p], x, df);
+            assert_true(acceptance > .02);
+        }
+}
+
 /* Shared noise is what coupled draws are for: the verifier of races agrees with them far more often than
  * with independent ones. */
 static void coupled_draws_win_the_races_of_their_verifier(void **state)
@@ -249,6 +287,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exact_verifiers_pass),
         cmocka_unit_test(a_lossy_verifier_is_caught),
+        cmocka_unit_test(every_policy_keeps_the_law),
         cmocka_unit_test(coupled_draws_win_the_races_of_their_verifier),
         cmocka_unit_test(every_rule_of_drawing_keeps_the_law_with_every_exact_verifier),
     };

@@ -70,6 +70,14 @@ static enum sb_status load(void *loader, const char *name, struct sb_model **mod
 /* Several ways to run one drafter. A drafter that is not listed runs with its defaults. */
 static const char *const variants[] = {
     "none",
+    "jacobi",
+    "jacobi:m=3,fill=root",
+    "jacobi:m=20,fill=prompt",
+    "jacobi:guess=coupled",
+    "lookahead",
+    "lookahead:window=1,ngram=3,guesses=1",
+    "lookahead:window=4,ngram=7,guesses=2,start=cyclic,prompt_pool=1",
+    "lookahead:window=9,ngram=3,guesses=7,prompt_pool=1",
     "pld",
     "pld:match=ref,k=3",
     "pld:match=first,k=5",
@@ -532,6 +540,76 @@ static void a_drafter_that_is_the_target_is_always_accepted(void **state)
     }
 }
 
+/* Lengths of the first drafts. */
+struct lengths {
+    int32_t n[8], accepted[8], steps;
+};
+
+static void watch_lengths(void *self, const struct sb_step *step)
+{
+    struct lengths *l = self;
+    if (l->steps == 8)
+        return;
+    l->accepted[l->steps] = step->accepted;
+    l->n[l->steps++] = step->drafted;
+}
+
+static struct lengths lengths_of(struct sb_session *s)
+{
+    struct lengths l = { .steps = 0 };
+    struct sb_generation out;
+    struct sb_request request = { .prompt = prompts[2].id,
+                                  .n_prompt = prompts[2].n,
+                                  .max_new_tokens = 60,
+                                  .on_step = watch_lengths,
+                                  .self = &l };
+    assert_int_equal(sb_session_generate(s, &request, &out, NULL), SB_OK);
+    sb_generation_finish(&out);
+    return l;
+}
+
+static void expect_lengths(struct sb_session *s, const int32_t *want, int32_t n)
+{
+    struct lengths l = lengths_of(s);
+    assert_true(l.steps >= n);
+    for (int32_t i = 0; i < n; i++)
+        assert_int_equal(l.n[i], want[i]);
+}
+
+static void policies_learn_from_every_step_and_forget_with_the_prompt(void **state)
+{
+    (void)state;
+    static const int32_t from_5[] = { 5, 7, 9, 11 }, from_17[] = { 17, 19 }, tree[] = { 2, 6, 6 };
+    struct sb_session *s = opened((struct setup){
+        .drafter = "small-lm:model=same", .policy = "heuristic", .ignore_eos = true });
+    expect_lengths(s, from_5, 4);
+    expect_lengths(s, from_5, 4);
+    sb_session_destroy(s);
+    s = opened((struct setup){
+        .drafter = "small-lm:model=same", .policy = "heuristic:scope=run", .ignore_eos = true });
+    expect_lengths(s, from_5, 4); /* 13, and 15 cut by the budget */
+    expect_lengths(s, from_17, 2);
+    sb_session_destroy(s);
+    s = opened(
+        (struct setup){ .drafter = "jacobi", .policy = "heuristic:start=3", .ignore_eos = true });
+    struct lengths l = lengths_of(s);
+    int32_t k = 3, misses = 0;
+    for (int32_t i = 0; i < 8; i++) {
+        bool miss = l.accepted[i] < l.n[i];
+        assert_int_equal(l.n[i], k);
+        k = miss ? (k > 1 ? k - 1 : 1) : k + 2;
+        misses += miss;
+    }
+    assert_true(misses > 0 && misses < 8);
+    sb_session_destroy(s);
+    /* A tree is accepted whole when its path is: one level, then all. */
+    s = opened((struct setup){ .drafter = "small-lm:model=same,tree=2x2",
+                               .policy = "heuristic:start=1",
+                               .ignore_eos = true });
+    expect_lengths(s, tree, 3);
+    sb_session_destroy(s);
+}
+
 static void sampling_is_repeatable_and_follows_its_key(void **state)
 {
     (void)state;
@@ -899,6 +977,12 @@ static void wrong_setups_are_refused_with_one_line(void **state)
           "drafter small-lm: draw=hub draws pairs: expected a tree such as 2x2, not a chain" },
         { { .drafter = "small-lm:model=near,draw=hub,tree=2x3" },
           "drafter small-lm: draw=hub draws pairs: expected a tree such as 2x2, not 2x3" },
+        { { .policy = "tree-cost:curve='4:1.4;2:2'" },
+          "policy tree-cost: curve=4:1.4;2:2: expected rows:cost with rising rows, as in "
+          "1:1;4:1.4;8:2.2, at most 32 of them" },
+        { { .policy = "optimal-gamma:curve=4" }, "policy optimal-gamma: curve=4: expected " },
+        { { .policy = "heuristic:scope=turn" },
+          "policy heuristic: scope=turn: expected one of prompt|run" },
         { { .drafter = "rsd-c" }, "drafter rsd-c needs model=..." },
         { { .drafter = "rsd-c:model=near,tree='2,2'" }, NULL },
         { { .drafter = "rsd-c:model=near,tree=9x9x9x9" },
@@ -1050,6 +1134,7 @@ int main(void)
         cmocka_unit_test(sampled_text_of_gumbel_coupled_does_not_depend_on_the_drafter),
         cmocka_unit_test(draft_numbers_never_come_back),
         cmocka_unit_test(a_drafter_that_is_the_target_is_always_accepted),
+        cmocka_unit_test(policies_learn_from_every_step_and_forget_with_the_prompt),
         cmocka_unit_test(sampling_is_repeatable_and_follows_its_key),
         cmocka_unit_test(budgets_of_zero_and_one_take_no_step),
         cmocka_unit_test(a_full_context_ends_the_generation),

@@ -67,6 +67,9 @@ struct drafter_row {
 };
 
 static const struct drafter_row drafters[] = {
+    { "jacobi", "o", false, false, "naive-sample" },
+    { "jacobi:guess=coupled", "o", false, false, "naive-sample" },
+    { "lookahead", "o", true, false, "naive-sample" },
     { "pld", "o", false, false, "naive-sample" },
     { "small-lm:model=x", "i", false, true, "traversal block rejection" },
     { "small-lm:model=x,draw=wor", "w", false, true, "traversal block rejection" },

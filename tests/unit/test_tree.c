@@ -178,6 +178,9 @@ static void break_it(struct sb_tree *tree, int what)
     case 11:
         tree->node[1].log_q = 1;
         break;
+    case 12:
+        tree->node[1].unread = true;
+        break;
     default:
         ((double *)tree->node[0].q)[3] = 0;
         break;
@@ -200,9 +203,10 @@ static void a_broken_tree_is_named(void **state)
         "draft tree: node 2: its rank is not its place among siblings",
         "draft tree: counts 1 auxiliary nodes, has 0",
         "draft tree: node 1: its log q is above 0 or NaN",
+        "draft tree: node 1: verified, and nobody may read its row",
         "draft tree: node 0: q is 0 at a drawn token",
     };
-    for (int what = 0; what < 13; what++) {
+    for (int what = 0; what < 14; what++) {
         double q[V] = { 0, 0, .5, .5 };
         struct sb_tree tree = make_tree(8, 9);
         sb_tree_draw(&tree, 0, 2, SB_DRAW_IID, q, -.7f, 0);
