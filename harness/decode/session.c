@@ -319,6 +319,12 @@ enum sb_guarantee sb_session_guarantee(const struct sb_session *session)
     return sb_verifier_guarantee(session->verifier, session->verifier_plug.params);
 }
 
+size_t sb_session_eos(const struct sb_session *session, const sb_token **eos)
+{
+    *eos = session->eos;
+    return session->n_eos;
+}
+
 /* ---- target rows, as verifiers see them ---- */
 
 static const float *node_logits(const struct sb_session *s, int32_t node)

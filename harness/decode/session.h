@@ -35,6 +35,8 @@ void sb_session_destroy(struct sb_session *session);
 const struct sb_drafter_ops *sb_session_drafter(const struct sb_session *session);
 const struct sb_verifier_ops *sb_session_verifier(const struct sb_session *session);
 enum sb_guarantee sb_session_guarantee(const struct sb_session *session);
+/* Tokens that end its generations; borrowed. Returns how many. */
+size_t sb_session_eos(const struct sb_session *session, const sb_token **eos);
 
 /* One step, as stored (C 5). tree and decision are borrowed until the callback returns. */
 struct sb_step {
