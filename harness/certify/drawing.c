@@ -122,7 +122,6 @@ void sb_drawing_children(const struct sb_drawing *d, struct sb_tree *tree, int32
 {
     struct draft f = { tree, node, q[0], n_vocab, dice, scratch };
     memcpy(scratch, q[0], n_vocab * sizeof *scratch);
-    sb_dice_seek(dice, (uint64_t)tree->node[node].depth + 1);
     if (d->wrong == SB_DRAWN_TOP) {
         draw_top(&f, d->width, d->kind);
         return;

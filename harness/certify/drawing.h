@@ -29,7 +29,8 @@ enum { SB_DRAWING_ROWS = 2 }; /* rows of a node: the second is used by MIX alone
 bool sb_drawing_goes_on(const struct sb_drawing *d, const struct sb_tree *tree, int32_t node);
 
 /* Draw the children of `node` from q[0] and q[1], rows [n_vocab] that live as long as the tree.
- * scratch: [n_vocab]. Draws that the tree refuses are not made. */
+ * scratch: [n_vocab]. Draws that the tree refuses are not made. The dice stand at the position of the
+ * children: one seek serves a whole level, whose nodes must not repeat each other's draws. */
 void sb_drawing_children(const struct sb_drawing *d, struct sb_tree *tree, int32_t node,
                          const double *const q[SB_DRAWING_ROWS], size_t n_vocab,
                          const struct sb_dice *dice, double *scratch);

@@ -285,6 +285,7 @@ static void propose(struct bench *b, const struct sb_dice *dice)
         const double *const q[] = { c->draft[0]->row[r],
                                     c->draft[1] ? c->draft[1]->row[r] : c->draft[0]->row[r] };
         bool inner = sb_drawing_goes_on(&c->drawing, &b->tree, node);
+        sb_dice_seek(dice, (uint64_t)b->tree.node[node].depth + 1);
         if (inner)
             sb_drawing_children(&c->drawing, &b->tree, node, q, b->n_vocab, dice, scratch);
         if (inner ? c->verifier->draft_rows >= SB_DRAFT_ROWS_PARENTS

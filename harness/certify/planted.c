@@ -10,7 +10,7 @@ static const struct sb_param control_params[] = {
       .fallback = "0",
       .min = 0,
       .max = 1,
-      .meaning = "added to every acceptance probability" },
+      .meaning = "added to every acceptance probability above 0" },
     { .name = "redraw",
       .type = SB_PARAM_BOOL,
       .offset = offsetof(struct sb_control, redraw),
@@ -54,7 +54,9 @@ static int32_t try_children(const struct sb_control *control, const struct sb_tr
     for (int32_t d = 0; d < parent->n_draws; d++) {
         int32_t child = tree->draw[parent->first_draw + d];
         sb_token t = tree->node[child].token;
-        double accept = (q[t] > 0 ? p[t] / q[t] : 0) + control->more;
+        double accept = q[t] > 0 ? p[t] / q[t] : 0;
+        accept +=
+            accept > 0 ? control->more : 0; /* never what p rules out: that is caught at once */
         if (dice->flip(dice->self, accept < 1 ? accept : 1))
             return child;
         if (!control->redraw)
@@ -115,10 +117,11 @@ const struct sb_planted sb_planted[] = {
       .rule = { .redraw = true },
       .params = "control:redraw=true" },
     { .name = "accept-more",
-      .summary = "adds 0.05 to every acceptance probability",
+      .summary = "adds 0.05 to every acceptance probability above 0",
       .drawing = { .kind = SB_DRAW_IID, .depth = 3, .width = 1 },
       .rule = { .more = .05 },
-      .params = "control:more=0.05" },
+      .params = "control:more=0.05",
+      .faint = true },
     { .name = "top-as-drawn",
       .summary = "takes the two most likely tokens for drawn ones",
       .drawing = { .kind = SB_DRAW_WOR, .depth = 2, .width = 2, .wrong = SB_DRAWN_TOP },

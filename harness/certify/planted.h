@@ -10,7 +10,7 @@
  * lean on no verifier of the registry. Its parameters spoil it; without them it is exact. */
 extern const struct sb_verifier_ops sb_control_verifier;
 struct sb_control {
-    double more; /* added to every acceptance probability */
+    double more; /* added to every acceptance probability above 0 */
     bool redraw; /* after a rejection, draw from p and not from the residual */
 };
 
@@ -19,6 +19,7 @@ struct sb_planted {
     struct sb_drawing drawing; /* as it claims to be drawn */
     struct sb_control rule;
     const char *params; /* the rule as text, "control:more=0.05" */
+    bool faint;         /* shows in many generations only */
 };
 /* The first is not spoilt and must pass; the others must be caught. Ends at a NULL name. */
 extern const struct sb_planted sb_planted[];
