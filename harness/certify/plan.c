@@ -10,11 +10,12 @@ enum {
     TABLES = 200,
     TABLES_ALL = 1000,
     TOY_DRAWS = 300, /* per prompt */
-    TOY_DRAWS_ALL = 4000,
+    TOY_DRAWS_ALL = 2500,
     POWER_DRAWS = 200, /* on a real model: enough for the faintest planted rule, which is off by */
     POWER_DRAWS_ALL = 400, /* about .03 per token */
     EVIDENT = 4,           /* the others take a part of them */
     PAIR_BUDGET = 1600,    /* generations of all pairs on a real model together */
+    PAIR_BUDGET_ALL = 60000,
     MIN_PAIR_DRAWS = 25,
     MOST_PAIR_DRAWS = 100,
     PAIR_DRAWS_ALL = 125,
@@ -414,11 +415,12 @@ static enum sb_status plan_pairs(struct sb_certify_plan *plan, const struct sb_c
     struct pairs pairs = { 0 };
     enum sb_status rc = o->all || o->n_verifiers || o->subject ? pair_all(&pairs, plan, err)
                                                                : pair_some(&pairs, plan, err);
-    int64_t draws = PAIR_BUDGET / MIXED_BLOCKS / (int64_t)(pairs.n ? pairs.n : 1);
+    size_t n_sets = o->all ? N_SETTINGS : 1;
+    int64_t blocks = (int64_t)((pairs.n ? pairs.n : 1) * n_sets * MIXED_BLOCKS);
+    int64_t draws = size_of(0, o->all, PAIR_BUDGET, PAIR_BUDGET_ALL) / blocks;
     draws = draws < MIN_PAIR_DRAWS ? MIN_PAIR_DRAWS : draws;
     draws = draws > MOST_PAIR_DRAWS ? MOST_PAIR_DRAWS : draws;
-    draws = size_of(o->draws, o->all, draws, PAIR_DRAWS_ALL);
-    size_t n_sets = o->all ? N_SETTINGS : 1;
+    draws = o->draws ? o->draws : draws;
     for (size_t s = 0; s < n_sets && rc == SB_OK && pairs.n; s++) {
         size_t set = 0;
         rc = add_set(plan, &set, false, s, o->all ? 1 : MIXED_BLOCKS, MIXED_BLOCKS, draws, err);
