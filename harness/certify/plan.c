@@ -18,7 +18,6 @@ enum {
     PAIR_BUDGET_ALL = 60000,
     MIN_PAIR_DRAWS = 25,
     MOST_PAIR_DRAWS = 100,
-    PAIR_DRAWS_ALL = 125,
     MIXED_BLOCKS = 4,
     LENGTH = 16,   /* tokens of a generation */
     QUESTIONS = 1, /* per task, of the greedy part */
