@@ -7,6 +7,8 @@
 #define DRAFTERS(X) \
     X(none)         \
     X(pld)          \
+    X(rsd_c)        \
+    X(rsd_s)        \
     X(small_lm)     \
     /* end */
 

@@ -1,35 +1,123 @@
 /* Attention of a batch over a committed prefix and a token tree; keys and values of one layer.
  *
- * Work is cut into items: the query rows of a block times the heads that share a KV head. An item
- * multiplies its queries with the packed keys in one pass, then per query gathers the visible
- * scores, and sums the values in one pass per chunk for the part that all rows see. */
-#include <omp.h>
+ * Work is cut into items: the query rows of a block times the heads that share a KV head. An item goes
+ * over the visible sequence chunk by chunk: scores are a product with the packed keys, sums of values
+ * one with the packed values, and both stay in the cache for all query vectors of the item. */
+#include <math.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "kernels/internal.h"
 
-/* Floats of scores that an item aims at (half a second-level cache), its query vectors at most, and
- * the pieces of scratch, which bound the threads. */
-enum { SCORE_FLOATS = 128 * 1024, ITEM_ROWS = 64, SLICES = 64 };
-
-static float *key_at(const struct sb_kv_layer *kv, size_t slot, size_t head)
+static size_t round_up(size_t x, size_t to)
 {
-    size_t panel = (head * kv->n_slots + slot) / SB_PANEL; /* n_slots is a multiple of a panel */
-    return kv->k + panel * kv->head_dim * SB_PANEL + slot % SB_PANEL;
+    return (x + to - 1) / to * to;
 }
 
-static float *value_at(const struct sb_kv_layer *kv, size_t slot, size_t head)
+/* Bytes of a panel's step in V, of an element, and of a head's K and V. */
+static size_t value_step(const struct sb_kv_layer *kv)
 {
-    return kv->v + (head * kv->n_slots + slot) * kv->head_dim;
+    return kv->type == SB_F32 ? 128 : 64;
 }
 
-void sb_kv_write(const struct sb_kv_layer *kv, size_t slot, const float *k, const float *v)
+static size_t element_bytes(const struct sb_kv_layer *kv)
 {
-    for (size_t h = 0; h < kv->n_kv_heads; h++) {
-        float *to = key_at(kv, slot, h);
-        for (size_t i = 0; i < kv->head_dim; i++)
-            to[i * SB_PANEL] = k[h * kv->head_dim + i];
-        memcpy(value_at(kv, slot, h), v + h * kv->head_dim, kv->head_dim * sizeof *v);
+    return kv->type == SB_F32 ? 4 : 2;
+}
+
+static size_t value_panels(const struct sb_kv_layer *kv)
+{
+    return round_up(kv->head_dim, SB_PANEL) / SB_PANEL;
+}
+
+static size_t head_keys(const struct sb_kv_layer *kv)
+{
+    return kv->n_slots / SB_PANEL * sb_panel_bytes(kv->type, kv->head_dim);
+}
+
+static size_t head_values(const struct sb_kv_layer *kv)
+{
+    return value_panels(kv) * kv->n_slots * value_step(kv);
+}
+
+struct sb_kv_bytes sb_kv_bytes(enum sb_dtype type, size_t n_slots, size_t n_kv_heads,
+                               size_t head_dim)
+{
+    const struct sb_kv_layer kv = { type, NULL, NULL, n_slots, n_kv_heads, head_dim };
+    size_t most;
+    if (type > SB_BF16 || head_dim > SIZE_MAX / 8 ||
+        __builtin_mul_overflow(n_slots, n_kv_heads, &most) ||
+        __builtin_mul_overflow(most, 4 * round_up(head_dim, SB_PANEL), &most))
+        return (struct sb_kv_bytes){ 0, 0 };
+    return (struct sb_kv_bytes){ n_kv_heads * head_keys(&kv), n_kv_heads * head_values(&kv) };
+}
+
+/* Element i of the key in a slot. */
+static unsigned char *key_at(const struct sb_kv_layer *kv, size_t slot, size_t head, size_t i)
+{
+    size_t lane = slot % SB_PANEL, panel = sb_panel_bytes(kv->type, kv->head_dim);
+    unsigned char *base = (unsigned char *)kv->k + head * head_keys(kv) + slot / SB_PANEL * panel;
+    switch (kv->type) {
+    case SB_F32:
+        return base + i * 128 + lane * 4;
+    case SB_F16:
+        return base + i * 64 + lane * 2;
+    default: /* two steps to a word */
+        return base + i / 2 * 128 + lane * 4 + i % 2 * 2;
+    }
+}
+
+/* The 32 values of a slot in panel `panel`. */
+static unsigned char *values_at(const struct sb_kv_layer *kv, size_t slot, size_t head,
+                                size_t panel)
+{
+    return (unsigned char *)kv->v + head * head_values(kv) +
+           (panel * kv->n_slots + slot) * value_step(kv);
+}
+
+/* to[0], to[stride], ... = x[n], rounded to the cache's type; stride in bytes. */
+static void store(enum sb_dtype type, unsigned char *to, size_t stride, const float *x, size_t n)
+{
+    switch (type) {
+    case SB_F32:
+        for (size_t i = 0; i < n; i++)
+            memcpy(to + i * stride, x + i, sizeof *x);
+        break;
+    case SB_F16:
+        for (size_t i = 0; i < n; i++)
+            memcpy(to + i * stride, &(uint16_t){ sb_f32_to_f16(x[i]) }, 2);
+        break;
+    default:
+        for (size_t i = 0; i < n; i++)
+            memcpy(to + i * stride, &(uint16_t){ sb_f32_to_bf16(x[i]) }, 2);
+        break;
+    }
+}
+
+/* One head's key and value of a slot. */
+static void write_slot(const struct sb_kv_layer *kv, size_t slot, size_t head, const float *key,
+                       const float *value)
+{
+    size_t d = kv->head_dim;
+    if (kv->type == SB_BF16) /* two steps to a word */
+        for (size_t i = 0; i < d; i++)
+            store(SB_BF16, key_at(kv, slot, head, i), 0, key + i, 1);
+    else
+        store(kv->type, key_at(kv, slot, head, 0), value_step(kv), key, d);
+    for (size_t i = 0; i < d; i += SB_PANEL)
+        store(kv->type, values_at(kv, slot, head, i / SB_PANEL), element_bytes(kv), value + i,
+              d - i < SB_PANEL ? d - i : SB_PANEL);
+}
+
+void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_t slot,
+                 const float *k, const float *v, size_t ld, size_t m)
+{
+    size_t d = kv->head_dim;
+    /* Head by head, as sb_rope_apply: neighbouring slots share cache lines. */
+    struct sb_share share = sb_team_share(team, m * kv->n_kv_heads);
+    for (size_t i = share.first; i < share.last; i++) {
+        size_t row = i % m, h = i / m;
+        write_slot(kv, slot + row, h, k + row * ld + h * d, v + row * ld + h * d);
     }
 }
 
@@ -38,49 +126,56 @@ void sb_kv_move(const struct sb_kv_layer *kv, size_t dst, size_t src)
     if (dst == src)
         return;
     for (size_t h = 0; h < kv->n_kv_heads; h++) {
-        float *to = key_at(kv, dst, h);
-        const float *from = key_at(kv, src, h);
         for (size_t i = 0; i < kv->head_dim; i++)
-            to[i * SB_PANEL] = from[i * SB_PANEL];
-        memcpy(value_at(kv, dst, h), value_at(kv, src, h), kv->head_dim * sizeof *kv->v);
+            memcpy(key_at(kv, dst, h, i), key_at(kv, src, h, i), element_bytes(kv));
+        for (size_t p = 0; p < value_panels(kv); p++)
+            memcpy(values_at(kv, dst, h, p), values_at(kv, src, h, p), value_step(kv));
     }
 }
 
-/* How scratch is laid out. Every size grows with m and n_slots, so a scratch made for the largest
- * batch serves all smaller ones. */
-struct layout {
-    size_t slots;  /* padded to a panel */
-    size_t rows;   /* query vectors of an item at most */
-    size_t ld;     /* head_dim padded to a cache line */
-    size_t scores; /* floats */
-    size_t slice;  /* floats of a slice: scores, queries, sums */
-    size_t slices;
-};
-
-static size_t round_up(size_t x, size_t to)
+void sb_kv_copy(const struct sb_kv_layer *dst, const struct sb_kv_layer *src, size_t n)
 {
-    return (x + to - 1) / to * to;
+    size_t slots = round_up(n, SB_PANEL);
+    for (size_t h = 0; h < src->n_kv_heads; h++) {
+        memcpy(key_at(dst, 0, h, 0), key_at(src, 0, h, 0),
+               slots / SB_PANEL * sb_panel_bytes(src->type, src->head_dim));
+        for (size_t p = 0; p < value_panels(src); p++)
+            memcpy(values_at(dst, 0, h, p), values_at(src, 0, h, p), slots * value_step(src));
+    }
 }
 
-static struct layout layout_of(size_t m, size_t n_slots, size_t n_heads, size_t head_dim)
+/* ---- one call ---------------------------------------------------------------------------------- */
+
+/* Query vectors that share a pass over a chunk, and pieces of scratch, which bound the threads. */
+enum { BLOCK_VECTORS = 64, SLICES = 64 };
+
+/* A slice of scratch, for one KV head and some rows: query vectors, their state so far, and what a
+ * block of them needs for one chunk. All in floats; sizes grow with m, so a scratch made for the largest
+ * batch serves the smaller ones. */
+struct layout {
+    size_t ld;      /* head_dim padded to a panel */
+    size_t ld_tail; /* scores of the batch's own slots, with the panel they begin in */
+    size_t vectors, maxima, totals, scores, sums, tail, slice;
+};
+
+static struct layout layout_of(size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim)
 {
-    struct layout at;
-    size_t most = n_heads > ITEM_ROWS ? n_heads : ITEM_ROWS;
-    at.slots = round_up(n_slots ? n_slots : 1, SB_PANEL);
-    at.scores = at.slots < SCORE_FLOATS / ITEM_ROWS ? ITEM_ROWS * at.slots : SCORE_FLOATS;
-    if (at.scores < n_heads * at.slots)
-        at.scores = n_heads * at.slots;
-    at.rows = at.scores / at.slots < most ? at.scores / at.slots : most;
-    at.ld = round_up(head_dim, 16);
-    at.slice = at.scores + 2 * most * at.ld;
-    at.slices = m * n_heads < SLICES ? m * n_heads : SLICES;
+    struct layout at = { .ld = round_up(head_dim, SB_PANEL),
+                         .ld_tail = round_up(m, SB_PANEL) + 64 };
+    at.vectors = round_up(m * (n_heads / n_kv_heads), 16);
+    at.maxima = at.vectors * at.ld;
+    at.totals = at.maxima + at.vectors;
+    at.scores = at.totals + at.vectors;
+    at.sums = at.scores + BLOCK_VECTORS * SB_CHUNK;
+    at.tail = at.sums + BLOCK_VECTORS * at.ld;
+    at.slice = at.tail + BLOCK_VECTORS * at.ld_tail;
     return at;
 }
 
-size_t sb_attention_scratch_bytes(size_t m, size_t n_slots, size_t n_heads, size_t head_dim)
+size_t sb_attention_scratch_bytes(size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim)
 {
-    struct layout at = layout_of(m, n_slots, n_heads, head_dim);
-    return at.slice * at.slices * sizeof(float);
+    size_t slices = m * n_kv_heads < SLICES ? m * n_kv_heads : SLICES;
+    return layout_of(m, n_heads, n_kv_heads, head_dim).slice * slices * sizeof(float);
 }
 
 struct attention {
@@ -96,7 +191,163 @@ struct attention {
     const struct sb_kernel_table *kernels;
 };
 
-/* Slots that rows first..last-1 reach. */
+/* The work of one thread on one KV head: rows first..first+rows-1, of which vector v is row v / group. */
+struct item {
+    const struct attention *a;
+    size_t head, first, rows, vectors;
+    float *queries, *maxima, *totals, *scores, *sums, *tail;
+};
+
+static float *out_of(const struct item *it, size_t vector)
+{
+    const struct attention *a = it->a;
+    return a->out + (it->first + vector / a->group) * a->ldo +
+           (it->head * a->group + vector % a->group) * a->kv->head_dim;
+}
+
+static void gather_queries(const struct item *it)
+{
+    const struct attention *a = it->a;
+    size_t d = a->kv->head_dim;
+    for (size_t v = 0; v < it->vectors; v++)
+        memcpy(it->queries + v * a->at.ld,
+               a->q + (it->first + v / a->group) * a->ldq +
+                   (it->head * a->group + v % a->group) * d,
+               d * sizeof(float));
+}
+
+/* scores[n vectors, ld] = queries times the keys of `slots` slots from `slot`, a panel's first, on. */
+static void score(const struct item *it, size_t vector, size_t n, size_t slot, size_t slots,
+                  float *scores, size_t ld)
+{
+    const struct attention *a = it->a;
+    const struct sb_kv_layer *kv = a->kv;
+    const struct sb_product job = {
+        .type = (int)kv->type,
+        .w = key_at(kv, slot, it->head, 0),
+        .panel_stride = sb_panel_bytes(kv->type, kv->head_dim),
+        .n = slots,
+        .k = kv->head_dim,
+        .m = n,
+        .x = it->queries + vector * a->at.ld,
+        .ldx = a->at.ld,
+        .y = scores,
+        .ldy = ld,
+    };
+    a->kernels->product(&job, 0, (slots + SB_PANEL - 1) / SB_PANEL);
+}
+
+/* Continue the chains of n vectors over `slots` slots from `slot` on. */
+static void add_values(const struct item *it, size_t slot, size_t slots, size_t n,
+                       const float *weights, float *sums)
+{
+    const struct sb_kv_layer *kv = it->a->kv;
+    it->a->kernels->add_to_sums(&(struct sb_sums){
+        .type = kv->type == SB_BF16 ? SB_BF16_STEPS : (int)kv->type,
+        .w = values_at(kv, slot, it->head, 0),
+        .panel_stride = kv->n_slots * value_step(kv),
+        .panels = value_panels(kv),
+        .k = slots,
+        .m = n,
+        .x = weights,
+        .ldx = SB_CHUNK,
+        .y = sums,
+        .ldy = it->a->at.ld,
+    });
+}
+
+/* The same for one vector over its row's visible elements first..last-1, at or after the prefix;
+ * weights are those from `first` on. Runs of neighbouring slots go in one call. */
+static void add_listed(const struct item *it, size_t row, size_t first, size_t last,
+                       const float *weights, float *sums)
+{
+    const int32_t *list = it->a->visible->list[row];
+    size_t n_prefix = it->a->visible->n_prefix;
+    for (size_t run; first < last; first += run, weights += run) {
+        size_t i = first - n_prefix;
+        run = 1;
+        while (first + run < last && list[i + run] == list[i] + (int32_t)run)
+            run++;
+        add_values(it, n_prefix + (size_t)list[i], run, 1, weights, sums);
+    }
+}
+
+/* A vector's scores of a chunk become weights; returns their sum. */
+static float weigh(const struct item *it, float *scores, size_t n, float *max)
+{
+    const struct attention *a = it->a;
+    *max = a->kernels->max_scaled(scores, n, a->scale);
+    return a->kernels->sum_exp(scores, scores, n, a->scale, *max);
+}
+
+/* Join a chunk's sums to what a vector has so far; the first chunk starts it. */
+static void join(const struct item *it, size_t vector, bool start, float max, float total,
+                 const float *sums)
+{
+    size_t d = it->a->kv->head_dim;
+    float *out = out_of(it, vector), *so_far = &it->maxima[vector];
+    if (start) {
+        *so_far = max;
+        it->totals[vector] = total;
+        memcpy(out, sums, d * sizeof *out);
+        return;
+    }
+    bool higher = max > *so_far; /* the exponential of the other difference, 0, is 1 */
+    float a = higher ? sb_expf(*so_far - max) : 1, b = higher ? 1 : sb_expf(max - *so_far);
+    *so_far = higher ? max : *so_far;
+    it->totals[vector] = fmaf(it->totals[vector], a, total * b);
+    it->a->kernels->mix(out, a, sums, b, d);
+}
+
+/* A chunk that lies in the prefix, for vectors vector..vector+n-1. */
+static void prefix_chunk(const struct item *it, size_t chunk, size_t vector, size_t n)
+{
+    float maxima[BLOCK_VECTORS], totals[BLOCK_VECTORS];
+    score(it, vector, n, chunk, SB_CHUNK, it->scores, SB_CHUNK);
+    for (size_t v = 0; v < n; v++)
+        totals[v] = weigh(it, it->scores + v * SB_CHUNK, SB_CHUNK, &maxima[v]);
+    memset(it->sums, 0, n * it->a->at.ld * sizeof(float));
+    add_values(it, chunk, SB_CHUNK, n, it->scores, it->sums);
+    for (size_t v = 0; v < n; v++)
+        join(it, vector + v, chunk == 0, maxima[v], totals[v], it->sums + v * it->a->at.ld);
+}
+
+/* A chunk that reaches beyond the prefix, of which `shared` elements lie in it. The scores of the
+ * batch's own slots are in it->tail, beginning with the panel that the prefix ends in. */
+static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_t vector, size_t n)
+{
+    const struct attention *a = it->a;
+    const struct sb_visible *visible = a->visible;
+    size_t n_prefix = visible->n_prefix, end = chunk + SB_CHUNK, ld = a->at.ld;
+    size_t offset = n_prefix % SB_PANEL; /* of the batch's first slot in its panel */
+    float maxima[BLOCK_VECTORS], totals[BLOCK_VECTORS];
+    if (shared > 0)
+        score(it, vector, n, chunk, shared, it->scores, SB_CHUNK);
+    for (size_t v = 0; v < n; v++) {
+        size_t row = it->first + (vector + v) / a->group;
+        size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
+        float *scores = it->scores + v * SB_CHUNK;
+        const float *tail = it->tail + v * a->at.ld_tail + offset;
+        for (size_t i = chunk + shared; i < last; i++)
+            scores[i - chunk] = tail[visible->list[row][i - n_prefix]];
+        if (last > chunk) /* else no element of the prefix is in this chunk either */
+            totals[v] = weigh(it, scores, last - chunk, &maxima[v]);
+    }
+    memset(it->sums, 0, n * ld * sizeof(float));
+    if (shared > 0)
+        add_values(it, chunk, shared, n, it->scores, it->sums);
+    for (size_t v = 0; v < n; v++) {
+        size_t row = it->first + (vector + v) / a->group;
+        size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
+        if (last <= chunk)
+            continue;
+        add_listed(it, row, chunk + shared, last, it->scores + v * SB_CHUNK + shared,
+                   it->sums + v * ld);
+        join(it, vector + v, chunk == 0, maxima[v], totals[v], it->sums + v * ld);
+    }
+}
+
+/* Slots that rows first..last-1 reach beyond the prefix. */
 static size_t reach(const struct sb_visible *visible, size_t first, size_t last)
 {
     size_t n = 0;
@@ -105,138 +356,44 @@ static size_t reach(const struct sb_visible *visible, size_t first, size_t last)
         if (count > 0 && (size_t)visible->list[r][count - 1] + 1 > n)
             n = (size_t)visible->list[r][count - 1] + 1;
     }
-    return visible->n_prefix + n;
+    return n;
 }
 
-/* scores[rows * group, slots] of one KV head: a product with its packed keys. */
-static void score(const struct attention *a, size_t head, size_t first, size_t rows, size_t slots,
-                  float *queries, float *scores)
+static void attend(const struct item *it)
 {
-    size_t d = a->kv->head_dim;
-    for (size_t r = 0; r < rows; r++)
-        for (size_t g = 0; g < a->group; g++)
-            memcpy(queries + (r * a->group + g) * a->at.ld,
-                   a->q + (first + r) * a->ldq + (head * a->group + g) * d, d * sizeof *queries);
-    const struct sb_product job = {
-        .type = SB_F32,
-        .w = (const unsigned char *)key_at(a->kv, 0, head),
-        .panel_stride = d * SB_PANEL * sizeof(float),
-        .n = slots,
-        .k = d,
-        .m = rows * a->group,
-        .x = queries,
-        .ldx = a->at.ld,
-        .y = scores,
-        .ldy = a->at.slots,
-    };
-    a->kernels->product(&job, 0, (slots + SB_PANEL - 1) / SB_PANEL);
-}
-
-/* Scores of all slots become the visible ones in place: list[i] >= i, so none is overwritten before
- * it is read. Then their softmax. */
-static void weigh(const struct attention *a, size_t row, float *scores)
-{
-    const struct sb_visible *visible = a->visible;
-    size_t n = visible->n_prefix, count = (size_t)visible->n_list[row];
-    for (size_t i = 0; i < count; i++)
-        scores[n + i] = scores[n + (size_t)visible->list[row][i]];
-    float max = a->kernels->max_scaled(scores, n + count, a->scale);
-    float sum = a->kernels->sum_exp(scores, scores, n + count, a->scale, max);
-    a->kernels->divide(scores, n + count, sum);
-}
-
-/* Continue the chains of one query row over visible elements first..last-1, at or after the prefix.
- * Runs of neighbouring slots go in one call. */
-static void sum_listed(const struct attention *a, size_t head, size_t row, size_t first,
-                       size_t last, const float *prob, float *sums)
-{
-    const struct sb_kv_layer *kv = a->kv;
-    const int32_t *list = a->visible->list[row];
-    size_t n_prefix = a->visible->n_prefix;
-    while (first < last) {
-        size_t i = first - n_prefix, n = 1;
-        while (first + n < last && list[i + n] == list[i] + (int32_t)n)
-            n++;
-        a->kernels->values(&(struct sb_values){
-            .acc = sums,
-            .lda = a->at.ld,
-            .p = prob + first,
-            .ldp = a->at.slots,
-            .v = value_at(kv, n_prefix + (size_t)list[i], head),
-            .ldv = kv->head_dim,
-            .rows = a->group,
-            .n = n,
-            .d = kv->head_dim,
-        });
-        first += n;
+    const struct attention *a = it->a;
+    size_t n_prefix = a->visible->n_prefix, whole = n_prefix / SB_CHUNK * SB_CHUNK;
+    size_t own = reach(a->visible, it->first, it->first + it->rows);
+    gather_queries(it);
+    /* A chunk of keys and values stays in the cache for all vectors. */
+    for (size_t chunk = 0; chunk < whole; chunk += SB_CHUNK)
+        for (size_t v = 0; v < it->vectors; v += BLOCK_VECTORS)
+            prefix_chunk(it, chunk, v,
+                         it->vectors - v < BLOCK_VECTORS ? it->vectors - v : BLOCK_VECTORS);
+    for (size_t v = 0; v < it->vectors; v += BLOCK_VECTORS) {
+        size_t n = it->vectors - v < BLOCK_VECTORS ? it->vectors - v : BLOCK_VECTORS;
+        size_t panel = n_prefix / SB_PANEL * SB_PANEL;
+        score(it, v, n, panel, n_prefix - panel + own, it->tail, a->at.ld_tail);
+        for (size_t chunk = whole; chunk < n_prefix + own; chunk += SB_CHUNK)
+            last_chunk(it, chunk, n_prefix > chunk ? n_prefix - chunk : 0, v, n);
     }
+    for (size_t v = 0; v < it->vectors; v++)
+        a->kernels->divide(out_of(it, v), a->kv->head_dim, it->totals[v]);
 }
 
-/* Add the sums of a chunk to the output of a query row; the first chunk starts it. */
-static void gather_chunk(const struct attention *a, size_t head, size_t row, bool start,
-                         const float *sums)
+/* Pieces that the rows are cut into, so that items come out even for the team. */
+static size_t row_blocks(size_t heads, size_t threads, size_t m)
 {
-    size_t d = a->kv->head_dim;
-    for (size_t g = 0; g < a->group; g++) {
-        float *out = a->out + row * a->ldo + (head * a->group + g) * d;
-        if (start)
-            memcpy(out, sums + g * a->at.ld, d * sizeof *out);
-        else
-            a->kernels->add(out, sums + g * a->at.ld, d);
-    }
+    size_t blocks = 1;
+    while (blocks < threads && heads * blocks % threads != 0)
+        blocks++;
+    return blocks < m ? blocks : m;
 }
 
-/* One chunk of the visible sequence, elements first..first+SB_CHUNK-1, for a block of rows. */
-static void sum_chunk(const struct attention *a, size_t head, size_t block, size_t rows,
-                      size_t first, const float *probs, float *sums)
+void sb_attention(const struct sb_team *team, float *out, size_t ldo, const float *q, size_t ldq,
+                  size_t n_heads, float scale, const struct sb_kv_layer *kv,
+                  const struct sb_visible *visible, size_t m, void *scratch)
 {
-    const struct sb_kv_layer *kv = a->kv;
-    size_t n_prefix = a->visible->n_prefix;
-    size_t end = first + SB_CHUNK, shared = n_prefix < end ? n_prefix : end;
-    memset(sums, 0, rows * a->group * a->at.ld * sizeof *sums);
-    if (first < shared)
-        a->kernels->values(&(struct sb_values){
-            .acc = sums,
-            .lda = a->at.ld,
-            .p = probs + first,
-            .ldp = a->at.slots,
-            .v = value_at(kv, first, head),
-            .ldv = kv->head_dim,
-            .rows = rows * a->group,
-            .n = shared - first,
-            .d = kv->head_dim,
-        });
-    else
-        shared = first;
-    for (size_t r = 0; r < rows; r++) {
-        size_t seen = n_prefix + (size_t)a->visible->n_list[block + r];
-        size_t last = seen < end ? seen : end;
-        float *own = sums + r * a->group * a->at.ld;
-        if (seen <= first)
-            continue;
-        sum_listed(a, head, block + r, shared, last, probs + r * a->group * a->at.slots, own);
-        gather_chunk(a, head, block + r, first == 0, own);
-    }
-}
-
-static void attend(const struct attention *a, size_t head, size_t first, size_t rows, float *slice)
-{
-    float *scores = slice, *queries = slice + a->at.scores;
-    float *sums = queries + (a->at.slice - a->at.scores) / 2;
-    size_t slots = reach(a->visible, first, first + rows);
-    score(a, head, first, rows, slots, queries, scores);
-    for (size_t r = 0; r < rows; r++)
-        for (size_t g = 0; g < a->group; g++)
-            weigh(a, first + r, scores + (r * a->group + g) * a->at.slots);
-    for (size_t chunk = 0; chunk < slots; chunk += SB_CHUNK)
-        sum_chunk(a, head, first, rows, chunk, scores, sums);
-}
-
-void sb_attention(float *out, size_t ldo, const float *q, size_t ldq, size_t n_heads, float scale,
-                  const struct sb_kv_layer *kv, const struct sb_visible *visible, size_t m,
-                  void *scratch)
-{
-    size_t slots = reach(visible, 0, m), work = slots * m * n_heads * kv->head_dim * 2;
     struct attention a = {
         .out = out,
         .ldo = ldo,
@@ -246,19 +403,37 @@ void sb_attention(float *out, size_t ldo, const float *q, size_t ldq, size_t n_h
         .scale = scale,
         .kv = kv,
         .visible = visible,
-        .at = layout_of(m, slots, n_heads, kv->head_dim),
+        .at = layout_of(m, n_heads, kv->n_kv_heads, kv->head_dim),
         .kernels = sb_kernels(),
     };
-    size_t most = a.at.rows / a.group, blocks = (m + most - 1) / most;
-    size_t items = blocks * kv->n_kv_heads;
-    int threads = omp_get_max_threads();
+    size_t heads = kv->n_kv_heads, slices = m * heads < SLICES ? m * heads : SLICES;
     if (m == 0)
         return;
-    threads = (size_t)threads < a.at.slices ? threads : (int)a.at.slices;
-#pragma omp parallel for schedule(static) num_threads(threads) if (sb_worth_threads(work))
-    for (size_t i = 0; i < items; i++) {
-        size_t block = i / kv->n_kv_heads, first = m * block / blocks; /* nearly equal blocks */
-        attend(&a, i % kv->n_kv_heads, first, m * (block + 1) / blocks - first,
-               (float *)scratch + (size_t)omp_get_thread_num() * a.at.slice);
+    /* A thread needs a slice of scratch: those past the last slice have no share. */
+    struct sb_team some = { 0, 1, NULL };
+    if (team)
+        some = (struct sb_team){ team->index, team->count < slices ? team->count : slices, NULL };
+    if (some.index >= some.count)
+        return;
+    size_t blocks = row_blocks(heads, some.count, m);
+    struct sb_share share = sb_team_share(&some, blocks * heads);
+    float *slice = (float *)scratch + some.index * a.at.slice;
+    for (size_t i = share.first; i < share.last; i++) {
+        size_t block = i % blocks, first = m * block / blocks;
+        size_t rows = m * (block + 1) / blocks - first;
+        const struct item it = {
+            .a = &a,
+            .head = i / blocks,
+            .first = first,
+            .rows = rows,
+            .vectors = rows * a.group,
+            .queries = slice,
+            .maxima = slice + a.at.maxima,
+            .totals = slice + a.at.totals,
+            .scores = slice + a.at.scores,
+            .sums = slice + a.at.sums,
+            .tail = slice + a.at.tail,
+        };
+        attend(&it);
     }
 }

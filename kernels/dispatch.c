@@ -2,7 +2,6 @@
 #ifdef SB_HAVE_X86_VARIANTS
 #include <cpuid.h>
 #endif
-#include <omp.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,11 +91,4 @@ enum sb_cpu sb_cpu_active(void)
 const struct sb_kernel_table *sb_kernels(void)
 {
     return tables[sb_cpu_active()];
-}
-
-/* Below about 10 us of work a second thread gains little, and on a busy machine the wait for it costs a
- * scheduler slice. */
-bool sb_worth_threads(size_t work)
-{
-    return work > 512 * 1024 && !omp_in_parallel() && omp_get_max_threads() > 1;
 }

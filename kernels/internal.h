@@ -9,7 +9,7 @@
 
 /* y[m, n] = x[m, k] W^T over panels of SB_PANEL columns; panel p begins at w + p * panel_stride. */
 struct sb_product {
-    enum sb_dtype type;
+    int type; /* enum sb_dtype, or SB_BF16_DOT */
     const unsigned char *w;
     size_t panel_stride; /* bytes */
     size_t n, k, m;
@@ -21,25 +21,33 @@ struct sb_product {
     bool add;
 };
 
-/* acc[rows, d] = chain over i < n of p[row, i] * v[i, d], continued from what acc holds. */
-struct sb_values {
-    float *acc;
-    size_t lda;
-    const float *p;
-    size_t ldp;
-    const float *v;
-    size_t ldv;
-    size_t rows, n, d;
+/* Besides the types of weights, tiles read bfloat16 step by step: the form of cached values, of which
+ * a run may begin at any slot. */
+enum { SB_BF16_STEPS = SB_DTYPE_COUNT, SB_TILE_TYPES };
+/* bfloat16 words of two steps against such words of x, which count as one step: k is in words. */
+enum { SB_BF16_DOT = SB_TILE_TYPES };
+
+/* y[m, panels * 32] = chains over k continued from y, whose panels are whole. */
+struct sb_sums {
+    int type; /* SB_F32, SB_F16 or SB_BF16_STEPS: one step a group */
+    const unsigned char *w;
+    size_t panel_stride, panels; /* bytes; count */
+    size_t k, m;
+    const float *x;
+    size_t ldx;
+    float *y;
+    size_t ldy;
 };
 
 struct sb_kernel_table {
     void (*product)(const struct sb_product *job, size_t first_panel, size_t last_panel);
-    void (*values)(const struct sb_values *job);
+    void (*add_to_sums)(const struct sb_sums *job);
     void (*rmsnorm)(float *y, const float *x, const float *weight, size_t d, float eps);
     void (*swiglu)(float *gate, const float *up, size_t n);
     void (*add)(float *y, const float *x, size_t n);
     void (*divide)(float *x, size_t n, float by);
-    float (*max_scaled)(const float *x, size_t n, float scale); /* of x * scale */
+    void (*mix)(float *y, float a, const float *x, float b, size_t n); /* y = fma(y, a, x * b) */
+    float (*max_scaled)(const float *x, size_t n, float scale);        /* of x * scale */
     /* Sum over e = exp(x * scale - max), 16 lanes within chunks; e is stored when not NULL. */
     float (*sum_exp)(float *e, const float *x, size_t n, float scale, float max);
     size_t (*argmax)(const float *x, size_t n);
@@ -55,12 +63,12 @@ struct sb_kernel_table {
 extern const struct sb_kernel_table sb_kernels_generic;
 extern const struct sb_kernel_table sb_kernels_avx2, sb_kernels_avx512; /* x86-64 builds only */
 
+void sb_product_avx512_bf16(const struct sb_product *job, size_t first_panel, size_t last_panel);
+
 /* The table of the active variant. */
 const struct sb_kernel_table *sb_kernels(void);
 
 /* Bytes of one packed panel. */
 size_t sb_panel_bytes(enum sb_dtype type, size_t k);
-/* True when a loop of this many multiply-adds is worth a team of threads. */
-bool sb_worth_threads(size_t work);
 
 #endif

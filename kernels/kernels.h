@@ -5,19 +5,25 @@
  * Each reduction has one order, stated at its function, that plain C, AVX2 and AVX-512 all follow:
  *
  *   chain      acc = fma(a[i], b[i], acc) for i ascending, acc starting at +0
+ *   scaled     for weights in blocks of a scale d and integers q: acc = fma(d, s, acc) for blocks in
+ *              ascending order, where s is the chain of the block over its q; acc starts at +0
+ *              (inside, q is divided and d multiplied by one power of two, which rounds nothing)
  *   16 lanes   lane j chains over the elements j, j + 16, j + 32, ...; lanes then join pairwise:
  *              l[j] += l[j + 8] for j < 8, then + 4, then + 2, then + 1
  *   chunks     the reduction is cut every SB_CHUNK elements counted from the first, each piece is
  *              reduced from +0, and pieces are added in ascending order
  *
  * All matrices are row-major float32 unless a type is named; `ld` is the distance of rows in
- * elements. Nothing here allocates, except the *_create / *_init functions that say so. */
+ * elements. Nothing here allocates, except the *_create / *_init functions that say so. Functions that
+ * take a team do the share of the calling thread (team.h); what they write is whole after a wait. */
 #ifndef SB_KERNELS_H
 #define SB_KERNELS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "kernels/team.h"
 
 enum { SB_CHUNK = 256, SB_PANEL = 32, SB_QUANT_BLOCK = 32 };
 
@@ -58,22 +64,34 @@ void sb_packed_finish(struct sb_packed *w);
 size_t sb_packed_size(enum sb_dtype type, size_t n, size_t k);
 
 /* y[m, n] = x[m, k] W^T (+ bias[n], added last, when not NULL); when `add`, y += that sum: the
- * product and bias first, then one addition. Each element of the product is one chain over k. */
-void sb_matmul(float *y, size_t ldy, const struct sb_packed *w, const float *x, size_t ldx,
-               size_t m, const float *bias, bool add);
+ * product and bias first, then one addition. Each element of the product is one chain over k;
+ * scaled, for quantised types. */
+void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
+               const float *x, size_t ldx, size_t m, const float *bias, bool add);
 
 /* Like sb_matmul for the listed output rows only: y[m, n_rows], same bits as those columns. */
-void sb_matmul_rows(float *y, size_t ldy, const struct sb_packed *w, const int32_t *rows,
-                    size_t n_rows, const float *x, size_t ldx, size_t m);
+void sb_matmul_rows(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
+                    const int32_t *rows, size_t n_rows, const float *x, size_t ldx, size_t m);
+
+/* The fast arithmetic: BF16 weights against x rounded to bfloat16, by the processor's dot products
+ * (avx512_bf16): acc += x[2i+1] w[2i+1], then x[2i] w[2i], for i ascending, as that instruction rounds.
+ * As independent of m and of the team as the exact one, but other bits. */
+bool sb_fast_supported(void); /* by this processor, with the active variant */
+/* pairs[m, ldp] = x[m, k] as words of two bfloat16, the earlier one low; ldp >= (k + 1) / 2. */
+void sb_round_pairs(const struct sb_team *team, uint32_t *pairs, size_t ldp, const float *x,
+                    size_t ldx, size_t k, size_t m);
+void sb_matmul_fast(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
+                    const uint32_t *pairs, size_t ldp, size_t m, const float *bias, bool add);
 
 /* ---- row operations ------------------------------------------------------------------------ */
 
 /* y = x / sqrt(mean(x^2) + eps) * weight, per row of d. Sum of squares: 16 lanes. y may be x. */
-void sb_rmsnorm(float *y, size_t ldy, const float *x, size_t ldx, const float *weight, size_t d,
-                size_t m, float eps);
+void sb_rmsnorm(const struct sb_team *team, float *y, size_t ldy, const float *x, size_t ldx,
+                const float *weight, size_t d, size_t m, float eps);
 
 /* gate = silu(gate) * up, elementwise over m rows of n. */
-void sb_swiglu(float *gate, size_t ldg, const float *up, size_t ldu, size_t n, size_t m);
+void sb_swiglu(const struct sb_team *team, float *gate, size_t ldg, const float *up, size_t ldu,
+               size_t n, size_t m);
 
 /* y += x over n elements. */
 void sb_add(float *y, const float *x, size_t n);
@@ -111,24 +129,37 @@ int sb_rope_init(struct sb_rope *rope, size_t n_positions, size_t n_dims,
                  const float *factors);
 void sb_rope_finish(struct sb_rope *rope);
 /* Rotate n_heads heads of head_dim, in place, for m rows at positions pos[m]. */
-void sb_rope_apply(const struct sb_rope *rope, float *x, size_t ldx, size_t n_heads,
-                   size_t head_dim, const int32_t *pos, size_t m);
+void sb_rope_apply(const struct sb_team *team, const struct sb_rope *rope, float *x, size_t ldx,
+                   size_t n_heads, size_t head_dim, const int32_t *pos, size_t m);
 
 /* ---- attention ------------------------------------------------------------------------------- */
 
-/* Keys and values of one layer. Slot s of head h:
- *   K: panels of SB_PANEL slots, k[((h * n_slots / 32) + s / 32) * head_dim * 32 + i * 32 + s % 32]
- *   V: v[(h * n_slots + s) * head_dim + i]
- * A head's keys are one stream, and so are its values. The K panels are the packed form of a matrix with one row per slot, so scores are a product. */
+/* Keys and values of one layer, as float32, float16 or bfloat16 (nearest even). Both are packed as
+ * weights are, so that scores and weighted sums are products:
+ *   K: per head, n_slots / 32 panels of 32 slots, steps over head_dim (the form of struct sb_packed)
+ *   V: per head, a panel for each 32 dimensions (the last padded), steps over the slots; a step of a
+ *      narrow type is 64 bytes
+ * A head's keys are one stream, and so are its values. */
 struct sb_kv_layer {
-    float *k, *v;   /* 64-byte aligned; k zeroed when allocated */
+    enum sb_dtype type;
+    void *k, *v;    /* 64-byte aligned; zeroed when allocated */
     size_t n_slots; /* capacity, a multiple of SB_PANEL */
     size_t n_kv_heads, head_dim;
 };
 
-void sb_kv_write(const struct sb_kv_layer *kv, size_t slot, const float *k, const float *v);
+/* Bytes of k and of v; 0 and 0 for another type, or when a size does not fit. */
+struct sb_kv_bytes {
+    size_t k, v;
+};
+struct sb_kv_bytes sb_kv_bytes(enum sb_dtype type, size_t n_slots, size_t n_kv_heads,
+                               size_t head_dim);
+/* Rows 0..m-1 of k and v (ld apart; [n_kv_heads * head_dim] each) into slots slot, slot + 1, ... */
+void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_t slot,
+                 const float *k, const float *v, size_t ld, size_t m);
 /* Copy slot src to slot dst (dst <= src is how commit compacts). */
 void sb_kv_move(const struct sb_kv_layer *kv, size_t dst, size_t src);
+/* Copy slots 0..n-1 (and perhaps some after them) between caches of one shape. */
+void sb_kv_copy(const struct sb_kv_layer *dst, const struct sb_kv_layer *src, size_t n);
 
 /* What row r of a batch sees, in this order: slots 0..n_prefix-1, then n_batch[r] slots
  * n_prefix + list[r][0], n_prefix + list[r][1], ... (its ancestors by depth, then itself). The
@@ -139,16 +170,19 @@ struct sb_visible {
     const int32_t *n_list;      /* [m] */
 };
 
-/* Bytes of scratch that sb_attention needs for m rows that see at most n_slots slots. */
-size_t sb_attention_scratch_bytes(size_t m, size_t n_slots, size_t n_heads, size_t head_dim);
+/* Bytes of scratch that sb_attention needs for m rows, or fewer. */
+size_t sb_attention_scratch_bytes(size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim);
 
 /* out[m, n_heads * head_dim] = softmax(q k^T * scale) v, grouped-query: head h reads KV head
- * h / (n_heads / n_kv_heads). Scores: chain over head_dim, then one multiplication by scale;
- * softmax as sb_softmax, division by the sum last; values: chunks over the visible sequence.
+ * h / (n_heads / n_kv_heads). Scores: chain over head_dim, then one multiplication by scale. The visible
+ * sequence is cut into chunks of SB_CHUNK; in each, weights are exponentials of scores less the chunk's
+ * maximum, their sum is taken by 16 lanes, and values are weighted by chains. Chunks join in ascending
+ * order: with M the larger of the maximum so far and the chunk's, a = exp(so far - M) and
+ * b = exp(chunk's - M), both sums become fma(sum, a, chunk's * b). Division by the sum of weights last.
  * scratch: 64-byte aligned, sb_attention_scratch_bytes. */
-void sb_attention(float *out, size_t ldo, const float *q, size_t ldq, size_t n_heads, float scale,
-                  const struct sb_kv_layer *kv, const struct sb_visible *visible, size_t m,
-                  void *scratch);
+void sb_attention(const struct sb_team *team, float *out, size_t ldo, const float *q, size_t ldq,
+                  size_t n_heads, float scale, const struct sb_kv_layer *kv,
+                  const struct sb_visible *visible, size_t m, void *scratch);
 
 /* ---- what this machine can do -------------------------------------------------------------- */
 

@@ -1,13 +1,14 @@
 /* Packed weights: SB_PANEL output rows interleaved along k, so that one vector holds the weights of
- * neighbouring outputs at one k. A panel is, by type:
+ * neighbouring outputs at one k. Types narrower than a float pack some steps of k of one row into a
+ * 32-bit word, so that one load and a shift each give vectors of floats. A panel is, by type:
  *
  *   f32    [k][32] float
  *   f16    [k][32] half
- *   bf16   [k][16] words: row j in the low half, row j + 16 in the high half of word j, so that a
- *          shift and a mask of one load give both
- *   q8_0   per 32 values of k: 32 half scales (one per row), then [32][32] int8
- *   q4_0   per 32 values of k: 32 half scales, then [32][16] bytes, row j in the low and row j + 16
- *          in the high nibble of byte j */
+ *   bf16   [k / 2, rounded up][32] words of two steps, the earlier one in the low half
+ *   q8_0   per 32 steps: 32 half scales (one per row), then [8][32] words of four steps, each byte
+ *          q + 128, the earliest step in the low byte
+ *   q4_0   per 32 steps: 32 half scales, then [4][32] words of eight steps, each nibble as in the
+ *          file (q + 8), the earliest step in the low nibble */
 #include <string.h>
 
 #include "harness/core/alloc.h"
@@ -24,8 +25,9 @@ size_t sb_panel_bytes(enum sb_dtype type, size_t k)
     case SB_F32:
         return k * 128;
     case SB_F16:
-    case SB_BF16:
         return k * 64;
+    case SB_BF16:
+        return (k / 2 + k % 2) * 128;
     case SB_Q8_0:
         return k / SB_QUANT_BLOCK * Q8_BLOCK;
     case SB_Q4_0:
@@ -35,34 +37,29 @@ size_t sb_panel_bytes(enum sb_dtype type, size_t k)
     }
 }
 
-/* Offset of the 16-bit element of row `lane` at k. */
-static size_t half_offset(enum sb_dtype type, size_t k, size_t lane)
-{
-    return type == SB_F16 ? k * 64 + lane * 2 : k * 64 + lane % 16 * 4 + lane / 16 * 2;
-}
-
 static void pack_q8_0(unsigned char *panel, size_t lane, const unsigned char *src, size_t k)
 {
     for (size_t b = 0; b < k / SB_QUANT_BLOCK; b++, src += 34, panel += Q8_BLOCK) {
         memcpy(panel + lane * 2, src, 2);
         for (size_t i = 0; i < SB_QUANT_BLOCK; i++)
-            panel[64 + i * 32 + lane] = src[2 + i];
+            panel[64 + i / 4 * 128 + lane * 4 + i % 4] = src[2 + i] ^ 0x80;
     }
 }
 
 static void pack_q4_0(unsigned char *panel, size_t lane, const unsigned char *src, size_t k)
 {
-    unsigned shift = lane < 16 ? 0 : 4;
-    for (size_t b = 0; b < k / SB_QUANT_BLOCK; b++, src += 18, panel += Q4_BLOCK) {
+    for (size_t block = 0; block < k / SB_QUANT_BLOCK; block++, src += 18, panel += Q4_BLOCK) {
         memcpy(panel + lane * 2, src, 2);
-        for (size_t i = 0; i < SB_QUANT_BLOCK; i++) {
-            unsigned nibble = i < 16 ? src[2 + i] & 15u : src[2 + i - 16] >> 4;
-            panel[64 + i * 16 + lane % 16] |= (unsigned char)(nibble << shift);
+        for (size_t i = 0; i < SB_QUANT_BLOCK;
+             i += 2) { /* value i is in the low nibble of byte i */
+            unsigned a = i < 16 ? src[2 + i] & 15u : src[2 + i - 16] >> 4;
+            unsigned b = i < 16 ? src[3 + i] & 15u : src[3 + i - 16] >> 4;
+            panel[64 + i / 8 * 128 + lane * 4 + i % 8 / 2] = (unsigned char)(a | b << 4);
         }
     }
 }
 
-/* Write one row into its lane of a zeroed panel. */
+/* Write one row into its lane of a panel. */
 static void pack_row(unsigned char *panel, enum sb_dtype type, size_t lane,
                      const unsigned char *src, size_t k)
 {
@@ -72,9 +69,12 @@ static void pack_row(unsigned char *panel, enum sb_dtype type, size_t lane,
             memcpy(panel + i * 128 + lane * 4, src + i * 4, 4);
         break;
     case SB_F16:
+        for (size_t i = 0; i < k; i++)
+            memcpy(panel + i * 64 + lane * 2, src + i * 2, 2);
+        break;
     case SB_BF16:
         for (size_t i = 0; i < k; i++)
-            memcpy(panel + half_offset(type, i, lane), src + i * 2, 2);
+            memcpy(panel + i / 2 * 128 + lane * 4 + i % 2 * 2, src + i * 2, 2);
         break;
     case SB_Q8_0:
         pack_q8_0(panel, lane, src, k);
@@ -89,7 +89,7 @@ static void pack_row(unsigned char *panel, enum sb_dtype type, size_t lane,
 static void pack_panel(unsigned char *panel, enum sb_dtype type, size_t lanes,
                        const unsigned char *src, size_t row_bytes, size_t k)
 {
-    if (type == SB_Q4_0 || lanes < SB_PANEL) /* Q4_0 rows are or-ed in, two to a byte */
+    if (lanes < SB_PANEL || k % 2 != 0) /* there is padding */
         memset(panel, 0, sb_panel_bytes(type, k));
     for (size_t k0 = 0; k0 < k; k0 += PACK_STEPS) {
         size_t steps = k - k0 < PACK_STEPS ? k - k0 : PACK_STEPS;
@@ -115,7 +115,7 @@ int sb_packed_init(struct sb_packed *w, enum sb_dtype type, size_t n, size_t k, 
     if (w->data == NULL)
         return -1;
     w->size_bytes = panels * bytes;
-#pragma omp parallel for schedule(static) if (sb_worth_threads(n * k))
+#pragma omp parallel for schedule(static) if (sb_team_size(n * k) > 1)
     for (size_t p = 0; p < panels; p++) {
         size_t first = p * SB_PANEL, lanes = n - first < SB_PANEL ? n - first : SB_PANEL;
         pack_panel((unsigned char *)w->data + p * bytes, type, lanes,

@@ -1,6 +1,4 @@
-/* Products with packed weights: panels are shared out over threads. */
-#include <omp.h>
-
+/* Products with packed weights: panels are shared out over the team. */
 #include "kernels/internal.h"
 
 static size_t panel_count(size_t n)
@@ -8,8 +6,8 @@ static size_t panel_count(size_t n)
     return n / SB_PANEL + (n % SB_PANEL != 0);
 }
 
-void sb_matmul(float *y, size_t ldy, const struct sb_packed *w, const float *x, size_t ldx,
-               size_t m, const float *bias, bool add)
+void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
+               const float *x, size_t ldx, size_t m, const float *bias, bool add)
 {
     const struct sb_kernel_table *kernels = sb_kernels();
     const struct sb_product job = {
@@ -26,16 +24,9 @@ void sb_matmul(float *y, size_t ldy, const struct sb_packed *w, const float *x, 
         .bias = bias,
         .add = add,
     };
-    size_t panels = panel_count(w->n);
-    if (m == 0 || panels == 0)
-        return;
-#pragma omp parallel if (sb_worth_threads(m * w->n * w->k))
-    {
-        size_t t = (size_t)omp_get_thread_num(), n_threads = (size_t)omp_get_num_threads();
-        size_t first = panels * t / n_threads, last = panels * (t + 1) / n_threads;
-        if (first < last)
-            kernels->product(&job, first, last);
-    }
+    struct sb_share share = sb_team_share(team, panel_count(w->n));
+    if (m > 0 && share.first < share.last)
+        kernels->product(&job, share.first, share.last);
 }
 
 enum { PICK_ROWS = 64 };
@@ -66,21 +57,17 @@ static void pick_columns(const struct sb_kernel_table *kernels, float *y, size_t
             y[r * ldy + i] = all[r * SB_PANEL + (size_t)rows[i] % SB_PANEL];
 }
 
-void sb_matmul_rows(float *y, size_t ldy, const struct sb_packed *w, const int32_t *rows,
-                    size_t n_rows, const float *x, size_t ldx, size_t m)
+void sb_matmul_rows(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
+                    const int32_t *rows, size_t n_rows, const float *x, size_t ldx, size_t m)
 {
     const struct sb_kernel_table *kernels = sb_kernels();
-#pragma omp parallel if (sb_worth_threads(m * n_rows * w->k))
-    {
-        size_t t = (size_t)omp_get_thread_num(), n_threads = (size_t)omp_get_num_threads();
-        size_t i = n_rows * t / n_threads, last = n_rows * (t + 1) / n_threads, n;
-        for (; i < last; i += n) { /* a run of rows in one panel at a time */
-            n = 1;
-            while (i + n < last && rows[i + n] / SB_PANEL == rows[i] / SB_PANEL)
-                n++;
-            for (size_t r = 0; r < m; r += PICK_ROWS)
-                pick_columns(kernels, y + r * ldy + i, ldy, w, rows + i, n, x + r * ldx, ldx,
-                             m - r < PICK_ROWS ? m - r : PICK_ROWS);
-        }
+    struct sb_share share = sb_team_share(team, n_rows);
+    for (size_t i = share.first, n; i < share.last; i += n) { /* a run of rows in one panel */
+        n = 1;
+        while (i + n < share.last && rows[i + n] / SB_PANEL == rows[i] / SB_PANEL)
+            n++;
+        for (size_t r = 0; r < m; r += PICK_ROWS)
+            pick_columns(kernels, y + r * ldy + i, ldy, w, rows + i, n, x + r * ldx, ldx,
+                         m - r < PICK_ROWS ? m - r : PICK_ROWS);
     }
 }

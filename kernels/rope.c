@@ -39,16 +39,15 @@ void sb_rope_finish(struct sb_rope *rope)
     *rope = (struct sb_rope){ 0 };
 }
 
-void sb_rope_apply(const struct sb_rope *rope, float *x, size_t ldx, size_t n_heads,
-                   size_t head_dim, const int32_t *pos, size_t m)
+void sb_rope_apply(const struct sb_team *team, const struct sb_rope *rope, float *x, size_t ldx,
+                   size_t n_heads, size_t head_dim, const int32_t *pos, size_t m)
 {
     const struct sb_kernel_table *kernels = sb_kernels();
     size_t pairs = rope->n_dims / 2;
-#pragma omp parallel for schedule(static) if (m > 1 && sb_worth_threads(m * n_heads * head_dim))
-    for (size_t r = 0; r < m; r++) {
-        const float *cos = rope->cos + (size_t)pos[r] * pairs;
-        const float *sin = rope->sin + (size_t)pos[r] * pairs;
-        for (size_t h = 0; h < n_heads; h++)
-            kernels->rope(x + r * ldx + h * head_dim, cos, sin, pairs, rope->layout);
+    struct sb_share share = sb_team_share(team, m * n_heads);
+    for (size_t i = share.first; i < share.last; i++) {
+        size_t row = i % m, angles = (size_t)pos[row] * pairs;
+        kernels->rope(x + row * ldx + i / m * head_dim, rope->cos + angles, rope->sin + angles,
+                      pairs, rope->layout);
     }
 }

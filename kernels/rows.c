@@ -1,23 +1,27 @@
-/* Row operations: rows are shared out over threads, a row is never split. */
+/* Row operations: rows, or columns of elementwise ones, are shared out over the team. */
 #include <math.h>
 
 #include "kernels/internal.h"
 
-void sb_rmsnorm(float *y, size_t ldy, const float *x, size_t ldx, const float *weight, size_t d,
-                size_t m, float eps)
+void sb_rmsnorm(const struct sb_team *team, float *y, size_t ldy, const float *x, size_t ldx,
+                const float *weight, size_t d, size_t m, float eps)
 {
     const struct sb_kernel_table *kernels = sb_kernels();
-#pragma omp parallel for schedule(static) if (m > 1 && sb_worth_threads(m * d))
-    for (size_t r = 0; r < m; r++)
+    struct sb_share share = sb_team_share(team, m);
+    for (size_t r = share.first; r < share.last; r++)
         kernels->rmsnorm(y + r * ldy, x + r * ldx, weight, d, eps);
 }
 
-void sb_swiglu(float *gate, size_t ldg, const float *up, size_t ldu, size_t n, size_t m)
+void sb_swiglu(const struct sb_team *team, float *gate, size_t ldg, const float *up, size_t ldu,
+               size_t n, size_t m)
 {
+    enum { COLUMNS = 64 };
     const struct sb_kernel_table *kernels = sb_kernels();
-#pragma omp parallel for schedule(static) if (m > 1 && sb_worth_threads(m * n * 4))
-    for (size_t r = 0; r < m; r++)
-        kernels->swiglu(gate + r * ldg, up + r * ldu, n);
+    struct sb_share share = sb_team_share(team, (n + COLUMNS - 1) / COLUMNS);
+    size_t first = share.first * COLUMNS,
+           last = share.last * COLUMNS < n ? share.last * COLUMNS : n;
+    for (size_t r = 0; r < m && first < last; r++)
+        kernels->swiglu(gate + r * ldg + first, up + r * ldu + first, last - first);
 }
 
 void sb_add(float *y, const float *x, size_t n)

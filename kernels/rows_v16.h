@@ -77,6 +77,17 @@ static void divide(float *x, size_t n, float by)
         v_store_n(x + i, v_div(v_load_n(x + i, n - i), b), n - i);
 }
 
+static void mix(float *y, float a, const float *x, float b, size_t n)
+{
+    const v16 va = v_set1(a), vb = v_set1(b);
+    size_t i;
+    for (i = 0; i + 16 <= n; i += 16)
+        v_store(y + i, v_fma(v_load(y + i), va, v_mul(v_load(x + i), vb)));
+    if (i < n)
+        v_store_n(y + i, v_fma(v_load_n(y + i, n - i), va, v_mul(v_load_n(x + i, n - i), vb)),
+                  n - i);
+}
+
 /* NaN never wins: v_max keeps its second operand then. */
 static float max_scaled(const float *x, size_t n, float scale)
 {
@@ -139,12 +150,19 @@ static inline void rotate(float *a, float *b, float cos, float sin)
 static void rope(float *x, const float *cos, const float *sin, size_t n_pairs,
                  enum sb_rope_layout layout)
 {
+    size_t i = 0;
     if (layout == SB_ROPE_INTERLEAVED) {
-        for (size_t i = 0; i < n_pairs; i++)
+        for (; i < n_pairs; i++)
             rotate(x + 2 * i, x + 2 * i + 1, cos[i], sin[i]);
         return;
     }
-    for (size_t i = 0; i < n_pairs; i++)
+    for (; i + 16 <= n_pairs; i += 16) {
+        v16 a = v_load(x + i), b = v_load(x + n_pairs + i);
+        v16 c = v_load(cos + i), s = v_load(sin + i);
+        v_store(x + i, v_fma(a, c, v_sub(v_zero(), v_mul(b, s))));
+        v_store(x + n_pairs + i, v_fma(a, s, v_mul(b, c)));
+    }
+    for (; i < n_pairs; i++)
         rotate(x + i, x + n_pairs + i, cos[i], sin[i]);
 }
 

@@ -1,11 +1,12 @@
 /* Template: the table of a variant. Include last. */
 const struct sb_kernel_table SB_V16_TABLE = {
     .product = product,
-    .values = values,
+    .add_to_sums = add_to_sums,
     .rmsnorm = rmsnorm,
     .swiglu = swiglu,
     .add = add,
     .divide = divide,
+    .mix = mix,
     .max_scaled = max_scaled,
     .sum_exp = sum_exp,
     .argmax = argmax,

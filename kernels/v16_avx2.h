@@ -150,35 +150,50 @@ static inline v16 v_load_f16(const void *p)
                   _mm256_cvtph_ps(_mm_loadu_si128(half + 1)) };
 }
 
-static inline void v_load_bf16_pair(const void *p, v16 *lo, v16 *hi)
+static inline v16 v_load_bf16(const void *p)
 {
-    const __m256i high = _mm256_set1_epi32((int)0xffff0000), *words = p;
-    __m256i a = _mm256_loadu_si256(words), b = _mm256_loadu_si256(words + 1);
-    *lo = (v16){ _mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
-                 _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)) };
-    *hi = (v16){ _mm256_castsi256_ps(_mm256_and_si256(a, high)),
-                 _mm256_castsi256_ps(_mm256_and_si256(b, high)) };
+    const __m128i *halves = p;
+    __m256i a = _mm256_cvtepu16_epi32(_mm_loadu_si128(halves)),
+            b = _mm256_cvtepu16_epi32(_mm_loadu_si128(halves + 1));
+    return (v16){ _mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
+                  _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)) };
 }
 
-static inline v16 v_load_i8(const void *p)
+typedef struct {
+    __m256i a, b;
+} v16_words;
+
+static inline v16_words v_load_words(const void *p)
 {
-    __m128i q = _mm_loadu_si128(p);
-    return (v16){ _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)),
-                  _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(q, q))) };
+    const __m256i *words = p;
+    return (v16_words){ _mm256_loadu_si256(words), _mm256_loadu_si256(words + 1) };
 }
 
-static inline __m256 nibbles_as_floats(__m128i q)
+static inline v16 v_low_bf16(v16_words w)
 {
-    return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_cvtepu8_epi32(q), _mm256_set1_epi32(8)));
+    return (v16){ _mm256_castsi256_ps(_mm256_slli_epi32(w.a, 16)),
+                  _mm256_castsi256_ps(_mm256_slli_epi32(w.b, 16)) };
 }
 
-static inline void v_load_q4_pair(const void *p, v16 *lo, v16 *hi)
+static inline v16 v_high_bf16(v16_words w)
 {
-    const __m128i mask = _mm_set1_epi8(15);
-    __m128i q = _mm_loadu_si128(p);
-    __m128i a = _mm_and_si128(q, mask), b = _mm_and_si128(_mm_srli_epi16(q, 4), mask);
-    *lo = (v16){ nibbles_as_floats(a), nibbles_as_floats(_mm_unpackhi_epi64(a, a)) };
-    *hi = (v16){ nibbles_as_floats(b), nibbles_as_floats(_mm_unpackhi_epi64(b, b)) };
+    const __m256i high = _mm256_set1_epi32((int)0xffff0000);
+    return (v16){ _mm256_castsi256_ps(_mm256_and_si256(w.a, high)),
+                  _mm256_castsi256_ps(_mm256_and_si256(w.b, high)) };
+}
+
+static inline __attribute__((always_inline)) __m256 fraction(__m256i w, int from, int bits)
+{
+    const int left = 23 - bits - from;
+    const __m256i mask = _mm256_set1_epi32(((1 << bits) - 1) << (23 - bits)),
+                  one = _mm256_set1_epi32(0x3f800000);
+    __m256i u = left > 0 ? _mm256_slli_epi32(w, left) : _mm256_srli_epi32(w, -left);
+    return _mm256_castsi256_ps(_mm256_or_si256(one, _mm256_and_si256(u, mask)));
+}
+
+static inline __attribute__((always_inline)) v16 v_fraction(v16_words w, int from, int bits)
+{
+    return (v16){ fraction(w.a, from, bits), fraction(w.b, from, bits) };
 }
 
 #endif

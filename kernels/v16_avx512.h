@@ -113,12 +113,7 @@ static inline float v_largest(v16 a)
 
 static inline v16 v_scale_by_power(v16 p, v16 t)
 {
-    const __m512i bias = _mm512_set1_epi32(127);
-    __m512i n = _mm512_sub_epi32(_mm512_castps_si512(t), _mm512_set1_epi32(0x4b400000));
-    __m512i half = _mm512_srai_epi32(n, 1), rest = _mm512_sub_epi32(n, half);
-    half = _mm512_slli_epi32(_mm512_add_epi32(half, bias), 23);
-    rest = _mm512_slli_epi32(_mm512_add_epi32(rest, bias), 23);
-    return v_mul(v_mul(p, _mm512_castsi512_ps(half)), _mm512_castsi512_ps(rest));
+    return _mm512_scalef_ps(p, _mm512_sub_ps(t, v_set1(0x1.8p23f)));
 }
 
 static inline v16 v_load_f16(const void *p)
@@ -126,25 +121,37 @@ static inline v16 v_load_f16(const void *p)
     return _mm512_cvtph_ps(_mm256_loadu_si256(p));
 }
 
-static inline void v_load_bf16_pair(const void *p, v16 *lo, v16 *hi)
+static inline v16 v_load_bf16(const void *p)
 {
-    __m512i word = _mm512_loadu_si512(p);
-    *lo = _mm512_castsi512_ps(_mm512_slli_epi32(word, 16));
-    *hi = _mm512_castsi512_ps(_mm512_and_si512(word, _mm512_set1_epi32((int)0xffff0000)));
+    __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
 }
 
-static inline v16 v_load_i8(const void *p)
+typedef __m512i v16_words;
+
+static inline v16_words v_load_words(const void *p)
 {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+    return _mm512_loadu_si512(p);
 }
 
-/* The permutation looks at the low four bits of an index only: a nibble picks its float. */
-static inline void v_load_q4_pair(const void *p, v16 *lo, v16 *hi)
+static inline v16 v_low_bf16(v16_words w)
 {
-    const v16 value = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
-    __m512i q = _mm512_cvtepu8_epi32(_mm_loadu_si128(p));
-    *lo = _mm512_permutexvar_ps(q, value);
-    *hi = _mm512_permutexvar_ps(_mm512_srli_epi32(q, 4), value);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
+}
+
+static inline v16 v_high_bf16(v16_words w)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(w, _mm512_set1_epi32((int)0xffff0000)));
+}
+
+static inline __attribute__((always_inline)) v16 v_fraction(v16_words w, int from, int bits)
+{
+    const int left = 23 - bits - from;
+    const __m512i mask = _mm512_set1_epi32(((1 << bits) - 1) << (23 - bits)),
+                  one = _mm512_set1_epi32(0x3f800000);
+    __m512i u =
+        left > 0 ? _mm512_slli_epi32(w, (unsigned)left) : _mm512_srli_epi32(w, (unsigned)-left);
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(u, mask, one, 0xea)); /* u & mask | one */
 }
 
 #endif

@@ -154,33 +154,49 @@ static inline v16 v_load_f16(const void *p)
     EACH_LANE(sb_f16_to_f32(h[j]));
 }
 
-/* 16 words of two bfloat16: low halves, high halves. */
-static inline void v_load_bf16_pair(const void *p, v16 *lo, v16 *hi)
+/* 16 bfloat16 to floats. */
+static inline v16 v_load_bf16(const void *p)
 {
-    uint32_t word[16];
-    memcpy(word, p, sizeof word);
-    for (int j = 0; j < 16; j++) {
-        lo->l[j] = sb_bf16_to_f32((uint16_t)word[j]);
-        hi->l[j] = sb_bf16_to_f32((uint16_t)(word[j] >> 16));
-    }
+    uint16_t h[16];
+    memcpy(h, p, sizeof h);
+    EACH_LANE(sb_bf16_to_f32(h[j]));
 }
 
-static inline v16 v_load_i8(const void *p)
+/* Sixteen words of packed weights. */
+typedef struct {
+    uint32_t l[16];
+} v16_words;
+
+static inline v16_words v_load_words(const void *p)
 {
-    int8_t q[16];
-    memcpy(q, p, sizeof q);
-    EACH_LANE((float)q[j]);
+    v16_words w;
+    memcpy(w.l, p, sizeof w.l);
+    return w;
 }
 
-/* 16 bytes: low nibbles - 8, high nibbles - 8. */
-static inline void v_load_q4_pair(const void *p, v16 *lo, v16 *hi)
+static inline float float_of_bits(uint32_t bits)
 {
-    uint8_t q[16];
-    memcpy(q, p, sizeof q);
-    for (int j = 0; j < 16; j++) {
-        lo->l[j] = (float)((int)(q[j] & 15) - 8);
-        hi->l[j] = (float)((int)(q[j] >> 4) - 8);
-    }
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* The bfloat16 in the low halves, in the high halves. */
+static inline v16 v_low_bf16(v16_words w)
+{
+    EACH_LANE(float_of_bits(w.l[j] << 16));
+}
+
+static inline v16 v_high_bf16(v16_words w)
+{
+    EACH_LANE(float_of_bits(w.l[j] & 0xffff0000u));
+}
+
+/* 1 + u / 2^bits, where u is the number of `bits` bits from bit `from` on, written into a mantissa;
+ * both are constants at every call. */
+static inline v16 v_fraction(v16_words w, int from, int bits)
+{
+    EACH_LANE(float_of_bits(0x3f800000u | (w.l[j] >> from & ((1u << bits) - 1)) << (23 - bits)));
 }
 
 #undef EACH_LANE

@@ -6,6 +6,4 @@
 #include "kernels/product_v16.h"
 #include "kernels/rows_v16.h"
 
-#include "kernels/attention_v16.h"
-
 #include "kernels/table_v16.h"

@@ -52,7 +52,8 @@ CREATE TABLE experiment (
   top_p           REAL NOT NULL,
   top_k           INTEGER NOT NULL,
   ignore_eos      INTEGER NOT NULL CHECK (ignore_eos IN (0, 1)),
-  arithmetic      TEXT,                        -- exact: bit-identical for any batch, threads, CPU
+  arithmetic      TEXT,                        -- exact: bit-identical for any batch, threads, CPU;
+                                               -- or what differs: kv=f16 math=fast prefill=openblas
   created_at      TEXT NOT NULL                -- UTC, 2026-11-21T04:05:06Z
 ) STRICT;
 

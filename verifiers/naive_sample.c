@@ -8,22 +8,7 @@ static enum sb_status naive_verify(const void *params, const struct sb_tree *tre
                                    const struct sb_rows *rows, const struct sb_dice *dice,
                                    void *scratch, struct sb_verdict *verdict, struct sb_error *err)
 {
-    sb_verdict_begin(verdict, tree);
-    for (int32_t node = 0;;) {
-        const double *p;
-        enum sb_status rc = sb_rows_get(rows, node, &p, err);
-        if (rc != SB_OK)
-            return rc;
-        sb_dice_seek(dice, (uint64_t)tree->node[node].depth + 1);
-        sb_token token = (sb_token)dice->pick(dice->self, p, rows->n_vocab);
-        int32_t child = sb_tree_child(tree, node, token);
-        if (child < 0) {
-            sb_verdict_close(verdict, tree, token);
-            return SB_OK;
-        }
-        sb_verdict_accept(verdict, tree, child);
-        node = child;
-    }
+    return sb_lookup_verify(tree, rows, dice, dice->pick, verdict, err);
 }
 
 const struct sb_verifier_ops sb_verifier_naive_sample = {

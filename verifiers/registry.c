@@ -4,10 +4,31 @@
 #include <stddef.h>
 #include <string.h>
 
-#define VERIFIERS(X) \
-    X(greedy)        \
-    X(naive_sample)  \
-    X(rejection)     \
+#define VERIFIERS(X)                             \
+    X(bild) /* in threshold.c */                 \
+    X(block)                                     \
+    X(gbv)                                       \
+    X(greedy)                                    \
+    X(gumbel_coupled)                            \
+    X(hsd_experimental) /* in block.c */         \
+    X(k_seq)                                     \
+    X(mss)                                       \
+    X(naive_sample)                              \
+    X(ot_flow)                                   \
+    X(rejection)                                 \
+    X(rrs)                                       \
+    X(scd)                                       \
+    X(speccascade_chow)   /* in speccascade.c */ \
+    X(speccascade_diff)   /* in speccascade.c */ \
+    X(speccascade_opt)    /* in speccascade.c */ \
+    X(speccascade_token1) /* in speccascade.c */ \
+    X(speccascade_token2) /* in speccascade.c */ \
+    X(speccascade_token3) /* in speccascade.c */ \
+    X(spechub)                                   \
+    X(top_beta) /* in threshold.c */             \
+    X(topk_plus_one)                             \
+    X(traversal)                                 \
+    X(typical) /* in threshold.c */              \
     /* end */
 
 #define X(id) extern const struct sb_verifier_ops sb_verifier_##id;

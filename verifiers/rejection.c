@@ -6,9 +6,9 @@
  * min(1, p / ((1 - alpha) q)) and draw from [p / beta - q]+. At temperature 0, where ratios of one-hot
  * rows say nothing, lenience accepts a token whose probability before S is at least l times the
  * largest; alpha and beta change nothing there. */
-#include <inttypes.h>
-
 #include "harness/decode/verifier.h"
+
+extern const struct sb_verifier_ops sb_verifier_rejection;
 
 struct rejection {
     double lenience, alpha, beta;
@@ -65,53 +65,6 @@ static size_t rejection_scratch(const void *params, size_t n_vocab, int32_t max_
     return n_vocab * sizeof(double);
 }
 
-/* The one verified child of `node`, or -1; q(t) of its token in *q_t. */
-static enum sb_status next_draft(const struct sb_tree *tree, int32_t node, int32_t *child,
-                                 double *q_t, size_t n_vocab, struct sb_error *err)
-{
-    const struct sb_node *parent = &tree->node[node];
-    *child = -1;
-    for (int32_t i = node + 1; i < tree->n; i++) {
-        if (tree->node[i].parent != node || tree->node[i].auxiliary)
-            continue;
-        if (*child >= 0 || parent->n_draws > 1)
-            return sb_fail(err, SB_EINTERNAL,
-                           "verifier rejection: node %" PRId32 " has more than one draw", node);
-        *child = i;
-    }
-    if (*child < 0)
-        return SB_OK;
-    if (parent->kind == SB_DRAW_ONEHOT) {
-        *q_t = 1;
-        return SB_OK;
-    }
-    if (!parent->q || !sb_row_is_law(parent->q, n_vocab))
-        return sb_fail(err, SB_EINTERNAL,
-                       "verifier rejection: the drafter's row at node %" PRId32
-                       " is no probability row",
-                       node);
-    *q_t = parent->q[tree->node[*child].token];
-    if (!(*q_t > 0))
-        return sb_fail(err, SB_EINTERNAL,
-                       "verifier rejection: the drafter drew token %" PRId32 " with q = 0",
-                       tree->node[*child].token);
-    return SB_OK;
-}
-
-/* residual[n] = [p / beta - lenience q]+, unnormalised; returns its sum. q NULL: one-hot at t. */
-static double subtract(double *residual, const struct rejection *r, const double *p,
-                       const double *q, sb_token t, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        double draft = q ? q[i] : (size_t)t == i;
-        double rest = p[i] / r->beta - r->lenience * draft;
-        residual[i] = rest > 0 ? rest : 0;
-        sum += residual[i];
-    }
-    return sum;
-}
-
 /* Probability of accepting token t at `node`; p is the target's row there. */
 static double acceptance(const struct rejection *r, const struct sb_rows *rows, int32_t node,
                          const double *p, sb_token t, double q_t)
@@ -126,38 +79,32 @@ static double acceptance(const struct rejection *r, const struct sb_rows *rows, 
     return ratio < 1 ? ratio : 1;
 }
 
+static int32_t rejection_test(const struct sb_level *level, const double **law)
+{
+    const struct rejection *r = level->params;
+    const struct sb_dice *dice = level->dice;
+    const double *p = level->p;
+    struct sb_draw draw = SB_DRAW_BEGIN;
+    if (!sb_draw_next(level->tree, level->node, &draw))
+        return -1;
+    double q_t = draw.q ? draw.q[draw.token] : 1;
+    if (dice->flip(dice->self, acceptance(r, level->rows, level->node, p, draw.token, q_t)))
+        return draw.child;
+    /* [p / beta - lenience q]+ */
+    double sum = sb_residual(level->scratch, 1 / r->beta, p, draw.q, 1 / r->lenience, draw.token,
+                             level->rows->n_vocab);
+    if (sum > SB_EMPTY_RESIDUAL)
+        *law = level->scratch;
+    return -1;
+}
+
 static enum sb_status rejection_verify(const void *params, const struct sb_tree *tree,
                                        const struct sb_rows *rows, const struct sb_dice *dice,
                                        void *scratch, struct sb_verdict *verdict,
                                        struct sb_error *err)
 {
-    const struct rejection *r = params;
-    double *residual = scratch;
-    sb_verdict_begin(verdict, tree);
-    for (int32_t node = 0, child;; node = child) {
-        const double *p;
-        double q_t = 1;
-        enum sb_status rc = sb_rows_get(rows, node, &p, err);
-        if (rc == SB_OK)
-            rc = next_draft(tree, node, &child, &q_t, rows->n_vocab, err);
-        if (rc != SB_OK)
-            return rc;
-        sb_dice_seek(dice, (uint64_t)tree->node[node].depth + 1);
-        const double *law = p;
-        if (child >= 0) {
-            sb_token t = tree->node[child].token;
-            if (dice->flip(dice->self, acceptance(r, rows, node, p, t, q_t))) {
-                sb_verdict_accept(verdict, tree, child);
-                continue;
-            }
-            /* An empty residual means p = q up to rounding: then p itself is the law. */
-            if (subtract(residual, r, p, tree->node[node].q, t, rows->n_vocab) > 1e-12)
-                law = residual;
-        }
-        size_t token = dice->pick(dice->self, law, rows->n_vocab);
-        sb_verdict_close(verdict, tree, (sb_token)token);
-        return SB_OK;
-    }
+    return sb_levels_verify(&sb_verifier_rejection, params, tree, rows, dice, scratch,
+                            rejection_test, verdict, err);
 }
 
 const struct sb_verifier_ops sb_verifier_rejection = {

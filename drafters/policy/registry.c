@@ -6,6 +6,7 @@
 
 #define POLICIES(X) \
     X(constant)     \
+    X(fallback)     \
     /* end */
 
 #define X(id) extern const struct sb_policy_ops sb_policy_##id;

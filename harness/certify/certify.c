@@ -98,7 +98,7 @@ static void spec_text(char *out, size_t size, const struct sb_spec *spec)
 static void drawing_text(char *out, size_t size, const struct sb_drawing *d)
 {
     snprintf(out, size, "probe:kind=%s,%dx%d%s%s", sb_draw_kind_name(d->kind), d->width, d->depth,
-             d->raced ? ",raced" : "", d->wrong ? ",wrong" : "");
+             d->coupled ? ",coupled" : "", d->wrong ? ",wrong" : "");
 }
 
 static void describe_verifier(struct sb_check *check, const struct sb_job *job,
@@ -161,13 +161,13 @@ static enum sb_status run_exact(struct run *r, const struct sb_job *job, struct 
     check->row.part = "exact";
     snprintf(check->target, sizeof check->target, "tables");
     snprintf(check->kind, sizeof check->kind, "%s%s", sb_draw_kind_name(job->drawing.kind),
-             job->drawing.raced ? " raced" : "");
+             job->drawing.coupled ? " coupled" : "");
     describe_verifier(check, job, NULL);
     enum sb_status rc = job->planted
                             ? sb_exact_run_drawing(&e, &sb_control_verifier, &job->planted->rule,
                                                    &job->planted->drawing, &options, err)
                             : sb_exact_run(&e, job->verifier->ops, job->verifier->params,
-                                           job->drawing.kind, job->drawing.raced, &options, err);
+                                           job->drawing.kind, job->drawing.coupled, &options, err);
     if (rc != SB_OK)
         return rc;
     struct sb_check_row *row = &check->row;

@@ -1,7 +1,6 @@
-/* How the certifier's own drafts are drawn: every kind of draw, and three that are not what they claim.
- *
- * One function serves the enumerated toys and the probe drafter, so drawing rules that drafters come
- * to share need to be called in one place. */
+/* How the certifier's own drafts are drawn: every kind of draw, by the rules that drafters use
+ * (harness/decode/draw.h), and two rules that are not what they claim. Enumerated toys and the probe
+ * drafter share them. */
 #ifndef SB_CERTIFY_DRAWING_H
 #define SB_CERTIFY_DRAWING_H
 
@@ -17,9 +16,9 @@ enum sb_misdraw {
 
 struct sb_drawing {
     enum sb_draw_kind kind;
-    int32_t depth, width; /* levels; children (PATHS: paths) per node */
-    bool raced; /* ONEHOT: the first child wins the exponential race that verifiers of shared
-                             noise repeat (A 3.14); only below it the draft goes on */
+    int32_t depth,
+        width;    /* levels; children (PATHS: paths) per node; HUB: pairs whatever it says */
+    bool coupled; /* WOR: by races of the noise that drafter and verifier may share */
     enum sb_misdraw wrong;
 };
 
@@ -29,8 +28,7 @@ enum { SB_DRAWING_ROWS = 2 }; /* rows of a node: the second is used by MIX alone
 bool sb_drawing_goes_on(const struct sb_drawing *d, const struct sb_tree *tree, int32_t node);
 
 /* Draw the children of `node` from q[0] and q[1], rows [n_vocab] that live as long as the tree.
- * scratch: [n_vocab]. Draws that the tree refuses are not made. The dice stand at the position of the
- * children: one seek serves a whole level, whose nodes must not repeat each other's draws. */
+ * scratch: [n_vocab], and sb_draw_scratch_bytes(n_vocab). Draws that the tree refuses are not made. */
 void sb_drawing_children(const struct sb_drawing *d, struct sb_tree *tree, int32_t node,
                          const double *const q[SB_DRAWING_ROWS], size_t n_vocab,
                          const struct sb_dice *dice, double *scratch);

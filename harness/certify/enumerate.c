@@ -188,57 +188,185 @@ static size_t n_prefixes(size_t n_vocab, size_t length)
     return n;
 }
 
-/* ---- one case ---- */
+/* ---- one step ---- */
 
-struct bench {
-    const struct sb_enum_case *c;
+struct sb_enum_bench {
+    struct sb_enum_case c;              /* with the prefix and depth of the step at hand */
     size_t n_vocab, length;             /* length: tokens of a sequence, depth + 1 */
     struct sb_enum_table seen, claimed; /* target rows as the verifier gets them; the law claimed */
     float logits[SB_ENUM_ROWS][SB_ENUM_VOCAB];
-    double got[SB_ENUM_SEQUENCES], want[SB_ENUM_SEQUENCES];
-    struct sb_enum_dice dice;
     struct sb_tree tree;
     int32_t path[SB_ENUM_NODES];
     uint8_t decision[SB_ENUM_NODES];
+    struct sb_verdict verdict;
     void *scratch;
+    size_t scratch_bytes;
 };
 
-/* Tokens on the way from the root (left out) to `node`. */
-static size_t path_to(const struct sb_tree *tree, int32_t node, sb_token *x)
+size_t sb_enum_context(const struct sb_enum_case *c, const struct sb_tree *tree, int32_t node,
+                       sb_token *x)
 {
-    size_t n = (size_t)tree->node[node].depth;
-    for (size_t i = n; i-- > 0; node = tree->node[node].parent)
+    size_t n = c->n_prefix + (size_t)tree->node[node].depth;
+    for (size_t i = n; i-- > c->n_prefix; node = tree->node[node].parent)
         x[i] = tree->node[node].token;
+    for (size_t i = 0; i < c->n_prefix; i++)
+        x[i] = c->prefix[i];
     return n;
 }
 
-static size_t prefix_of(const struct bench *b, int32_t node)
+static size_t row_of(const struct sb_enum_bench *b, int32_t node)
 {
     sb_token x[SB_ENUM_DEPTH + 2];
-    size_t n = path_to(&b->tree, node, x);
+    size_t n = sb_enum_context(&b->c, &b->tree, node, x);
     return sb_enum_prefix(&b->seen, x, n);
 }
 
 static const double *target_row(void *self, int32_t node)
 {
-    const struct bench *b = self;
-    return b->seen.row[prefix_of(b, node)];
+    const struct sb_enum_bench *b = self;
+    return b->seen.row[row_of(b, node)];
 }
 
 static const float *target_logits(void *self, int32_t node)
 {
-    const struct bench *b = self;
-    return b->logits[prefix_of(b, node)];
+    const struct sb_enum_bench *b = self;
+    return b->logits[row_of(b, node)];
 }
 
 static size_t target_argmax(void *self, int32_t node)
 {
-    const struct bench *b = self;
-    return argmax(b->c->target->row[prefix_of(b, node)], b->n_vocab);
+    const struct sb_enum_bench *b = self;
+    return argmax(b->c.target->row[row_of(b, node)], b->n_vocab);
 }
 
+/* Rows as a session would show them, and the law that the verifier claims to leave. */
+static void prepare_rows(struct sb_enum_bench *b)
+{
+    const struct sb_enum_case *c = &b->c;
+    const struct sb_verifier_ops *v = c->verifier;
+    enum sb_draft_rows rows = sb_verifier_draft_rows(v, c->params);
+    size_t inner = n_prefixes(b->n_vocab, b->length - 1);
+    size_t all = n_prefixes(b->n_vocab, SB_ENUM_DEPTH + 1);
+    b->seen.n_vocab = b->claimed.n_vocab = b->n_vocab;
+    for (size_t r = 0; r < all; r++) {
+        const double *p = c->target->row[r];
+        for (size_t t = 0; t < b->n_vocab; t++) {
+            b->logits[r][t] = p[t] > 0 ? (float)log(p[t]) : -1e4f;
+            b->seen.row[r][t] = c->greedy ? t == argmax(p, b->n_vocab) : p[t];
+        }
+        bool known = r < inner ? rows >= SB_DRAFT_ROWS_PARENTS : rows == SB_DRAFT_ROWS_ALL;
+        memcpy(b->claimed.row[r], b->seen.row[r], sizeof b->seen.row[r]);
+        if (v->law)
+            v->law(c->params, b->claimed.row[r], b->seen.row[r], known ? c->draft->row[r] : NULL,
+                   b->n_vocab);
+    }
+}
+
+static enum sb_status fail_memory(struct sb_error *err)
+{
+    return sb_fail(err, SB_ENOMEM, "out of memory for an enumeration");
+}
+
+enum sb_status sb_enum_bench_create(struct sb_enum_bench **out, const struct sb_enum_case *c,
+                                    struct sb_error *err)
+{
+    struct sb_enum_bench *b = sb_alloc_zero(1, sizeof *b);
+    if (!b)
+        return fail_memory(err);
+    b->c = *c;
+    b->n_vocab = c->target->n_vocab;
+    b->length = (size_t)c->depth + 1;
+    b->verdict = (struct sb_verdict){ .path = b->path, .decision = b->decision };
+    if (c->verifier->scratch_size)
+        b->scratch_bytes = c->verifier->scratch_size(c->params, b->n_vocab, SB_ENUM_NODES);
+    b->scratch = sb_alloc(b->scratch_bytes);
+    enum sb_status rc =
+        b->scratch ? sb_tree_create(&b->tree, SB_ENUM_NODES, err) : fail_memory(err);
+    if (rc == SB_OK) {
+        prepare_rows(b);
+        *out = b;
+    } else {
+        sb_enum_bench_destroy(b);
+    }
+    return rc;
+}
+
+void sb_enum_bench_destroy(struct sb_enum_bench *b)
+{
+    if (!b)
+        return;
+    sb_tree_finish(&b->tree);
+    sb_free(b->scratch);
+    sb_free(b);
+}
+
+static void draw_tree(const struct sb_enum_case *c, const struct sb_dice *dice,
+                      struct sb_tree *tree)
+{
+    struct sb_drawing drawing = c->drawing;
+    double scratch[SB_ENUM_VOCAB];
+    sb_token x[SB_ENUM_DEPTH + 2];
+    drawing.depth = c->depth;
+    drawing.width = c->width;
+    for (int32_t node = 0; node < tree->n; node++) {
+        if (!sb_drawing_goes_on(&drawing, tree, node))
+            continue;
+        size_t n = sb_enum_context(c, tree, node, x);
+        const struct sb_enum_table *second = c->second ? c->second : c->draft;
+        const double *const q[] = { sb_enum_row(c->draft, x, n), sb_enum_row(second, x, n) };
+        sb_drawing_children(&drawing, tree, node, q, c->draft->n_vocab, dice, scratch);
+    }
+}
+
+/* The drafter's rows, where the verifier asked for them. */
+static void give_rows(struct sb_enum_bench *b)
+{
+    enum sb_draft_rows rows = sb_verifier_draft_rows(b->c.verifier, b->c.params);
+    for (int32_t i = 0; i < b->tree.n && rows != SB_DRAFT_ROWS_NONE; i++)
+        if (rows == SB_DRAFT_ROWS_ALL || b->tree.node[i].kind != SB_DRAW_NONE)
+            b->tree.node[i].draft_row = b->c.draft->row[row_of(b, i)];
+}
+
+enum sb_status sb_enum_bench_step(struct sb_enum_bench *b, const sb_token *prefix, size_t n_prefix,
+                                  int32_t depth, const struct sb_dice *draft_dice,
+                                  const struct sb_dice *verify_dice, const struct sb_tree **tree,
+                                  const struct sb_verdict **verdict, struct sb_error *err)
+{
+    const struct sb_verifier_ops *v = b->c.verifier;
+    const struct sb_rows rows = { .row = target_row,
+                                  .argmax = target_argmax,
+                                  .logits = target_logits,
+                                  .greedy = b->c.greedy,
+                                  .self = b,
+                                  .n_vocab = b->n_vocab };
+    b->c.prefix = prefix;
+    b->c.n_prefix = n_prefix;
+    b->c.depth = depth;
+    memset(b->scratch, 0xff, b->scratch_bytes); /* NaN: reading what was not written shows */
+    sb_tree_reset(&b->tree, 0, depth);
+    (b->c.propose ? b->c.propose : draw_tree)(&b->c, draft_dice, &b->tree);
+    give_rows(b);
+    enum sb_status rc = sb_tree_check(&b->tree, b->n_vocab, err);
+    if (rc == SB_OK)
+        rc = v->verify(b->c.params, &b->tree, &rows, verify_dice, b->scratch, &b->verdict, err);
+    const struct sb_verdict *got = &b->verdict;
+    if (rc == SB_OK && (got->n_path < 1 || got->n_path > b->tree.n || got->final_token < 0 ||
+                        (size_t)got->final_token >= b->n_vocab))
+        rc = sb_fail(err, SB_EINTERNAL, "verifier %s: a verdict of %d nodes and final token %d",
+                     v->name, got->n_path, got->final_token);
+    *tree = &b->tree;
+    *verdict = got;
+    return rc;
+}
+
+/* ---- all of them ---- */
+
+struct laws {
+    double got[SB_ENUM_SEQUENCES], want[SB_ENUM_SEQUENCES];
+};
+
 /* Add weight x the claimed law of what follows x[0..n) up to b->length tokens. */
-static void spread(const struct bench *b, double *law, sb_token *x, size_t n, double weight)
+static void spread(const struct sb_enum_bench *b, double *law, sb_token *x, size_t n, double weight)
 {
     if (n == b->length) {
         law[sb_enum_prefix(&b->claimed, x, n)] += weight;
@@ -252,90 +380,37 @@ static void spread(const struct bench *b, double *law, sb_token *x, size_t n, do
     }
 }
 
-/* Rows as a session would show them, and the law that the verifier claims to leave: its own of p and
- * q, where q is known, or p. A leaf's row is known to verifiers that ask for it. */
-static void prepare_rows(struct bench *b)
+static enum sb_status run_once(struct sb_enum_bench *b, struct sb_enum_dice *dice,
+                               struct laws *laws, struct sb_enum_result *result,
+                               struct sb_error *err)
 {
-    const struct sb_enum_case *c = b->c;
-    const struct sb_verifier_ops *v = c->verifier;
-    size_t inner = n_prefixes(b->n_vocab, b->length - 1), all = n_prefixes(b->n_vocab, b->length);
-    b->seen.n_vocab = b->claimed.n_vocab = b->n_vocab;
-    for (size_t r = 0; r < all; r++) {
-        const double *p = c->target->row[r];
-        for (size_t t = 0; t < b->n_vocab; t++) {
-            b->logits[r][t] = p[t] > 0 ? (float)log(p[t]) : -1e4f;
-            b->seen.row[r][t] = c->greedy ? t == argmax(p, b->n_vocab) : p[t];
-        }
-        bool known =
-            r < inner ? v->draft_rows >= SB_DRAFT_ROWS_PARENTS : v->draft_rows == SB_DRAFT_ROWS_ALL;
-        memcpy(b->claimed.row[r], b->seen.row[r], sizeof b->seen.row[r]);
-        if (v->law)
-            v->law(c->params, b->claimed.row[r], b->seen.row[r], known ? c->draft[0]->row[r] : NULL,
-                   b->n_vocab);
-    }
-}
-
-static void propose(struct bench *b, const struct sb_dice *dice)
-{
-    const struct sb_enum_case *c = b->c;
-    double scratch[SB_ENUM_VOCAB];
-    sb_tree_reset(&b->tree, 0, c->drawing.depth);
-    for (int32_t node = 0; node < b->tree.n; node++) {
-        size_t r = prefix_of(b, node);
-        const double *const q[] = { c->draft[0]->row[r],
-                                    c->draft[1] ? c->draft[1]->row[r] : c->draft[0]->row[r] };
-        bool inner = sb_drawing_goes_on(&c->drawing, &b->tree, node);
-        sb_dice_seek(dice, (uint64_t)b->tree.node[node].depth + 1);
-        if (inner)
-            sb_drawing_children(&c->drawing, &b->tree, node, q, b->n_vocab, dice, scratch);
-        if (inner ? c->verifier->draft_rows >= SB_DRAFT_ROWS_PARENTS
-                  : c->verifier->draft_rows == SB_DRAFT_ROWS_ALL)
-            b->tree.node[node].draft_row = q[0];
-    }
-}
-
-static enum sb_status run_once(struct bench *b, struct sb_enum_result *result, struct sb_error *err)
-{
-    const struct sb_enum_case *c = b->c;
-    struct sb_verdict verdict = { .path = b->path, .decision = b->decision };
-    struct sb_dice dice = sb_enum_dice_start(&b->dice);
-    struct sb_rows rows = { .row = target_row,
-                            .argmax = target_argmax,
-                            .logits = target_logits,
-                            .greedy = c->greedy,
-                            .self = b,
-                            .n_vocab = b->n_vocab };
-    propose(b, &dice);
-    enum sb_status rc = sb_tree_check(&b->tree, b->n_vocab, err);
-    sb_dice_seek(&dice, 0);
-    if (rc == SB_OK)
-        rc = c->verifier->verify(c->params, &b->tree, &rows, &dice, b->scratch, &verdict, err);
-    if (b->dice.trouble)
-        rc = sb_fail(err, SB_EUNSUPPORTED, "verifier %s: %s", c->verifier->name, b->dice.trouble);
-    if (rc == SB_OK && (verdict.n_path < 1 || verdict.n_path > b->tree.n ||
-                        verdict.final_token < 0 || (size_t)verdict.final_token >= b->n_vocab))
-        rc = sb_fail(err, SB_EINTERNAL, "verifier %s: a verdict of %d nodes and final token %d",
-                     c->verifier->name, verdict.n_path, verdict.final_token);
+    const struct sb_tree *tree;
+    const struct sb_verdict *verdict;
+    struct sb_dice choose = sb_enum_dice_start(dice);
+    enum sb_status rc = sb_enum_bench_step(b, NULL, 0, (int32_t)b->length - 1, &choose, &choose,
+                                           &tree, &verdict, err);
+    if (dice->trouble)
+        return sb_fail(err, SB_EUNSUPPORTED, "verifier %s: %s", b->c.verifier->name, dice->trouble);
     if (rc != SB_OK)
         return rc;
     sb_token x[SB_ENUM_DEPTH + 2];
-    size_t n = path_to(&b->tree, b->path[verdict.n_path - 1], x);
-    x[n++] = verdict.final_token;
-    double weight = b->dice.weight;
-    result->accepted += weight * (verdict.n_path - 1);
-    result->first_accept += weight * (verdict.n_path > 1);
-    result->first[x[0]] += weight;
-    result->total += weight;
+    size_t n = sb_enum_context(&b->c, tree, verdict->path[verdict->n_path - 1], x);
+    x[n++] = verdict->final_token;
+    result->accepted += dice->weight * (verdict->n_path - 1);
+    result->first_accept += dice->weight * (verdict->n_path > 1);
+    result->first[x[0]] += dice->weight;
+    result->total += dice->weight;
     result->runs++;
-    spread(b, b->got, x, n, weight);
+    spread(b, laws->got, x, n, dice->weight);
     return SB_OK;
 }
 
-static void compare(const struct bench *b, struct sb_enum_result *result)
+static void compare(const struct sb_enum_bench *b, const struct laws *laws,
+                    struct sb_enum_result *result)
 {
     size_t from = n_prefixes(b->n_vocab, b->length), to = n_prefixes(b->n_vocab, b->length + 1);
     for (size_t i = from; i < to; i++) {
-        double error = fabs(b->got[i] - b->want[i]);
+        double error = fabs(laws->got[i] - laws->want[i]);
         result->max_error = error > result->max_error ? error : result->max_error;
         result->variation += error / 2;
     }
@@ -345,31 +420,23 @@ enum sb_status sb_enum_run(struct sb_enum_result *out, const struct sb_enum_case
                            struct sb_error *err)
 {
     struct sb_enum_result result = { 0 };
-    struct bench *b = sb_alloc_zero(1, sizeof *b);
-    if (!b)
-        return sb_fail(err, SB_ENOMEM, "out of memory for an enumeration");
+    struct sb_enum_dice dice = { 0 };
+    struct sb_enum_bench *b = NULL;
+    struct laws *laws = sb_alloc_zero(1, sizeof *laws);
     sb_token x[SB_ENUM_DEPTH + 2];
-    b->c = c;
-    b->n_vocab = c->target->n_vocab;
-    b->length = (size_t)c->drawing.depth + 1;
-    enum sb_status rc = sb_tree_create(&b->tree, SB_ENUM_NODES, err);
-    b->scratch = sb_alloc(c->verifier->scratch_size
-                              ? c->verifier->scratch_size(c->params, b->n_vocab, SB_ENUM_NODES)
-                              : 0);
-    if (rc == SB_OK && !b->scratch)
-        rc = sb_fail(err, SB_ENOMEM, "out of memory for an enumeration");
-    prepare_rows(b);
-    spread(b, b->want, x, 0, 1);
+    enum sb_status rc = laws ? sb_enum_bench_create(&b, c, err) : fail_memory(err);
+    if (rc == SB_OK)
+        spread(b, laws->want, x, 0, 1);
     while (rc == SB_OK) {
-        rc = run_once(b, &result, err);
-        if (rc == SB_OK && !sb_enum_dice_next(&b->dice))
+        rc = run_once(b, &dice, laws, &result, err);
+        if (rc == SB_OK && !sb_enum_dice_next(&dice))
             break;
     }
-    compare(b, &result);
-    sb_tree_finish(&b->tree);
-    sb_free(b->scratch);
-    sb_free(b);
-    if (rc == SB_OK)
+    if (rc == SB_OK) {
+        compare(b, laws, &result);
         *out = result;
+    }
+    sb_enum_bench_destroy(b);
+    sb_free(laws);
     return rc;
 }

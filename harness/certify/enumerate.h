@@ -57,12 +57,36 @@ size_t sb_enum_prefix(const struct sb_enum_table *table, const sb_token *x, size
 const double *sb_enum_row(const struct sb_enum_table *table, const sb_token *x, size_t n);
 
 struct sb_enum_case {
-    const struct sb_enum_table *target, *draft[SB_DRAWING_ROWS]; /* draft[1]: MIX's other drafter */
+    const struct sb_enum_table *target, *draft, *second; /* second: another drafter, for mixtures */
+    /* How the tree grows: `drawing`, with depth and width from here; or a rule of the caller's own.
+     * Tokens under the root follow the prefix; every node above `depth` should be drawn below. */
     struct sb_drawing drawing;
+    void (*propose)(const struct sb_enum_case *c, const struct sb_dice *dice, struct sb_tree *tree);
+    const sb_token
+        *prefix; /* [n_prefix] text before the step; enumeration starts from the empty one */
+    size_t n_prefix;
+    int32_t depth, width;
     const struct sb_verifier_ops *verifier;
     const void *params;
     bool greedy; /* temperature 0: the target's rows are one-hot at their arg max */
 };
+
+/* Tokens of the prefix, and on the way from the root (left out) to `node`: what its rows follow.
+ * Returns how many. */
+size_t sb_enum_context(const struct sb_enum_case *c, const struct sb_tree *tree, int32_t node,
+                       sb_token *x);
+
+/* One step after another on the same tables: buffers, and rows as a session would show them. */
+struct sb_enum_bench;
+enum sb_status sb_enum_bench_create(struct sb_enum_bench **out, const struct sb_enum_case *c,
+                                    struct sb_error *err);
+void sb_enum_bench_destroy(struct sb_enum_bench *bench);
+/* Draft at most `depth` levels after prefix[0..n_prefix) and verify, with the given dice. *tree and
+ * *verdict are borrowed until the next step. */
+enum sb_status sb_enum_bench_step(struct sb_enum_bench *bench, const sb_token *prefix,
+                                  size_t n_prefix, int32_t depth, const struct sb_dice *draft_dice,
+                                  const struct sb_dice *verify_dice, const struct sb_tree **tree,
+                                  const struct sb_verdict **verdict, struct sb_error *err);
 
 struct sb_enum_result {
     double

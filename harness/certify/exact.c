@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "harness/certify/each.h"
 #include "harness/certify/enumerate.h"
 #include "harness/certify/tables.h"
 #include "harness/core/alloc.h"
@@ -35,10 +36,12 @@ static const struct shape shapes[] = {
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 
 /* Hub pairs and top-k-plus-one need two children to be what they are. */
-static bool fits(const struct shape *s, const struct sb_verifier_ops *v, enum sb_draw_kind kind)
+static bool fits(const struct shape *s, const struct sb_verifier_ops *v, enum sb_draw_kind kind,
+                 bool coupled)
 {
     bool needs_two = kind == SB_DRAW_HUB || kind == SB_DRAW_TOPK1 || kind == SB_DRAW_MIX;
-    if ((s->kinds && !(s->kinds & SB_KIND_BIT(kind))) || (v->chains_only && s->width > 1))
+    if ((s->kinds && !(s->kinds & SB_KIND_BIT(kind))) ||
+        ((v->chains_only || coupled) && s->width > 1))
         return false;
     return kind == SB_DRAW_HUB ? s->width == 2 : !needs_two || s->width > 1;
 }
@@ -53,7 +56,7 @@ static const double pair_p[] = { 1. / 3, 2. / 3 }, pair_q[] = { 2. / 3, 1. / 3 }
 static const struct {
     const char *verifier;
     enum sb_draw_kind kind;
-    bool raced;
+    bool coupled;
     int32_t depth, width;
     const double *p, *q;
     size_t n_vocab;
@@ -76,7 +79,7 @@ static const struct {
     { "k-seq", SB_DRAW_IID, false, 1, 2, toy_p, toy_q, 3, .79135528725660044 },
     { "spechub", SB_DRAW_HUB, false, 1, 2, toy_p, toy_q, 3, 1 },
     { "topk-plus-one", SB_DRAW_TOPK1, false, 1, 2, toy_p, toy_q, 3, 1 },
-    { "gumbel-coupled", SB_DRAW_ONEHOT, true, 1, 1, toy_p, toy_q, 3, 17. / 26 },
+    { "gumbel-coupled", SB_DRAW_WOR, true, 1, 1, toy_p, toy_q, 3, 17. / 26 },
     { "block", SB_DRAW_IID, false, 2, 1, toy_p, toy_q, 3, 1.25 },
     { "block", SB_DRAW_IID, false, 1, 1, pair_p, pair_q, 2, 2. / 3 },
     { "block", SB_DRAW_IID, false, 2, 1, pair_p, pair_q, 2, 11. / 9 },
@@ -104,17 +107,22 @@ struct outcome {
     struct sb_error err;
 };
 
+static bool never_samples(const struct sb_verifier_ops *v)
+{
+    return v->guarantee == SB_GREEDY_EXACT || v->greedy_only;
+}
+
 static struct sb_enum_case case_of(const struct job *job, const struct sb_tables *tables,
                                    const struct shape *shape)
 {
-    struct sb_enum_case c = { .target = &tables->p,
-                              .draft = { &tables->q[0], &tables->q[1] },
-                              .drawing = job->drawing,
-                              .verifier = job->verifier,
-                              .params = job->params };
-    c.drawing.depth = shape->depth;
-    c.drawing.width = shape->width;
-    return c;
+    return (struct sb_enum_case){ .target = &tables->p,
+                                  .draft = &tables->q[0],
+                                  .second = &tables->q[1],
+                                  .drawing = job->drawing,
+                                  .depth = shape->depth,
+                                  .width = shape->width,
+                                  .verifier = job->verifier,
+                                  .params = job->params };
 }
 
 static void run_case(struct outcome *out, const struct sb_enum_case *c)
@@ -132,12 +140,12 @@ static void run_table(struct outcome *out, const struct job *job, struct sb_tabl
     const struct shape *shape = &job->shape[(size_t)i % job->n_shapes];
     size_t round = (size_t)i / job->n_shapes;
     enum sb_flavour flavour = (enum sb_flavour)(round % SB_TABLE_FLAVOURS);
-    bool greedy_rule = job->verifier->guarantee == SB_GREEDY_EXACT;
     struct sb_rng rng = sb_rng_make(sb_rng_mix(job->options->seed, shape->n_vocab), SB_STREAM_DATA);
     sb_rng_seek(&rng, round);
     sb_tables_random(tables, shape->n_vocab, flavour, &rng);
     struct sb_enum_case c = case_of(job, tables, shape);
-    c.greedy = greedy_rule || flavour == SB_TABLE_SURE_P;
+    /* A law of both rows says what is sampled, not which token is its likeliest. */
+    c.greedy = never_samples(job->verifier) || (flavour == SB_TABLE_SURE_P && !job->verifier->law);
     run_case(out, &c);
 }
 
@@ -167,30 +175,35 @@ static void sum_up(struct sb_exact *out, const struct outcome *outcome, int64_t 
     out->variation = out->tables ? out->variation / (double)out->tables : 0;
 }
 
+struct table_job {
+    const struct job *job;
+    struct outcome *outcome;
+};
+
+static void run_one(void *self, size_t i)
+{
+    struct table_job *t = self;
+    struct sb_tables *tables = sb_alloc_zero(1, sizeof *tables);
+    if (tables)
+        run_table(&t->outcome[i], t->job, tables, (int64_t)i);
+    else
+        t->outcome[i].status = SB_ENOMEM;
+    sb_free(tables);
+}
+
 static enum sb_status run_tables(struct sb_exact *out, const struct job *job, struct sb_error *err)
 {
     int64_t n = job->options->tables;
     bool out_of_memory = false;
-    struct outcome *outcome = sb_alloc_zero((size_t)n, sizeof *outcome);
-    if (!outcome)
+    struct table_job t = { .job = job, .outcome = sb_alloc_zero((size_t)n, sizeof *t.outcome) };
+    if (!t.outcome)
         return sb_fail(err, SB_ENOMEM, "out of memory for %lld tables", (long long)n);
-#pragma omp parallel
-    {
-        struct sb_tables *tables = sb_alloc_zero(1, sizeof *tables);
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < n; i++) {
-            if (tables)
-                run_table(&outcome[i], job, tables, i);
-            else
-                outcome[i].status = SB_ENOMEM;
-        }
-        sb_free(tables);
-    }
+    sb_each(run_one, &t, (size_t)n);
     for (int64_t i = 0; i < n; i++)
-        out_of_memory = out_of_memory || outcome[i].status == SB_ENOMEM;
+        out_of_memory = out_of_memory || t.outcome[i].status == SB_ENOMEM;
     if (!out_of_memory)
-        sum_up(out, outcome, n);
-    sb_free(outcome);
+        sum_up(out, t.outcome, n);
+    sb_free(t.outcome);
     return out_of_memory ? sb_fail(err, SB_ENOMEM, "out of memory for enumerations") : SB_OK;
 }
 
@@ -201,7 +214,7 @@ static void run_same_rows(struct outcome *out, const struct job *job, struct sb_
     sb_enum_table_fill(&tables->q[0], q, shape->n_vocab);
     sb_enum_table_fill(&tables->q[1], q, shape->n_vocab);
     struct sb_enum_case c = case_of(job, tables, shape);
-    c.greedy = job->verifier->guarantee == SB_GREEDY_EXACT;
+    c.greedy = never_samples(job->verifier);
     run_case(out, &c);
 }
 
@@ -210,7 +223,8 @@ static void run_toy(struct sb_exact *out, const struct job *job, struct sb_table
 {
     struct outcome o = { 0 };
     const struct shape shape = { .depth = 1,
-                                 .width = job->verifier->chains_only || job->drawing.raced ? 1 : 2,
+                                 .width =
+                                     job->verifier->chains_only || job->drawing.coupled ? 1 : 2,
                                  .n_vocab = 3 };
     run_same_rows(&o, job, tables, toy_p, toy_q, &shape);
     if (o.status == SB_OK)
@@ -225,7 +239,7 @@ static void run_golden(struct sb_exact *out, const struct job *job, struct sb_ta
                                      .width = golden[i].width,
                                      .n_vocab = golden[i].n_vocab };
         if (strcmp(golden[i].verifier, job->verifier->name) != 0 ||
-            golden[i].kind != job->drawing.kind || golden[i].raced != job->drawing.raced)
+            golden[i].kind != job->drawing.kind || golden[i].coupled != job->drawing.coupled)
             continue;
         run_same_rows(&o, job, tables, golden[i].p, golden[i].q, &shape);
         out->golden++;
@@ -261,15 +275,15 @@ static enum sb_status run_job(struct sb_exact *out, const struct job *job, struc
 }
 
 enum sb_status sb_exact_run(struct sb_exact *out, const struct sb_verifier_ops *verifier,
-                            const void *params, enum sb_draw_kind kind, bool raced,
+                            const void *params, enum sb_draw_kind kind, bool coupled,
                             const struct sb_exact_options *options, struct sb_error *err)
 {
     struct job job = { .verifier = verifier,
                        .params = params,
-                       .drawing = { .kind = kind, .raced = raced },
+                       .drawing = { .kind = kind, .coupled = coupled },
                        .options = options };
     for (size_t i = 0; i < N_SHAPES; i++)
-        if (fits(&shapes[i], verifier, kind))
+        if (fits(&shapes[i], verifier, kind, coupled))
             job.shape[job.n_shapes++] = shapes[i];
     return run_job(out, &job, err);
 }

@@ -23,12 +23,11 @@ struct sb_exact {
     char note[512];   /* what failed, or why not; "" otherwise */
 };
 
-/* Enumerate `verifier` with `params` (its struct) on trees of this kind; `raced`: one-hot children
- * that come from the race of shared noise. Chains of up to three levels, and trees where the verifier
- * takes them. Runs on all threads; the result does not depend on their number. Only running out of
+/* Enumerate `verifier` with `params` (its struct) on trees of this kind: chains of up to three levels, and
+ * trees where the verifier takes them. `coupled`: chains drawn by races of shared noise (WOR). Runs on all threads; the result does not depend on their number. Only running out of
  * memory is an error. */
 enum sb_status sb_exact_run(struct sb_exact *out, const struct sb_verifier_ops *verifier,
-                            const void *params, enum sb_draw_kind kind, bool raced,
+                            const void *params, enum sb_draw_kind kind, bool coupled,
                             const struct sb_exact_options *options, struct sb_error *err);
 /* The same for one drawing rule alone, as it claims to be: for planted rules. */
 enum sb_status sb_exact_run_drawing(struct sb_exact *out, const struct sb_verifier_ops *verifier,

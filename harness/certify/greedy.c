@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "harness/certify/each.h"
 #include "harness/core/alloc.h"
-#include "harness/core/threads.h"
 #include "harness/model/chat.h"
 #include "kernels/kernels.h"
 
@@ -132,7 +132,7 @@ static enum sb_status decode_all(struct sb_greedy_set *set, struct sb_error *err
     if (!job.status || !job.err)
         rc = sb_fail(err, SB_ENOMEM, "out of memory for %zu questions", set->n);
     else
-        sb_threads_each(decode_one, &job, set->n);
+        sb_each(decode_one, &job, set->n);
     for (size_t i = 0; i < set->n && rc == SB_OK; i++) {
         rc = job.status[i];
         if (rc != SB_OK && err)
@@ -316,7 +316,7 @@ enum sb_status sb_greedy_run(struct sb_greedy *out, const struct sb_greedy_set *
         rc = sb_session_create(&lane[k].session, &own, err);
     }
     if (rc == SB_OK)
-        sb_threads_each(run_lane, lane, LANES);
+        sb_each(run_lane, lane, LANES);
     for (size_t k = 0; k < LANES; k++) {
         if (rc == SB_OK && lane[k].status != SB_OK) {
             rc = lane[k].status;

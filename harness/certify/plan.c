@@ -160,33 +160,31 @@ static const struct sb_param *find_param(const struct sb_drafter_ops *ops, const
     return NULL;
 }
 
-/* Ways to run a drafter of the registry with what is bundled: a chain and a tree where it has a `tree`,
- * each kind of draw where it has a `draw`. */
+/* Ways to run a drafter of the registry with what is bundled: as it is; where it has an optional `tree`,
+ * as one; where it has a `draw`, a tree of each rule of drawing, or paths. */
 static enum sb_status offer_variants(struct sb_certify_plan *plan, const struct sb_drafter_ops *ops,
                                      struct sb_error *err)
 {
     const struct sb_param *draw = find_param(ops, "draw", SB_PARAM_CHOICE);
+    const struct sb_param *tree = find_param(ops, "tree", SB_PARAM_STRING);
     bool model = find_param(ops, "model", SB_PARAM_STRING);
-    bool tree = find_param(ops, "tree", SB_PARAM_STRING);
-    const char *choice = draw ? draw->choices : "";
-    enum sb_status rc = SB_OK;
-    do {
+    char plain_text[256], text[320];
+    snprintf(plain_text, sizeof plain_text, "%s%s%s%s", ops->name, model ? ":model='" : "",
+             model ? plan->real.draft_model : "", model ? "'" : "");
+    enum sb_status rc = offer_drafter(plan, plain_text, err);
+    const char *separator = model ? "," : ":", *choice = draw ? draw->choices : "";
+    if (rc == SB_OK && tree && !tree->fallback && !draw) {
+        snprintf(text, sizeof text, "%s%stree='2x2x1'", plain_text, separator);
+        rc = offer_drafter(plan, text, err);
+    }
+    while (*choice && rc == SB_OK) {
         int length = (int)strcspn(choice, "|");
-        for (int branch = 0; branch <= (int)tree && rc == SB_OK; branch++) {
-            char text[256];
-            int n = snprintf(text, sizeof text, "%s:", ops->name);
-            if (model)
-                n += snprintf(text + n, sizeof text - (size_t)n, "model='%s',",
-                              plan->real.draft_model);
-            if (draw)
-                n += snprintf(text + n, sizeof text - (size_t)n, "draw=%.*s,", length, choice);
-            if (branch)
-                n += snprintf(text + n, sizeof text - (size_t)n, "tree='2x2x1',");
-            text[n - 1] = '\0'; /* the last comma, or the colon */
-            rc = offer_drafter(plan, text, err);
-        }
+        bool paths = length == 5 && strncmp(choice, "paths", 5) == 0;
+        snprintf(text, sizeof text, "%s%sdraw=%.*s,%s", plain_text, separator, length, choice,
+                 paths ? "paths=2" : "tree='2x2'");
+        rc = offer_drafter(plan, text, err);
         choice += length + (choice[length] == '|');
-    } while (*choice && rc == SB_OK);
+    }
     return rc;
 }
 
@@ -254,8 +252,8 @@ static int64_t size_of(int64_t asked, bool all, int64_t quick, int64_t full)
     return asked ? asked : all ? full : quick;
 }
 
-/* Every verifier on every kind of draw, one-hot children also from the race of shared noise; then the
- * planted rules. */
+/* Every verifier on every kind of draw, those without replacement also by races of shared noise, where
+ * drafters may see it; then the planted rules. */
 static enum sb_status plan_exact(struct sb_certify_plan *plan, struct sb_error *err)
 {
     enum sb_status rc = SB_OK;
@@ -267,8 +265,8 @@ static enum sb_status plan_exact(struct sb_certify_plan *plan, struct sb_error *
                 continue;
             job.drawing = (struct sb_drawing){ .kind = (enum sb_draw_kind)k };
             rc = add_job(plan, job, err);
-            job.drawing.raced = true;
-            if (rc == SB_OK && k == SB_DRAW_ONEHOT)
+            job.drawing.coupled = true;
+            if (rc == SB_OK && k == SB_DRAW_WOR && !v->ops->bottom_up)
                 rc = add_job(plan, job, err);
         }
     }
@@ -301,8 +299,8 @@ static enum sb_status plan_toy(struct sb_certify_plan *plan, const struct sb_cer
         for (int k = SB_DRAW_KINDS; k-- > SB_DRAW_ONEHOT && rc == SB_OK;) {
             enum sb_draw_kind kind = (enum sb_draw_kind)k;
             bool pairs = kind == SB_DRAW_HUB || kind == SB_DRAW_TOPK1 || kind == SB_DRAW_MIX;
-            if (v->guarantee == SB_GREEDY_EXACT || !(v->ops->kinds & SB_KIND_BIT(kind)) ||
-                (v->ops->chains_only && pairs))
+            if (v->guarantee == SB_GREEDY_EXACT || v->ops->greedy_only ||
+                !(v->ops->kinds & SB_KIND_BIT(kind)) || (v->ops->chains_only && pairs))
                 continue;
             if (once && kind != SB_DRAW_IID && (v->ops->kinds & SB_KIND_BIT(SB_DRAW_IID)))
                 continue;
@@ -310,7 +308,7 @@ static enum sb_status plan_toy(struct sb_certify_plan *plan, const struct sb_cer
             job.drawing = (struct sb_drawing){ .kind = kind,
                                                .depth = v->ops->chains_only ? 3 : 2,
                                                .width = v->ops->chains_only ? 1 : 2,
-                                               .raced = kind == SB_DRAW_ONEHOT };
+                                               .coupled = kind == SB_DRAW_WOR };
             rc = add_job(plan, job, err);
             if (once)
                 break;

@@ -5,13 +5,14 @@
 #include <string.h>
 
 #include "harness/core/alloc.h"
+#include "harness/decode/draw.h"
 
 enum { MAX_DEPTH = 4, MAX_WIDTH = 4, MAX_NODES = 64 };
 
 struct probe_params {
     const char *model, *kind, *wrong;
     int64_t depth, width;
-    bool raced;
+    bool coupled;
     double heat;
 };
 
@@ -41,11 +42,11 @@ static const struct sb_param probe_params[] = {
       .min = 1,
       .max = MAX_WIDTH,
       .meaning = "children per node" },
-    { .name = "raced",
+    { .name = "coupled",
       .type = SB_PARAM_BOOL,
-      .offset = offsetof(struct probe_params, raced),
+      .offset = offsetof(struct probe_params, coupled),
       .fallback = "false",
-      .meaning = "one-hot children from the race of shared noise" },
+      .meaning = "drawn without replacement by races of shared noise" },
     { .name = "heat",
       .type = SB_PARAM_NUMBER,
       .offset = offsetof(struct probe_params, heat),
@@ -90,8 +91,8 @@ static const char *wrong_name(enum sb_misdraw wrong)
 
 char *sb_probe_text(const struct sb_drawing *d, const char *model, double heat)
 {
-    return sb_strf("probe:model='%s',kind=%s,depth=%d,width=%d,raced=%d,heat=%g,wrong=%s", model,
-                   sb_draw_kind_name(d->kind), d->depth, d->width, d->raced, heat,
+    return sb_strf("probe:model='%s',kind=%s,depth=%d,width=%d,coupled=%d,heat=%g,wrong=%s", model,
+                   sb_draw_kind_name(d->kind), d->depth, d->width, d->coupled, heat,
                    wrong_name(d->wrong));
 }
 
@@ -129,7 +130,7 @@ static enum sb_status probe_open(void *st, const struct sb_drafter_env *env, str
         .kind = kind_of(p->kind),
         .depth = (int32_t)p->depth,
         .width = (int32_t)p->width,
-        .raced = p->raced,
+        .coupled = p->coupled,
         .wrong = strcmp(p->wrong, "top") == 0       ? SB_DRAWN_TOP
                  : strcmp(p->wrong, "dropped") == 0 ? SB_DRAWN_DROPPED
                                                     : SB_DRAWN_RIGHT,
@@ -140,7 +141,7 @@ static enum sb_status probe_open(void *st, const struct sb_drafter_env *env, str
     probe->rows = env->draft_rows;
     probe->q = sb_alloc_array(MAX_NODES * env->n_vocab, sizeof *probe->q);
     probe->flat = sb_alloc_array(env->n_vocab, sizeof *probe->flat);
-    probe->scratch = sb_alloc_array(env->n_vocab, sizeof *probe->scratch);
+    probe->scratch = sb_alloc(sb_draw_scratch_bytes(env->n_vocab));
     probe->sampling_scratch = sb_alloc(sb_sampling_scratch_bytes(env->n_vocab));
     if (!probe->q || !probe->flat || !probe->scratch || !probe->sampling_scratch)
         return sb_fail(err, SB_ENOMEM, "drafter probe: no memory for its rows");
@@ -192,7 +193,6 @@ static enum sb_status compute(struct probe *probe, const struct sb_tree *tree, i
 static void grow(struct probe *probe, const struct sb_context *ctx, struct sb_tree *tree,
                  int32_t first)
 {
-    sb_dice_seek(&ctx->dice, (uint64_t)tree->node[first].depth + 1);
     for (int32_t i = first, last = tree->n; i < last; i++) {
         const double *const q[] = { probe->q + (size_t)i * probe->n_vocab, probe->flat };
         bool inner = sb_drawing_goes_on(&probe->drawing, tree, i);

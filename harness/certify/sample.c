@@ -3,9 +3,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "harness/certify/each.h"
 #include "harness/core/alloc.h"
 #include "harness/core/rng.h"
-#include "harness/core/threads.h"
 
 /* Generation i belongs to lane i % LANES, whatever runs it: drafters may learn from one generation to
  * the next, and figures must not depend on the number of threads. */
@@ -222,7 +222,7 @@ static enum sb_status run_block(struct sb_sampled *out, struct drift *drift,
     for (size_t k = 0; k < LANES && rc == SB_OK; k++)
         rc = open_lane(&lane[k], r, &r->block[block_no], err);
     if (rc == SB_OK) {
-        sb_threads_each(run_lane, lane, LANES);
+        sb_each(run_lane, lane, LANES);
         for (size_t k = 0; k < LANES && rc == SB_OK; k++) {
             rc = lane[k].status;
             if (rc != SB_OK && err)

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "harness/core/error.h"
+#include "harness/experiment/models.h"
 #include "harness/experiment/plan.h"
 #include "results/report.h"
 
@@ -66,6 +67,29 @@ const volatile int *sb_cli_stop_flag(void);
 
 /* Threads from --threads (0: the physical cores); also reports a wrong SB_CPU. */
 enum sb_status sb_cli_set_threads(int64_t threads, struct sb_error *err);
+
+/* --kv-type, --math and --prefill, where no plan holds them. */
+struct sb_arithmetic_options {
+    const char *kv_type, *math, *prefill;
+};
+#define SB_ARITHMETIC_OPTIONS(o)                                                                     \
+    {                                                                                                \
+        "kv-type", SB_OPT_TEXT, &(o).kv_type, "T", "keys and values: f32 (default), f16, bf16", 0, 0 \
+    },                                                                                               \
+        { "math",                                                                                    \
+          SB_OPT_TEXT,                                                                               \
+          &(o).math,                                                                                 \
+          "M",                                                                                       \
+          "exact (default), or fast: BF16 products by avx512_bf16",                                  \
+          0,                                                                                         \
+          0 },                                                                                       \
+    {                                                                                                \
+        "prefill", SB_OPT_TEXT, &(o).prefill, "P",                                                   \
+            "exact (default), or openblas: prompts through its sgemm", 0, 0                          \
+    }
+enum sb_status sb_cli_set_arithmetic(struct sb_models *models,
+                                     const struct sb_arithmetic_options *options,
+                                     struct sb_error *err);
 
 /* Flush stdout and turn a full disk or a closed pipe into an error. */
 enum sb_status sb_cli_flush(struct sb_error *err);

@@ -38,6 +38,8 @@ static const struct sb_usage usage = {
 struct options {
     const char *model, *random, *type, *batch, *db;
     int64_t context, repeats, threads;
+    bool tree;
+    struct sb_arithmetic_options arithmetic;
     enum sb_format format;
 };
 
@@ -71,9 +73,16 @@ static enum sb_status time_forward(struct sb_seq *seq, const struct sb_row *rows
     return rc;
 }
 
-static enum sb_status measure(struct curve *c, struct sb_model *model, size_t context,
+/* Row i of a chain follows row i - 1; of a tree, row (i - 1) / 2. */
+static int32_t parent_of(size_t i, bool tree)
+{
+    return i == 0 ? SB_PARENT_PREFIX : tree ? (int32_t)(i - 1) / 2 : (int32_t)i - 1;
+}
+
+static enum sb_status measure(struct curve *c, struct sb_model *model, const struct options *o,
                               struct sb_error *err)
 {
+    size_t context = (size_t)o->context;
     size_t n_vocab = sb_model_config(model)->n_vocab, most = 64, last;
     for (size_t i = 0; i < c->n; i++)
         most = (size_t)c->rows[i] > most ? (size_t)c->rows[i] : most;
@@ -89,7 +98,7 @@ static enum sb_status measure(struct curve *c, struct sb_model *model, size_t co
         prompt[i] = (sb_token)sb_rng_below(&rng, n_vocab);
     for (size_t i = 0; i < most && rc == SB_OK; i++)
         rows[i] = (struct sb_row){ .token = (sb_token)sb_rng_below(&rng, n_vocab),
-                                   .parent = (int32_t)i - 1,
+                                   .parent = parent_of(i, o->tree),
                                    .want_logits = true };
     if (rc == SB_OK)
         rc = sb_seq_prefill(seq, prompt, context, NULL, 0, &last, err);
@@ -162,8 +171,9 @@ static struct work work_of(const struct sb_model *model, size_t context)
     double d = (double)c->d_model, layers = (double)c->n_layers, n = (double)context;
     double weights =
         layers * (d * (2 * q + 2 * kv) + 3 * d * (double)c->d_ff) + d * (double)c->n_vocab;
-    return (struct work){ .bytes = (double)sb_model_packed_bytes(model) +
-                                   layers * n * 2 * kv * sizeof(float),
+    double kv_value = sb_model_arithmetic(model)->kv_type == SB_F32 ? 4 : 2;
+    return (struct work){ .bytes =
+                              (double)sb_model_packed_bytes(model) + layers * n * 2 * kv * kv_value,
                           .flops = 2 * weights + layers * n * 4 * q };
 }
 
@@ -258,9 +268,10 @@ static enum sb_status print_json(const struct options *o, const struct sb_model 
                                             p->c.high, "of_floor", p->of_floor));
     }
     json_t *root = json_pack(
-        "{s:s, s:s, s:i, s:I, s:s, s:f, s:f, s:f, s:f, s:f, s:{s:f, s:f}, s:o}", "model", label(o),
-        "type", type_name(model), "threads", sb_threads_get(), "context", (json_int_t)o->context,
-        "isa", sb_cpu_name(sb_cpu_active()), "decode_tokens_per_s", 1e9 / r->point[0].ns,
+        "{s:s, s:s, s:i, s:I, s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:{s:f, s:f}, s:o}", "model",
+        label(o), "type", type_name(model), "threads", sb_threads_get(), "context",
+        (json_int_t)o->context, "isa", sb_cpu_name(sb_cpu_active()), "arithmetic",
+        sb_arithmetic_text(sb_model_arithmetic(model)), "decode_tokens_per_s", 1e9 / r->point[0].ns,
         "read_gb_per_s", r->read_rate * 1e-9, "fma_gflops", r->fma_rate * 1e-9, "bytes_per_forward",
         r->work.bytes, "flops_per_token", r->work.flops, "noise", "c_lo", r->point[1].c.low, "c_hi",
         r->point[1].c.high, "curve", curve);
@@ -283,11 +294,11 @@ static enum sb_status print_report(const struct options *o, struct sb_model *mod
     } else if (rc == SB_OK) {
         fprintf(
             stderr,
-            "%s, %s, %d threads, %s kernels, context %lld: %.1f MB and %.3f GFLOP per token; this machine "
+            "%s, %s, %d threads, %s kernels, %s, context %lld: %.1f MB and %.3f GFLOP per token; this machine "
             "reads %.1f GB/s and computes %.1f GFLOP/s\n",
             label(o), type_name(model), sb_threads_get(), sb_cpu_name(sb_cpu_active()),
-            (long long)o->context, r.work.bytes * 1e-6, r.work.flops * 1e-9, r.read_rate * 1e-9,
-            r.fma_rate * 1e-9);
+            sb_arithmetic_text(sb_model_arithmetic(model)), (long long)o->context,
+            r.work.bytes * 1e-6, r.work.flops * 1e-9, r.read_rate * 1e-9, r.fma_rate * 1e-9);
         rc = print_table(o, &r, err);
     }
     sb_free(r.point);
@@ -313,9 +324,11 @@ static enum sb_status open_model(const struct options *o, struct sb_models *mode
     struct sb_weights *w;
     enum sb_dtype type;
     *made = NULL;
-    if (!o->random)
+    enum sb_status rc = sb_cli_set_arithmetic(models, &o->arithmetic, err);
+    if (rc == SB_OK && !o->random)
         return sb_models_get(models, o->model, model, NULL, err);
-    enum sb_status rc = parse_type(&type, o->type, err);
+    if (rc == SB_OK)
+        rc = parse_type(&type, o->type, err);
     if (rc == SB_OK)
         rc = sb_weights_random(&w, o->random, type, (size_t)o->context + 1024, err);
     if (rc != SB_OK)
@@ -327,10 +340,16 @@ static enum sb_status open_model(const struct options *o, struct sb_models *mode
         fprintf(stderr, "packed %.1f MB in %.3f s, %.2f GB/s\n",
                 (double)sb_model_packed_bytes(*model) * 1e-6, seconds,
                 (double)sb_model_packed_bytes(*model) * 1e-9 / seconds);
-    if (rc == SB_OK)
-        *made = *model;
-    else
+    if (rc != SB_OK) {
         sb_weights_close(w);
+        return rc;
+    }
+    *made = *model;
+    struct sb_arithmetic arithmetic;
+    rc = sb_arithmetic_parse(&arithmetic, o->arithmetic.kv_type, o->arithmetic.math,
+                             o->arithmetic.prefill, err);
+    if (rc == SB_OK)
+        sb_model_set_arithmetic(*model, &arithmetic);
     return rc;
 }
 
@@ -367,7 +386,7 @@ static enum sb_status bench(const struct options *o, struct sb_error *err)
     if (rc == SB_OK)
         rc = open_model(o, models, &model, &made, err);
     if (rc == SB_OK)
-        rc = measure(&c, model, (size_t)o->context, err);
+        rc = measure(&c, model, o, err);
     if (rc == SB_OK)
         rc = print_report(o, model, &c, err);
     sb_free(c.rows);
@@ -390,6 +409,8 @@ int sb_cmd_bench(int argc, char **argv)
           0 },
         { "context", SB_OPT_INT, &o.context, "N", "committed tokens before the rows; default 128",
           1, 1048576 },
+        { "tree", SB_OPT_FLAG, &o.tree, NULL, "the rows are a binary tree, not a chain", 0, 0 },
+        SB_ARITHMETIC_OPTIONS(o.arithmetic),
         { "repeats", SB_OPT_INT, &o.repeats, "N", "rounds; default 50", 3, 100000 },
         { "db", SB_OPT_TEXT, &o.db, "FILE", "store the curve in a results database", 0, 0 },
         { "threads", SB_OPT_INT, &o.threads, "N", "default: the physical cores", 1, 1024 },

@@ -30,6 +30,7 @@ struct options {
     int64_t max_new_tokens, max_context, seed, top_k, threads;
     double temperature, top_p;
     bool ignore_eos;
+    struct sb_arithmetic_options arithmetic;
 };
 
 struct stream {
@@ -185,8 +186,10 @@ static enum sb_status generate(const struct options *o, struct sb_error *err)
     struct sb_tokens prompt = { 0 };
     struct stream stream = { 0 };
     struct sb_models *models = sb_models_create();
-    enum sb_status rc = models ? sb_models_get(models, o->model, &model, &stream.tok, err)
+    enum sb_status rc = models ? sb_cli_set_arithmetic(models, &o->arithmetic, err)
                                : sb_fail(err, SB_ENOMEM, "out of memory");
+    if (rc == SB_OK)
+        rc = sb_models_get(models, o->model, &model, &stream.tok, err);
     if (rc == SB_OK)
         rc = parse_spec(&drafter, o->drafter, err);
     if (rc == SB_OK)
@@ -276,6 +279,7 @@ int sb_cmd_generate(int argc, char **argv)
           "sample among the most likely of this mass; 1: all", 0, 1 },
         { "seed", SB_OPT_INT, &o.seed, "N", "default 0", 0, 9e15 },
         { "ignore-eos", SB_OPT_FLAG, &o.ignore_eos, NULL, "go on after an end token", 0, 0 },
+        SB_ARITHMETIC_OPTIONS(o.arithmetic),
         { "threads", SB_OPT_INT, &o.threads, "N", "default: the physical cores", 1, 1024 },
         { "format", SB_OPT_TEXT, &o.format, "text|json", "default text", 0, 0 },
         { 0 },

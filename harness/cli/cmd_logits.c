@@ -81,6 +81,7 @@ int sb_cmd_logits(int argc, char **argv)
 {
     const char *name = NULL, *tokens_text = NULL, *parents_text = NULL;
     int64_t top = 5, threads = 0;
+    struct sb_arithmetic_options arithmetic = { 0 };
     const struct sb_option options[] = {
         { .name = "model", .kind = SB_OPT_TEXT, .dst = &name, .arg = "M", .help = "model to run" },
         { .name = "tokens",
@@ -100,6 +101,7 @@ int sb_cmd_logits(int argc, char **argv)
           .help = "how many of the largest logits; default 5",
           .min = 1,
           .max = 1 << 20 },
+        SB_ARITHMETIC_OPTIONS(arithmetic),
         { .name = "threads",
           .kind = SB_OPT_INT,
           .dst = &threads,
@@ -129,8 +131,10 @@ int sb_cmd_logits(int argc, char **argv)
     if (rc == SB_OK)
         rc = sb_cli_set_threads(threads, &err);
     if (rc == SB_OK && !helped)
-        rc = models ? sb_models_get(models, name, &model, NULL, &err)
+        rc = models ? sb_cli_set_arithmetic(models, &arithmetic, &err)
                     : sb_fail(&err, SB_ENOMEM, "out of memory");
+    if (rc == SB_OK && !helped)
+        rc = sb_models_get(models, name, &model, NULL, &err);
     if (rc == SB_OK && !helped)
         rc = compute(model, tokens, n, parents, (size_t)top, &err);
     if (rc == SB_OK)

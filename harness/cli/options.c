@@ -234,6 +234,18 @@ enum sb_status sb_cli_set_threads(int64_t threads, struct sb_error *err)
     return SB_OK;
 }
 
+enum sb_status sb_cli_set_arithmetic(struct sb_models *models,
+                                     const struct sb_arithmetic_options *options,
+                                     struct sb_error *err)
+{
+    struct sb_arithmetic a;
+    enum sb_status rc =
+        sb_arithmetic_parse(&a, options->kv_type, options->math, options->prefill, err);
+    if (rc == SB_OK)
+        sb_models_set_arithmetic(models, &a);
+    return rc;
+}
+
 enum sb_status sb_cli_flush(struct sb_error *err)
 {
     if (fflush(stdout) != 0 || ferror(stdout))

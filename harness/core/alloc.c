@@ -1,3 +1,4 @@
+#define _DEFAULT_SOURCE
 #include "harness/core/alloc.h"
 
 #include <stdarg.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static atomic_size_t n_allocations;
 static atomic_size_t n_left = SIZE_MAX;
@@ -49,13 +51,23 @@ void *sb_realloc_array(void *p, size_t n, size_t size_bytes)
     return realloc(p, total ? total : 1);
 }
 
+/* Streams over large blocks miss the page tables' cache less often with large pages. */
+enum { LARGE_PAGE = 2 << 20 };
+
 void *sb_alloc_aligned(size_t n, size_t size_bytes)
 {
     size_t total;
-    if (__builtin_mul_overflow(n, size_bytes, &total) || total > SIZE_MAX - SB_CACHE_LINE)
+    if (__builtin_mul_overflow(n, size_bytes, &total) || total > SIZE_MAX - LARGE_PAGE)
         return NULL;
-    total = (total + SB_CACHE_LINE - 1) / SB_CACHE_LINE * SB_CACHE_LINE;
-    return may_allocate() ? aligned_alloc(SB_CACHE_LINE, total ? total : SB_CACHE_LINE) : NULL;
+    size_t align = total < LARGE_PAGE ? SB_CACHE_LINE : LARGE_PAGE;
+    total = total ? (total + align - 1) / align * align : align;
+    void *p = may_allocate() ? aligned_alloc(align, total) : NULL;
+#ifdef MADV_HUGEPAGE
+    if (p && align == LARGE_PAGE)
+        madvise(p, total,
+                MADV_HUGEPAGE); /* a wish: what the system makes of it is its own affair */
+#endif
+    return p;
 }
 
 char *sb_strndup(const char *text, size_t length)

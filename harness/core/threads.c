@@ -1,9 +1,7 @@
 #define _GNU_SOURCE
 #include "harness/core/threads.h"
 
-#include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -51,42 +49,4 @@ void sb_threads_set(int n)
 int sb_threads_get(void)
 {
     return omp_get_max_threads();
-}
-
-struct crew {
-    void (*job)(void *self, size_t i);
-    void *self;
-    size_t n;
-    atomic_size_t next;
-};
-
-/* Plain threads, not a team: a parallel region inside another one, even of a single thread, costs a
- * round of futex calls, which is more than a small model's whole product. */
-static void *work(void *arg)
-{
-    struct crew *crew = arg;
-    omp_set_num_threads(1); /* of this thread alone */
-    for (size_t i; (i = atomic_fetch_add(&crew->next, 1)) < crew->n;)
-        crew->job(crew->self, i);
-    return NULL;
-}
-
-enum { MAX_CREW = 64 };
-
-void sb_threads_each(void (*job)(void *self, size_t i), void *self, size_t n)
-{
-    struct crew crew = { .job = job, .self = self, .n = n };
-    pthread_t thread[MAX_CREW];
-    int threads = sb_threads_get(), started = 0;
-    threads = threads < MAX_CREW ? threads : MAX_CREW;
-    threads = (size_t)threads < n ? threads : (int)n;
-    while (started < threads && pthread_create(&thread[started], NULL, work, &crew) == 0)
-        started++;
-    if (started == 0) { /* none to be had: here, then */
-        int before = sb_threads_get();
-        work(&crew);
-        omp_set_num_threads(before);
-    }
-    for (int i = 0; i < started; i++)
-        pthread_join(thread[i], NULL);
 }

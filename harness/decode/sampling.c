@@ -218,7 +218,10 @@ static size_t rng_race(void *self, const double *weight, size_t n)
         if (!(weight[t] > 0))
             continue;
         dice->noise.draw = (uint32_t)t;
-        double time = -sb_log(1 - sb_rng_uniform(&dice->noise)) / weight[t];
+        double u = sb_rng_uniform(&dice->noise);
+        if (u >= best * weight[t] * (1 + 0x1p-50))
+            continue; /* -log(1 - u) >= u: it has lost, and most have */
+        double time = -sb_log(1 - u) / weight[t];
         if (time < best) {
             best = time;
             winner = t;
@@ -242,6 +245,11 @@ struct sb_rng_dice sb_rng_dice_make(uint64_t key, enum sb_stream flips, enum sb_
     return (struct sb_rng_dice){ .flips = sb_rng_make(key, flips),
                                  .picks = sb_rng_make(key, picks),
                                  .noise = sb_rng_make(key, SB_STREAM_NOISE) };
+}
+
+void sb_rng_dice_rekey(struct sb_rng_dice *self, uint64_t key)
+{
+    self->flips.key = self->picks.key = key;
 }
 
 struct sb_dice sb_rng_dice_at(struct sb_rng_dice *self, uint64_t position)

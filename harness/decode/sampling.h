@@ -15,9 +15,9 @@ struct sb_sampling {
     double top_p;       /* 0 or 1: off */
 };
 
-/* prob[n] = S(logits[n]). Rows sum to 1 within 1e-12. scratch: sb_sampling_scratch_bytes(n). Ties at
- * the border of top-k and top-p go to the smaller id. Logits that hold NaN or +inf, or nothing above
- * -inf, give a row of NaN, which verifiers refuse. */
+/* prob[n] = S(logits[n]). Rows sum to 1 within 1e-12. scratch: sb_sampling_scratch_bytes(n), or NULL
+ * without top-k and top-p. Ties at the border of top-k and top-p go to the smaller id. Logits that
+ * hold NaN or +inf, or nothing above -inf, give a row of NaN, which verifiers refuse. */
 void sb_sampling_apply(double *prob, const struct sb_sampling *s, const float *logits, size_t n,
                        void *scratch);
 size_t sb_sampling_scratch_bytes(size_t n);
@@ -29,7 +29,9 @@ struct sb_dice {
     void *self;
     /* Choices from here on belong to the token `offset` positions after the dice's own; NULL: the
      * source does not care. A token's draw thus depends on where it stands, not on the step that
-     * made it: text sampled by naive-sample is the same for every drafter at one seed. */
+     * made it: text sampled by naive-sample is the same for every drafter at one seed.
+     * Each choice takes the next number of its position, and a seek starts over at the first: two
+     * choices of one step that must be independent have no seek to the same position between them. */
     void (*seek)(void *self, uint64_t offset);
     /* Uniform in [0,1), for rules of continuous noise; NULL in a source that enumerates. */
     double (*uniform)(void *self);
@@ -53,6 +55,9 @@ struct sb_rng_dice {
  * half of its draws. */
 struct sb_dice sb_rng_dice_at(struct sb_rng_dice *self, uint64_t position);
 struct sb_rng_dice sb_rng_dice_make(uint64_t key, enum sb_stream flips, enum sb_stream picks);
+/* Flips and picks come from another key from now on; the noise, which is shared, stays. For draws that
+ * must not come up again at a position they had before (sb_verifier_ops.bottom_up). */
+void sb_rng_dice_rekey(struct sb_rng_dice *self, uint64_t key);
 
 /* Index drawn by u in [0,1) from weight[n] summed in ascending order; never an index of weight 0. */
 size_t sb_pick_by(double u, const double *weight, size_t n);

@@ -252,7 +252,7 @@ static enum sb_status open_drafter(struct sb_session *s, const struct sb_session
         .max_context = s->max_context,
         .n_vocab = s->n_vocab,
         .params = s->drafter_plug.params,
-        .draft_rows = s->verifier->draft_rows,
+        .draft_rows = sb_verifier_draft_rows(s->verifier, s->verifier_plug.params),
         .policy = &s->policy,
         .load_model = o->load_model,
         .loader = o->loader,
@@ -404,13 +404,16 @@ static void append(struct run *run, sb_token token)
 
 static struct sb_context context_of(struct run *run)
 {
-    return (struct sb_context){
+    struct sb_context ctx = {
         .tokens = run->s->text,
         .n = run->n,
         .n_prompt = run->request->n_prompt,
         .dice = sb_rng_dice_at(&run->draft_dice, run->n - 1),
         .policy = &run->s->policy,
     };
+    if (run->s->verifier->bottom_up)
+        ctx.dice.race = NULL;
+    return ctx;
 }
 
 /* Is there a reason to stop? The end token comes before the budget, the budget before the context. */
@@ -549,6 +552,8 @@ static enum sb_status take_step(struct run *run, struct sb_error *err)
     struct sb_verdict verdict;
     uint64_t start_ns = sb_now_ns(), mark = start_ns;
 
+    if (s->verifier->bottom_up)
+        sb_rng_dice_rekey(&run->draft_dice, sb_rng_mix(run->request->rng_key, run->n));
     struct sb_context ctx = context_of(run);
     size_t rows_left = sb_seq_capacity(s->seq) - sb_seq_length(s->seq);
     s->tree.cap = rows_left < s->n_nodes ? (int32_t)rows_left : (int32_t)s->n_nodes;

@@ -150,6 +150,12 @@ int32_t sb_tree_draw(struct sb_tree *tree, int32_t parent, sb_token token, enum 
     return child;
 }
 
+bool sb_tree_has_room(const struct sb_tree *tree, int32_t parent, enum sb_draw_kind kind, int32_t n)
+{
+    return takes_child(tree, parent, kind) && tree->node[parent].kind == SB_DRAW_NONE &&
+           n <= tree->cap - tree->n && n <= tree->cap - tree->n_draws;
+}
+
 int32_t sb_tree_add_auxiliary(struct sb_tree *tree, int32_t parent, sb_token token, int32_t source)
 {
     if (parent < 0 || parent >= tree->n || tree->n >= tree->cap)

@@ -77,6 +77,11 @@ int32_t sb_tree_add(struct sb_tree *tree, int32_t parent, sb_token token, int32_
 int32_t sb_tree_draw(struct sb_tree *tree, int32_t parent, sb_token token, enum sb_draw_kind kind,
                      const double *q, float log_q, int32_t source);
 
+/* Can `parent` take a first set of n draws of that kind, whatever their tokens are? What may not fit as
+ * a whole is not begun: how much of a set exists must not depend on its tokens. */
+bool sb_tree_has_room(const struct sb_tree *tree, int32_t parent, enum sb_draw_kind kind,
+                      int32_t n);
+
 int32_t sb_tree_add_auxiliary(struct sb_tree *tree, int32_t parent, sb_token token, int32_t source);
 
 bool sb_tree_ends(const struct sb_tree *tree, sb_token token); /* an end-of-generation token? */

@@ -38,6 +38,7 @@ struct run {
     struct sb_model *target;
     const struct sb_tokenizer *tokenizer;
     const char *chat;
+    struct sb_arithmetic arithmetic;
     struct sb_dataset dataset;
     struct arm *arm;
     size_t n_arms, baseline, most_turns;
@@ -57,7 +58,11 @@ static enum sb_status open_inputs(struct run *r, struct sb_error *err)
     if (rc == SB_OK)
         rc = sb_dataset_select(&r->dataset, s->tasks, (size_t)s->take, err);
     if (rc == SB_OK)
+        rc = sb_arithmetic_parse(&r->arithmetic, s->kv_type, s->math, s->prefill, err);
+    if (rc == SB_OK) {
+        sb_models_set_arithmetic(r->models, &r->arithmetic);
         rc = sb_models_get(r->models, s->target, &r->target, &r->tokenizer, err);
+    }
     if (rc == SB_OK && !r->tokenizer)
         rc = sb_fail(err, SB_EINPUT, "model '%s' has no tokenizer, so it cannot read prompts",
                      s->target);
@@ -174,14 +179,15 @@ static char *describe_run(const struct run *r, const struct sb_host *host)
         json_array_append_new(arms, arm);
     }
     json_t *root = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s?, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:b, s:s, s:s, s:o}",
+        "{s:s, s:s, s:s, s:s, s:s?, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:b, s:s, s:s, s:s, s:o}",
         "name", s->name, "target_hash", hex(sb_model_weights(r->target)->content_hash, target),
         "tokenizer_hash", hex(sb_tokenizer_hash(r->tokenizer), tokenizer), "dataset_hash",
         r->dataset.hash, "tasks", s->tasks, "take", (json_int_t)s->take, "seed",
         (json_int_t)s->seed, "repeats", (json_int_t)s->repeats, "max_new_tokens",
         (json_int_t)s->max_new_tokens, "max_context", (json_int_t)s->max_context, "temperature",
         s->temperature, "top_k", (json_int_t)s->top_k, "top_p", s->top_p, "ignore_eos",
-        s->ignore_eos, "template", r->chat, "answers", s->answers, "arms", arms);
+        s->ignore_eos, "template", r->chat, "answers", s->answers, "arithmetic",
+        sb_arithmetic_text(&r->arithmetic), "arms", arms);
     if (root) {
         const struct sb_host_row *h = &host->row;
         json_object_set_new(root, "host",
@@ -261,7 +267,7 @@ static enum sb_status store_setup(struct run *r, struct sb_error *err)
         .top_p = s->top_p,
         .top_k = s->top_k,
         .ignore_eos = s->ignore_eos,
-        .arithmetic = "exact",
+        .arithmetic = sb_arithmetic_text(&r->arithmetic),
     };
     char key[SB_KEY_BYTES];
     sb_host_describe(&host);

@@ -18,11 +18,19 @@ struct entry {
 struct sb_models {
     struct entry *entry;
     size_t n, cap;
+    struct sb_arithmetic arithmetic;
 };
 
 struct sb_models *sb_models_create(void)
 {
     return sb_alloc_zero(1, sizeof(struct sb_models));
+}
+
+void sb_models_set_arithmetic(struct sb_models *models, const struct sb_arithmetic *arithmetic)
+{
+    models->arithmetic = *arithmetic;
+    for (size_t i = 0; i < models->n; i++)
+        sb_model_set_arithmetic(models->entry[i].model, arithmetic);
 }
 
 static void finish_entry(struct entry *e)
@@ -131,6 +139,7 @@ enum sb_status sb_models_get(struct sb_models *models, const char *name, struct 
             finish_entry(&e);
             return rc;
         }
+        sb_model_set_arithmetic(e.model, &models->arithmetic);
         models->entry[models->n] = e;
         found = &models->entry[models->n++];
     }

@@ -9,6 +9,7 @@
 
 struct sb_settings {
     const char *name, *target, *dataset, *tasks, *chat_template, *answers;
+    const char *kv_type, *math, *prefill; /* see sb_arithmetic_parse */
     int64_t take, seed, repeats, max_new_tokens, max_context, top_k;
     double temperature, top_p;
     bool ignore_eos, baseline;

@@ -119,8 +119,17 @@ static void tap(const struct sb_seq *seq, const struct sb_forward_options *o, en
             memcpy(o->taps[i].dst, values, n * d * sizeof *values);
 }
 
+/* One pass, as the threads of a team share it. A wait stands between a kernel that writes and the next
+ * that reads. */
+struct pass {
+    struct sb_seq *seq;
+    size_t n_rows, first_layer, stop_layer;
+    const struct sb_forward_options *o;
+};
+
 /* x += Wo attention(rope(Wq norm(x)), rope(Wk norm(x)), Wv norm(x)) */
-static void attention_sublayer(struct sb_seq *seq, size_t index, size_t n)
+static void attention_sublayer(const struct sb_team *team, struct sb_seq *seq, size_t index,
+                               size_t n)
 {
     const struct sb_model *model = seq->model;
     const struct sb_config *c = sb_model_config(model);
@@ -128,43 +137,85 @@ static void attention_sublayer(struct sb_seq *seq, size_t index, size_t n)
     const struct sb_kv_layer *kv = &seq->kv[index];
     size_t d = c->d_model, hd = c->head_dim, ld = model->q_width + 2 * model->kv_width;
     float *q = seq->qkv, *k = q + model->q_width, *v = k + model->kv_width;
-    sb_rmsnorm(seq->normed, d, seq->x, d, layer->attn_norm, d, n, c->norm_eps);
-    sb_group_product(q, ld, &layer->qkv, seq->normed, d, n, layer->qkv_bias);
-    sb_rope_apply(&seq->rope, q, ld, c->n_heads, hd, seq->position, n);
-    sb_rope_apply(&seq->rope, k, ld, c->n_kv_heads, hd, seq->position, n);
-    for (size_t i = 0; i < n; i++)
-        sb_kv_write(kv, seq->length + i, k + i * ld, v + i * ld);
+    sb_rmsnorm(team, seq->normed, d, seq->x, d, layer->attn_norm, d, n, c->norm_eps);
+    sb_team_wait(team);
+    sb_matrix_product(team, seq, q, ld, &layer->qkv, seq->normed, d, n, false);
+    sb_team_wait(team);
+    sb_rope_apply(team, &seq->rope, q, ld, c->n_heads, hd, seq->position, n);
+    /* Keys are rotated and written by the thread whose share they are in both. */
+    sb_rope_apply(team, &seq->rope, k, ld, c->n_kv_heads, hd, seq->position, n);
+    sb_kv_write(team, kv, seq->length, k, v, ld, n);
+    sb_team_wait(team);
     const struct sb_visible visible = { seq->length, seq->list, seq->n_list };
-    sb_attention(seq->attended, model->q_width, q, ld, c->n_heads, 1.0f / sqrtf((float)hd), kv,
-                 &visible, n, seq->attention_scratch);
-    sb_matmul(seq->x, d, &layer->wo, seq->attended, model->q_width, n, NULL, true);
+    sb_attention(team, seq->attended, model->q_width, q, ld, c->n_heads, 1.0f / sqrtf((float)hd),
+                 kv, &visible, n, seq->attention_scratch);
+    sb_team_wait(team);
+    sb_matrix_product(team, seq, seq->x, d, &layer->wo, seq->attended, model->q_width, n, true);
+    sb_team_wait(team);
 }
 
 /* x += Wdown (silu(Wgate norm(x)) * Wup norm(x)) */
-static void mlp_sublayer(struct sb_seq *seq, size_t index, size_t n)
+static void mlp_sublayer(const struct sb_team *team, struct sb_seq *seq, size_t index, size_t n)
 {
     const struct sb_config *c = sb_model_config(seq->model);
     const struct sb_layer *layer = &seq->model->layer[index];
     size_t d = c->d_model, ff = c->d_ff;
-    sb_rmsnorm(seq->normed, d, seq->x, d, layer->ffn_norm, d, n, c->norm_eps);
-    sb_group_product(seq->ff, 2 * ff, &layer->gate_up, seq->normed, d, n, NULL);
-    sb_swiglu(seq->ff, 2 * ff, seq->ff + ff, 2 * ff, ff, n);
-    sb_matmul(seq->x, d, &layer->w_down, seq->ff, 2 * ff, n, NULL, true);
+    sb_rmsnorm(team, seq->normed, d, seq->x, d, layer->ffn_norm, d, n, c->norm_eps);
+    sb_team_wait(team);
+    sb_matrix_product(team, seq, seq->ff, 2 * ff, &layer->gate_up, seq->normed, d, n, false);
+    sb_team_wait(team);
+    sb_swiglu(team, seq->ff, 2 * ff, seq->ff + ff, 2 * ff, ff, n);
+    sb_team_wait(team);
+    sb_matrix_product(team, seq, seq->x, d, &layer->w_down, seq->ff, 2 * ff, n, true);
+    sb_team_wait(team);
 }
 
 /* Final norm, and logits for the rows that want them. */
-static void finish_rows(struct sb_seq *seq, size_t n, const struct sb_forward_options *o)
+static void finish_rows(const struct sb_team *team, const struct pass *pass)
 {
-    size_t d = sb_model_config(seq->model)->d_model, wanted = 0;
-    tap(seq, o, SB_TAP_LAST, 0, seq->x, n);
-    for (size_t i = 0; i < o->n_taps; i++)
-        if (o->taps[i].kind == SB_TAP_FINAL)
-            sb_model_final_norm(seq->model, o->taps[i].dst, seq->x, n);
+    struct sb_seq *seq = pass->seq;
+    const struct sb_model *model = seq->model;
+    const struct sb_forward_options *o = pass->o;
+    size_t d = sb_model_config(model)->d_model, wanted = 0, n = pass->n_rows;
     for (size_t i = 0; i < n; i++)
-        if (seq->logits_row[i] >= 0)
-            sb_model_final_norm(seq->model, seq->normed + wanted++ * d, seq->x + i * d, 1);
+        wanted += seq->logits_row[i] >= 0;
+    if (!team || team->index == 0) {
+        tap(seq, o, SB_TAP_LAST, 0, seq->x, n);
+        for (size_t i = 0; i < o->n_taps; i++)
+            if (o->taps[i].kind == SB_TAP_FINAL)
+                sb_model_final_norm(model, o->taps[i].dst, seq->x, n);
+        for (size_t i = 0; i < n; i++)
+            if (seq->logits_row[i] >= 0)
+                sb_model_final_norm(model, seq->normed + (size_t)seq->logits_row[i] * d,
+                                    seq->x + i * d, 1);
+    }
+    sb_team_wait(team);
     if (wanted > 0)
-        sb_model_lm_head(seq->model, seq->logits, seq->normed, wanted);
+        sb_matrix_product(team, seq, seq->logits, sb_model_config(model)->n_vocab, &model->head,
+                          seq->normed, d, wanted, false);
+}
+
+static void run_pass(const struct sb_team *team, void *arg)
+{
+    const struct pass *pass = arg;
+    const struct sb_forward_options *o = pass->o;
+    struct sb_seq *seq = pass->seq;
+    bool leads = !team || team->index == 0;
+    for (size_t i = pass->first_layer; i < pass->stop_layer; i++) {
+        /* Taps read x, which changes only after the next wait. */
+        if (leads)
+            tap(seq, o, SB_TAP_IN, i, seq->x, pass->n_rows);
+        if (!o->skip_attn || !o->skip_attn[i])
+            attention_sublayer(team, seq, i, pass->n_rows);
+        if (!o->skip_mlp || !o->skip_mlp[i])
+            mlp_sublayer(team, seq, i, pass->n_rows);
+        if (leads)
+            tap(seq, o, SB_TAP_OUT, i, seq->x, pass->n_rows);
+    }
+    if (!o->stop_layer)
+        finish_rows(team, pass);
+    else if (leads)
+        tap(seq, o, SB_TAP_IN, pass->stop_layer, seq->x, pass->n_rows); /* for a resumed pass */
 }
 
 enum sb_status sb_forward(struct sb_seq *seq, const struct sb_row *rows, size_t n_rows,
@@ -185,20 +236,13 @@ enum sb_status sb_forward(struct sb_seq *seq, const struct sb_row *rows, size_t 
     seq->n_rows = n_rows;
     place_rows(seq, rows, n_rows, o);
     read_inputs(seq, rows, n_rows, o);
-    for (size_t i = o->first_layer; i < stop; i++) {
-        bool skip_attn = o->skip_attn && o->skip_attn[i], skip_mlp = o->skip_mlp && o->skip_mlp[i];
-        tap(seq, o, SB_TAP_IN, i, seq->x, n_rows);
-        if (!skip_attn)
-            attention_sublayer(seq, i, n_rows);
-        if (!skip_mlp)
-            mlp_sublayer(seq, i, n_rows);
-        tap(seq, o, SB_TAP_OUT, i, seq->x, n_rows);
-        seq->tainted = seq->tainted || skip_attn || skip_mlp;
-    }
+    for (size_t i = o->first_layer; i < stop; i++)
+        seq->tainted =
+            seq->tainted || (o->skip_attn && o->skip_attn[i]) || (o->skip_mlp && o->skip_mlp[i]);
+    struct pass pass = { seq, n_rows, o->first_layer, stop, o };
+    size_t threads =
+        sb_pass_uses_blas(seq, n_rows) ? 1 : sb_team_size(n_rows * seq->model->n_weights);
+    sb_team_run(threads, run_pass, &pass);
     seq->n_layers_done = stop;
-    if (o->stop_layer)
-        tap(seq, o, SB_TAP_IN, stop, seq->x, n_rows); /* what a resumed pass is given */
-    else
-        finish_rows(seq, n_rows, o);
     return SB_OK;
 }

@@ -4,27 +4,28 @@
 
 #include "harness/model/model.h"
 
-/* Matrices that read the same input, as one product where their types agree: wq, wk, wv in one
- * output row [q | k | v], or gate and up. */
-struct sb_group {
+/* Matrices that read the same input, under each other: wq, wk and wv give one output row [q | k | v], and
+ * gate and up one. Packed as one where their types agree. */
+struct sb_matrix {
     struct sb_packed part[3];
-    size_t n_parts;
+    const struct sb_tensor *source[3]; /* borrowed from the weights */
+    size_t n_parts, n_sources;
+    float *bias; /* [all outputs], owned, or NULL */
 };
 
 struct sb_layer {
-    struct sb_group qkv, gate_up;
-    struct sb_packed wo, w_down;
+    struct sb_matrix qkv, wo, gate_up, w_down;
     float *attn_norm, *ffn_norm; /* [d_model] */
-    float *qkv_bias;             /* [q + k + v], or NULL */
 };
 
 struct sb_model {
     struct sb_weights *weights;
     struct sb_layer *layer; /* [n_layers] */
     size_t n_layers;
-    struct sb_packed head;
+    struct sb_matrix head;
     float *final_norm;
-    size_t packed_bytes;
+    size_t packed_bytes, n_weights; /* of all matrices */
+    struct sb_arithmetic arithmetic;
     size_t q_width, kv_width; /* n_heads * head_dim, n_kv_heads * head_dim */
 };
 
@@ -32,7 +33,7 @@ struct sb_seq {
     struct sb_model *model;
     size_t capacity, max_rows, length;
     struct sb_kv_layer *kv; /* [n_layers] */
-    float *kv_memory;       /* all of them, 64-byte aligned */
+    void *kv_memory;        /* all of them, 64-byte aligned */
     struct sb_rope rope;    /* positions 0..capacity-1 */
 
     /* The batch of the last forward, which commit or truncate settles. */
@@ -49,10 +50,23 @@ struct sb_seq {
     const int32_t **list;
     int32_t *n_list;
     void *attention_scratch;
+    uint32_t *pairs;   /* [max_rows, ...] rounded inputs of fast products, or NULL */
+    float *blas_block; /* weights as floats for OpenBLAS, or NULL */
+    bool prefilling;   /* this pass is part of a prompt */
 };
 
-size_t sb_group_outputs(const struct sb_group *group);
-void sb_group_product(float *y, size_t ldy, const struct sb_group *group, const float *x,
-                      size_t ldx, size_t m, const float *bias);
+enum { SB_BLAS_ROWS = 512 };
+
+size_t sb_matrix_outputs(const struct sb_matrix *w);
+size_t sb_matrix_inputs(const struct sb_matrix *w);
+
+/* Does a pass of m rows go through OpenBLAS? It must then be run by one thread. */
+bool sb_pass_uses_blas(const struct sb_seq *seq, size_t m);
+
+/* y[m, outputs] = x[m, inputs] W^T + bias, or added to y, by the team's shares; nothing is whole before a
+ * wait. In a sequence with scratch for it (arithmetic fast, or `blas` for this pass) by other means,
+ * which wait by themselves before they begin. */
+void sb_matrix_product(const struct sb_team *team, struct sb_seq *seq, float *y, size_t ldy,
+                       const struct sb_matrix *w, const float *x, size_t ldx, size_t m, bool add);
 
 #endif

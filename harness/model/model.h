@@ -8,6 +8,7 @@
 #define SB_MODEL_MODEL_H
 
 #include "harness/core/error.h"
+#include "harness/model/arithmetic.h"
 #include "harness/model/config.h"
 #include "harness/model/weights.h"
 
@@ -25,7 +26,11 @@ const struct sb_config *sb_model_config(const struct sb_model *model);
 const struct sb_weights *sb_model_weights(const struct sb_model *model);
 size_t sb_model_packed_bytes(const struct sb_model *model);
 
-/* Parts of the forward on their own, with the same bits as inside it. Shapes: x, y [m, d_model],
+/* For sequences created from now on; set it before the first. Default: exact. */
+void sb_model_set_arithmetic(struct sb_model *model, const struct sb_arithmetic *arithmetic);
+const struct sb_arithmetic *sb_model_arithmetic(const struct sb_model *model);
+
+/* Parts of the forward on their own, with the same bits as inside an exact one. Shapes: x, y [m, d_model],
  * logits [m, n_vocab] or [m, n_ids]. */
 void sb_model_embed(const struct sb_model *model, float *y, const sb_token *tokens, size_t m);
 void sb_model_final_norm(const struct sb_model *model, float *y, const float *x, size_t m);

@@ -11,19 +11,22 @@ enum { PREFILL_ROWS = 256 };
 static enum sb_status create_kv(struct sb_seq *seq, struct sb_error *err)
 {
     const struct sb_config *c = sb_model_config(seq->model);
-    size_t slots = (seq->capacity + SB_PANEL - 1) / SB_PANEL * SB_PANEL, floats, total;
-    if (__builtin_mul_overflow(slots, seq->model->kv_width, &floats) ||
-        __builtin_mul_overflow(floats, 2 * c->n_layers, &total))
+    size_t slots = (seq->capacity + SB_PANEL - 1) / SB_PANEL * SB_PANEL, total;
+    struct sb_kv_bytes size =
+        sb_kv_bytes(seq->model->arithmetic.kv_type, slots, c->n_kv_heads, c->head_dim);
+    if (size.k == 0 || __builtin_mul_overflow(size.k + size.v, c->n_layers, &total))
         return sb_fail(err, SB_ENOMEM, "a KV cache of %zu positions is too large", seq->capacity);
     seq->kv = sb_alloc_zero(c->n_layers, sizeof *seq->kv);
-    seq->kv_memory = sb_alloc_aligned(total, sizeof *seq->kv_memory);
+    seq->kv_memory = sb_alloc_aligned(total, 1);
     if (!seq->kv || !seq->kv_memory)
         return sb_fail(err, SB_ENOMEM, "out of memory for a KV cache of %zu positions (%zu MB)",
-                       seq->capacity, total >> 18);
-    memset(seq->kv_memory, 0, total * sizeof *seq->kv_memory);
-    for (size_t i = 0; i < c->n_layers; i++)
-        seq->kv[i] = (struct sb_kv_layer){ .k = seq->kv_memory + 2 * i * floats,
-                                           .v = seq->kv_memory + (2 * i + 1) * floats,
+                       seq->capacity, total >> 20);
+    memset(seq->kv_memory, 0, total);
+    unsigned char *at = seq->kv_memory;
+    for (size_t i = 0; i < c->n_layers; i++, at += size.k + size.v)
+        seq->kv[i] = (struct sb_kv_layer){ .type = seq->model->arithmetic.kv_type,
+                                           .k = at,
+                                           .v = at + size.k,
                                            .n_slots = slots,
                                            .n_kv_heads = c->n_kv_heads,
                                            .head_dim = c->head_dim };
@@ -50,11 +53,28 @@ static enum sb_status create_scratch(struct sb_seq *seq, struct sb_error *err)
     seq->list = sb_alloc_array(rows, sizeof *seq->list);
     seq->n_list = sb_alloc_array(rows, sizeof *seq->n_list);
     seq->attention_scratch = sb_alloc_aligned(
-        sb_attention_scratch_bytes(rows, seq->capacity, c->n_heads, c->head_dim), 1);
+        sb_attention_scratch_bytes(rows, c->n_heads, c->n_kv_heads, c->head_dim), 1);
     if (!seq->parent || !seq->depth || !seq->position || !seq->logits_row || !seq->x ||
         !seq->normed || !seq->qkv || !seq->attended || !seq->ff || !seq->logits ||
         !seq->list_memory || !seq->list || !seq->n_list || !seq->attention_scratch)
         return sb_fail(err, SB_ENOMEM, "out of memory for batches of %zu rows", rows);
+    return SB_OK;
+}
+
+/* What arithmetics other than the exact one need. */
+static enum sb_status create_other(struct sb_seq *seq, struct sb_error *err)
+{
+    const struct sb_model *model = seq->model;
+    const struct sb_config *c = sb_model_config(model);
+    size_t most = c->d_model > c->d_ff ? c->d_model : c->d_ff;
+    most = most > model->q_width ? most : model->q_width;
+    if (model->arithmetic.fast)
+        seq->pairs = sb_alloc_aligned(seq->max_rows * (most / 2 + 1), sizeof *seq->pairs);
+    if (model->arithmetic.blas_prefill)
+        seq->blas_block = sb_alloc_aligned(SB_BLAS_ROWS * most, sizeof *seq->blas_block);
+    if ((model->arithmetic.fast && !seq->pairs) ||
+        (model->arithmetic.blas_prefill && !seq->blas_block))
+        return sb_fail(err, SB_ENOMEM, "out of memory for batches of %zu rows", seq->max_rows);
     return SB_OK;
 }
 
@@ -77,6 +97,8 @@ enum sb_status sb_seq_create(struct sb_seq **out, struct sb_model *model, size_t
     enum sb_status rc = create_kv(seq, err);
     if (rc == SB_OK)
         rc = create_scratch(seq, err);
+    if (rc == SB_OK)
+        rc = create_other(seq, err);
     if (rc == SB_OK && sb_rope_init(&seq->rope, capacity, c->head_dim, c->rope_layout, c->rope_base,
                                     c->rope_scale_linear, sb_model_weights(model)->rope_factors))
         rc = sb_fail(err, SB_ENOMEM, "out of memory for %zu rotary positions", capacity);
@@ -108,6 +130,8 @@ void sb_seq_destroy(struct sb_seq *seq)
     sb_free(seq->list);
     sb_free(seq->n_list);
     sb_free(seq->attention_scratch);
+    sb_free(seq->pairs);
+    sb_free(seq->blas_block);
     sb_free(seq);
 }
 
@@ -186,15 +210,8 @@ enum sb_status sb_seq_fork(struct sb_seq **out, const struct sb_seq *seq, struct
     enum sb_status rc = sb_seq_create(&copy, seq->model, seq->capacity, seq->max_rows, err);
     if (rc != SB_OK)
         return rc;
-    size_t slots = (seq->length + SB_PANEL - 1) / SB_PANEL * SB_PANEL;
-    for (size_t i = 0; i < seq->model->n_layers; i++) {
-        const struct sb_kv_layer *from = &seq->kv[i], *to = &copy->kv[i];
-        size_t head = from->n_slots * from->head_dim, used = slots * from->head_dim * sizeof(float);
-        for (size_t h = 0; h < from->n_kv_heads; h++) {
-            memcpy(to->k + h * head, from->k + h * head, used);
-            memcpy(to->v + h * head, from->v + h * head, used);
-        }
-    }
+    for (size_t i = 0; i < seq->model->n_layers; i++)
+        sb_kv_copy(&copy->kv[i], &seq->kv[i], seq->length);
     copy->length = seq->length;
     *out = copy;
     return SB_OK;
@@ -219,7 +236,9 @@ static enum sb_status prefill_batch(struct sb_seq *seq, const sb_token *tokens, 
         moved[i].dst += from * sb_model_config(seq->model)->d_model;
     }
     const struct sb_forward_options options = { .taps = moved, .n_taps = n_taps };
+    seq->prefilling = true;
     enum sb_status rc = sb_forward(seq, rows, m, &options, err);
+    seq->prefilling = false;
     return rc == SB_OK ? sb_seq_commit(seq, path, m, err) : rc;
 }
 

@@ -4,24 +4,6 @@
 #include "harness/core/alloc.h"
 #include "harness/model/internal.h"
 
-size_t sb_group_outputs(const struct sb_group *group)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < group->n_parts; i++)
-        n += group->part[i].n;
-    return n;
-}
-
-void sb_group_product(float *y, size_t ldy, const struct sb_group *group, const float *x,
-                      size_t ldx, size_t m, const float *bias)
-{
-    size_t from = 0;
-    for (size_t i = 0; i < group->n_parts; i++) {
-        sb_matmul(y + from, ldy, &group->part[i], x, ldx, m, bias ? bias + from : NULL, false);
-        from += group->part[i].n;
-    }
-}
-
 /* ---- packing --------------------------------------------------------------------------------- */
 
 static enum sb_status pack(struct sb_model *model, struct sb_packed *out, const struct sb_tensor *t,
@@ -31,6 +13,7 @@ static enum sb_status pack(struct sb_model *model, struct sb_packed *out, const 
         return sb_fail(err, SB_ENOMEM, "out of memory for a %zu x %zu matrix of %s", t->n, t->k,
                        sb_dtype_name(t->type));
     model->packed_bytes += out->size_bytes;
+    model->n_weights += t->n * t->k;
     return SB_OK;
 }
 
@@ -54,17 +37,19 @@ static enum sb_status pack_joined(struct sb_model *model, struct sb_packed *out,
     return rc;
 }
 
-static enum sb_status pack_group(struct sb_model *model, struct sb_group *group,
-                                 const struct sb_tensor *const *t, size_t n, struct sb_error *err)
+static enum sb_status pack_matrix(struct sb_model *model, struct sb_matrix *w,
+                                  const struct sb_tensor *const *t, size_t n, struct sb_error *err)
 {
     bool same = true;
-    for (size_t i = 1; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        w->source[w->n_sources++] = t[i];
         same = same && t[i]->type == t[0]->type;
+    }
     enum sb_status rc = SB_OK;
-    if (same)
-        rc = pack_joined(model, &group->part[group->n_parts++], t, n, err);
-    for (size_t i = 0; i < n && rc == SB_OK && !same; i++)
-        rc = pack(model, &group->part[group->n_parts++], t[i], err);
+    if (same && n > 1)
+        rc = pack_joined(model, &w->part[w->n_parts++], t, n, err);
+    for (size_t i = 0; i < n && rc == SB_OK && (!same || n == 1); i++)
+        rc = pack(model, &w->part[w->n_parts++], t[i], err);
     return rc;
 }
 
@@ -91,35 +76,39 @@ static enum sb_status pack_layer(struct sb_model *model, struct sb_layer *layer,
 {
     const struct sb_tensor *qkv[] = { &w->wq, &w->wk, &w->wv },
                            *gate_up[] = { &w->w_gate, &w->w_up };
-    const struct sb_tensor *bias[] = { &w->bq, &w->bk, &w->bv };
+    const struct sb_tensor *bias[] = { &w->bq, &w->bk, &w->bv }, *wo = &w->wo, *w_down = &w->w_down;
     const struct sb_tensor *attn_norm = &w->attn_norm, *ffn_norm = &w->ffn_norm;
-    enum sb_status rc = pack_group(model, &layer->qkv, qkv, 3, err);
+    enum sb_status rc = pack_matrix(model, &layer->qkv, qkv, 3, err);
     if (rc == SB_OK)
-        rc = pack_group(model, &layer->gate_up, gate_up, 2, err);
+        rc = pack_matrix(model, &layer->gate_up, gate_up, 2, err);
     if (rc == SB_OK)
-        rc = pack(model, &layer->wo, &w->wo, err);
+        rc = pack_matrix(model, &layer->wo, &wo, 1, err);
     if (rc == SB_OK)
-        rc = pack(model, &layer->w_down, &w->w_down, err);
+        rc = pack_matrix(model, &layer->w_down, &w_down, 1, err);
     if (rc == SB_OK)
         rc = read_vectors(&layer->attn_norm, &attn_norm, 1, err);
     if (rc == SB_OK)
         rc = read_vectors(&layer->ffn_norm, &ffn_norm, 1, err);
     if (rc == SB_OK && model->weights->config.qkv_bias)
-        rc = read_vectors(&layer->qkv_bias, bias, 3, err);
+        rc = read_vectors(&layer->qkv.bias, bias, 3, err);
     return rc;
+}
+
+static void finish_matrix(struct sb_matrix *w)
+{
+    for (size_t i = 0; i < w->n_parts; i++)
+        sb_packed_finish(&w->part[i]);
+    sb_free(w->bias);
 }
 
 static void finish_layer(struct sb_layer *layer)
 {
-    for (size_t i = 0; i < 3; i++) {
-        sb_packed_finish(&layer->qkv.part[i]);
-        sb_packed_finish(&layer->gate_up.part[i]);
-    }
-    sb_packed_finish(&layer->wo);
-    sb_packed_finish(&layer->w_down);
+    finish_matrix(&layer->qkv);
+    finish_matrix(&layer->wo);
+    finish_matrix(&layer->gate_up);
+    finish_matrix(&layer->w_down);
     sb_free(layer->attn_norm);
     sb_free(layer->ffn_norm);
-    sb_free(layer->qkv_bias);
 }
 
 /* Everything that was packed; the weights stay. */
@@ -129,7 +118,7 @@ static void release(struct sb_model *model)
         return;
     for (size_t i = 0; model->layer && i < model->n_layers; i++)
         finish_layer(&model->layer[i]);
-    sb_packed_finish(&model->head);
+    finish_matrix(&model->head);
     sb_free(model->final_norm);
     sb_free(model->layer);
     sb_free(model);
@@ -153,9 +142,9 @@ enum sb_status sb_model_from_weights(struct sb_model **out, struct sb_weights *w
         model->kv_width = c->n_kv_heads * c->head_dim;
         rc = read_vectors(&model->final_norm, &norm, 1, err);
     }
+    const struct sb_tensor *head = c->tied_embeddings ? &weights->embedding : &weights->lm_head;
     if (rc == SB_OK)
-        rc = pack(model, &model->head, c->tied_embeddings ? &weights->embedding : &weights->lm_head,
-                  err);
+        rc = pack_matrix(model, &model->head, &head, 1, err);
     for (size_t i = 0; rc == SB_OK && i < c->n_layers; i++)
         rc = pack_layer(model, &model->layer[i], &weights->layers[i], err);
     if (rc == SB_OK) {
@@ -204,6 +193,16 @@ size_t sb_model_packed_bytes(const struct sb_model *model)
     return model->packed_bytes;
 }
 
+void sb_model_set_arithmetic(struct sb_model *model, const struct sb_arithmetic *arithmetic)
+{
+    model->arithmetic = *arithmetic;
+}
+
+const struct sb_arithmetic *sb_model_arithmetic(const struct sb_model *model)
+{
+    return &model->arithmetic;
+}
+
 void sb_model_embed(const struct sb_model *model, float *y, const sb_token *tokens, size_t m)
 {
     const struct sb_tensor *e = &model->weights->embedding;
@@ -216,18 +215,39 @@ void sb_model_embed(const struct sb_model *model, float *y, const sb_token *toke
 void sb_model_final_norm(const struct sb_model *model, float *y, const float *x, size_t m)
 {
     size_t d = model->weights->config.d_model;
-    sb_rmsnorm(y, d, x, d, model->final_norm, d, m, model->weights->config.norm_eps);
+    sb_rmsnorm(NULL, y, d, x, d, model->final_norm, d, m, model->weights->config.norm_eps);
+}
+
+/* A product with the head, of all ids or of those listed. */
+struct head_job {
+    const struct sb_model *model;
+    float *logits;
+    const float *normed;
+    size_t m;
+    const int32_t *ids;
+    size_t n_ids;
+};
+
+static void head_work(const struct sb_team *team, void *arg)
+{
+    const struct head_job *job = arg;
+    const struct sb_packed *head = &job->model->head.part[0];
+    if (job->ids)
+        sb_matmul_rows(team, job->logits, job->n_ids, head, job->ids, job->n_ids, job->normed,
+                       head->k, job->m);
+    else
+        sb_matmul(team, job->logits, head->n, head, job->normed, head->k, job->m, NULL, false);
 }
 
 void sb_model_lm_head(const struct sb_model *model, float *logits, const float *normed, size_t m)
 {
-    const struct sb_config *c = &model->weights->config;
-    sb_matmul(logits, c->n_vocab, &model->head, normed, c->d_model, m, NULL, false);
+    struct head_job job = { .model = model, .logits = logits, .normed = normed, .m = m };
+    sb_team_run(sb_team_size(m * model->head.part[0].n * model->head.part[0].k), head_work, &job);
 }
 
 void sb_model_lm_head_rows(const struct sb_model *model, float *logits, const float *normed,
                            size_t m, const int32_t *ids, size_t n_ids)
 {
-    sb_matmul_rows(logits, n_ids, &model->head, ids, n_ids, normed, model->weights->config.d_model,
-                   m);
+    struct head_job job = { model, logits, normed, m, ids, n_ids };
+    sb_team_run(sb_team_size(m * n_ids * model->head.part[0].k), head_work, &job);
 }

@@ -1,4 +1,5 @@
-/* What the decoding loop costs beside the forwards: a pld draft per step, and the transform S. */
+/* What the decoding loop costs beside the forwards: a pld draft per step, the transform S, and drawing
+ * the children of a node. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,6 +7,7 @@
 #include "harness/core/alloc.h"
 #include "harness/core/clock.h"
 #include "harness/decode/drafter.h"
+#include "harness/decode/draw.h"
 
 enum { CONTEXT = 4096, WARM = 3000 };
 
@@ -109,6 +111,52 @@ static int bench_sampling(size_t n, struct sb_sampling s)
     return failed;
 }
 
+/* A set of four children from a row of S; `chosen`: the likeliest instead. */
+static void bench_set(const char *name, size_t n, const float *logits, const double *q,
+                      enum sb_draw_rule rule, bool chosen, void *scratch, struct sb_tree *tree)
+{
+    enum { RUNS = 60, WIDTH = 4 };
+    uint64_t ns[RUNS];
+    char title[80];
+    snprintf(title, sizeof title, "4 children: V=%zu %s", n, name);
+    for (uint64_t i = 0; i < RUNS; i++) {
+        struct sb_rng_dice rng = sb_rng_dice_make(i, SB_STREAM_DRAFT, SB_STREAM_DRAFT);
+        struct sb_dice dice = sb_rng_dice_at(&rng, i);
+        sb_tree_reset(tree, 0, 9);
+        uint64_t start = sb_now_ns();
+        if (chosen)
+            sb_choose_children(tree, 0, logits, n, WIDTH, 0);
+        else
+            sb_draw_children(tree, 0, rule, q, n, WIDTH, &dice, scratch, 0);
+        ns[i] = sb_now_ns() - start;
+    }
+    print_times(title, ns, RUNS);
+}
+
+static int bench_draws(size_t n)
+{
+    static const char *const names[] = { "iid", "wor", "paths", "hub", "topk1", "coupled" };
+    float *logits = sb_alloc_array(n, sizeof *logits);
+    double *q = sb_alloc_array(n, sizeof *q);
+    void *scratch = sb_alloc(sb_draw_scratch_bytes(n) + sb_sampling_scratch_bytes(n));
+    struct sb_tree tree = { 0 };
+    int failed = !logits || !q || !scratch || sb_tree_create(&tree, 5, NULL) != SB_OK;
+    struct sb_rng rng = sb_rng_make(1, SB_STREAM_INIT);
+    for (size_t i = 0; !failed && i < n; i++)
+        logits[i] = (float)(3 * sb_rng_normal(&rng));
+    if (!failed) {
+        sb_sampling_apply(q, &(struct sb_sampling){ .temperature = .8 }, logits, n, scratch);
+        bench_set("chosen", n, logits, q, SB_RULE_IID, true, scratch, &tree);
+        for (size_t i = 0; i < 6; i++)
+            bench_set(names[i], n, logits, q, sb_draw_rule_of(names[i]), false, scratch, &tree);
+    }
+    sb_tree_finish(&tree);
+    sb_free(logits);
+    sb_free(q);
+    sb_free(scratch);
+    return failed;
+}
+
 int main(void)
 {
     static const char *const drafters[] = { "pld:match=ref", "pld:match=first", "pld:match=last",
@@ -132,6 +180,7 @@ int main(void)
         failed |= bench_sampling(n, (struct sb_sampling){ .temperature = .8 });
         failed |= bench_sampling(n, (struct sb_sampling){ .temperature = .8, .top_k = 40 });
         failed |= bench_sampling(n, (struct sb_sampling){ .temperature = .8, .top_p = .95 });
+        failed |= bench_draws(n);
     }
     return failed;
 }

@@ -30,14 +30,19 @@ static float *floats(size_t n, uint64_t seed)
     return x;
 }
 
+static void run(void (*work)(const struct sb_team *team, void *arg), void *arg)
+{
+    sb_team_run((size_t)sb_threads_get(), work, arg);
+}
+
 /* Least seconds of one call: other work on the machine only ever adds. */
-static double time_of(void (*run)(void *), void *arg)
+static double time_of(int threads, void (*work)(const struct sb_team *team, void *arg), void *arg)
 {
     double best = INFINITY, spent = 0;
-    run(arg);
+    sb_team_run((size_t)threads, work, arg);
     for (int n = 0; n < MAX_RUNS && (spent < budget_s || n < 3); n++) {
         uint64_t start = sb_now_ns();
-        run(arg);
+        sb_team_run((size_t)threads, work, arg);
         double seconds = (double)(sb_now_ns() - start) * 1e-9;
         best = seconds < best ? seconds : best;
         spent += seconds;
@@ -66,10 +71,10 @@ struct product {
     size_t m;
 };
 
-static void run_product(void *arg)
+static void run_product(const struct sb_team *team, void *arg)
 {
     struct product *p = arg;
-    sb_matmul(p->y, p->w.n, &p->w, p->x, p->w.k, p->m, NULL, false);
+    sb_matmul(team, p->y, p->w.n, &p->w, p->x, p->w.k, p->m, NULL, false);
 }
 
 static int check(const char *what, const float *got, const float *want, size_t n)
@@ -114,13 +119,13 @@ static int check_product(enum sb_dtype type, size_t n, size_t k, size_t m)
     if (raw == NULL || sb_packed_init(&p.w, type, n, k, raw) != 0)
         return 1;
     sb_cpu_select("generic", NULL);
-    run_product(&p);
+    run(run_product, &p);
     memcpy(want, p.y, m * n * sizeof *want);
     for (int cpu = 1; cpu < SB_CPU_COUNT; cpu++)
         if (sb_cpu_supported((enum sb_cpu)cpu)) {
             sb_cpu_select(sb_cpu_name((enum sb_cpu)cpu), NULL);
             memset(p.y, 0xff, m * n * sizeof *want);
-            run_product(&p);
+            run(run_product, &p);
             failed |= check(sb_dtype_name(type), p.y, want, m * n);
         }
     sb_packed_finish(&p.w);
@@ -145,7 +150,7 @@ static void bench_product(enum sb_dtype type, size_t n, size_t k)
         printf("%-8s %-5s %4zu x %4zu ", sb_cpu_name((enum sb_cpu)cpu), sb_dtype_name(type), n, k);
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
             p.m = rows[i];
-            double s = time_of(run_product, &p);
+            double s = time_of(sb_threads_get(), run_product, &p);
             if (rows[i] == 1)
                 printf(" M=1 %5.1f GB/s;", (double)p.w.size_bytes / s * 1e-9);
             printf(" %zu: %.1f", rows[i], 2.0 * (double)(n * k * rows[i]) / s * 1e-9);
@@ -165,7 +170,7 @@ struct gemm {
     size_t n, k, m;
 };
 
-static void run_gemm(void *arg)
+static void run_gemm(const struct sb_team *team, void *arg)
 {
     const struct gemm *g = arg;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)g->m, (blasint)g->n,
@@ -175,7 +180,7 @@ static void run_gemm(void *arg)
 static void bench_gemm(size_t n, size_t k)
 {
     struct gemm g = { floats(512 * k, 7), floats(n * k, 8), floats(512 * n, 9), n, k, 512 };
-    double s = time_of(run_gemm, &g);
+    double s = time_of(1, run_gemm, &g); /* it brings its own threads */
     printf("openblas f32   %4zu x %4zu  512: %.1f GFLOP/s (%s)\n", n, k,
            2.0 * (double)(n * k * g.m) / s * 1e-9, openblas_get_corename());
     sb_free((void *)g.x);
@@ -190,29 +195,29 @@ struct rows {
     size_t n, m;
 };
 
-static void run_rmsnorm(void *arg)
+static void run_rmsnorm(const struct sb_team *team, void *arg)
 {
     struct rows *r = arg;
-    sb_rmsnorm(r->y, r->n, r->x, r->n, r->weight, r->n, r->m, 1e-5f);
+    sb_rmsnorm(team, r->y, r->n, r->x, r->n, r->weight, r->n, r->m, 1e-5f);
 }
 
-static void run_softmax(void *arg)
+static void run_softmax(const struct sb_team *team, void *arg)
 {
     struct rows *r = arg;
     for (size_t i = 0; i < r->m; i++)
         sb_softmax(r->y + i * r->n, r->x + i * r->n, r->n, 1.0f);
 }
 
-static void run_swiglu(void *arg)
+static void run_swiglu(const struct sb_team *team, void *arg)
 {
     struct rows *r = arg;
     memcpy(r->y, r->x, r->n * r->m * sizeof *r->y);
-    sb_swiglu(r->y, r->n, r->x, r->n, r->n, r->m);
+    sb_swiglu(team, r->y, r->n, r->x, r->n, r->n, r->m);
 }
 
 static const struct {
     const char *name;
-    void (*run)(void *);
+    void (*run)(const struct sb_team *team, void *arg);
     size_t n, m;
 } row_benches[] = {
     { "rmsnorm", run_rmsnorm, 2048, 16 },
@@ -230,14 +235,14 @@ static int rows_of(size_t which, bool timed)
         if (!sb_cpu_supported((enum sb_cpu)cpu))
             continue;
         sb_cpu_select(sb_cpu_name((enum sb_cpu)cpu), NULL);
-        row_benches[which].run(&r);
+        run(row_benches[which].run, &r);
         if (cpu == 0)
             memcpy(want, r.y, n * m * sizeof *want);
         failed |= check(row_benches[which].name, r.y, want, n * m);
         if (timed)
             printf("%-8s %-9s %zu x %zu: %.3f ns per element\n", sb_cpu_name((enum sb_cpu)cpu),
                    row_benches[which].name, m, n,
-                   time_of(row_benches[which].run, &r) * 1e9 / (double)(n * m));
+                   time_of(sb_threads_get(), row_benches[which].run, &r) * 1e9 / (double)(n * m));
     }
     sb_free(r.x);
     sb_free(r.y);
@@ -254,11 +259,11 @@ struct attention {
     size_t m, heads;
 };
 
-static void run_attention(void *arg)
+static void run_attention(const struct sb_team *team, void *arg)
 {
     struct attention *a = arg;
     size_t width = a->heads * a->kv.head_dim;
-    sb_attention(a->out, width, a->q, width, a->heads, 0.125f, &a->kv, &a->visible, a->m,
+    sb_attention(team, a->out, width, a->q, width, a->heads, 0.125f, &a->kv, &a->visible, a->m,
                  a->scratch);
 }
 
@@ -271,11 +276,15 @@ static int attention_of(size_t m, size_t prefix, bool timed)
     struct attention a = { .m = m, .heads = HEADS, .visible = { prefix, lists, counts } };
     float *want = floats(m * HEADS * DIM, 14);
     int failed = 0;
-    a.kv = (struct sb_kv_layer){ floats(slots * KV_HEADS * DIM, 15),
-                                 floats(slots * KV_HEADS * DIM, 16), slots, KV_HEADS, DIM };
+    a.kv = (struct sb_kv_layer){ SB_F32,
+                                 floats(slots * KV_HEADS * DIM, 15),
+                                 floats(slots * KV_HEADS * DIM, 16),
+                                 slots,
+                                 KV_HEADS,
+                                 DIM };
     a.q = floats(m * HEADS * DIM, 17);
     a.out = floats(m * HEADS * DIM, 18);
-    a.scratch = sb_alloc_aligned(1, sb_attention_scratch_bytes(m, slots, HEADS, DIM));
+    a.scratch = sb_alloc_aligned(1, sb_attention_scratch_bytes(m, HEADS, KV_HEADS, DIM));
     for (size_t i = 0; i < m; i++) {
         ids[i] = (int32_t)i;
         lists[i] = ids;
@@ -285,12 +294,12 @@ static int attention_of(size_t m, size_t prefix, bool timed)
         if (!sb_cpu_supported((enum sb_cpu)cpu))
             continue;
         sb_cpu_select(sb_cpu_name((enum sb_cpu)cpu), NULL);
-        run_attention(&a);
+        run(run_attention, &a);
         if (cpu == 0)
             memcpy(want, a.out, m * HEADS * DIM * sizeof *want);
         failed |= check("attention", a.out, want, m * HEADS * DIM);
         if (timed && cpu > 0) {
-            double s = time_of(run_attention, &a);
+            double s = time_of(sb_threads_get(), run_attention, &a);
             printf("%-8s attention %zu rows after %zu, 32 heads of 64, 4 KV heads: %.3f ms, "
                    "%.1f GFLOP/s, keys and values %.1f GB/s\n",
                    sb_cpu_name((enum sb_cpu)cpu), m, prefix, s * 1e3,

@@ -16,6 +16,8 @@ check_refused "no drafter is named 'pdl'" "$sb" generate --model tiny --prompt x
 check_refused "it has: " "$sb" generate --model tiny --prompt x --drafter pld:depth=3
 check_refused "k=0: expected a whole number from 1" "$sb" generate --model tiny --prompt x --drafter pld:k=0
 check_refused "small-lm needs model=" "$sb" generate --model tiny --prompt x --drafter small-lm
+check_refused "expected a tree such as 2x2" "$sb" generate --model tiny --prompt x \
+    --drafter small-lm:model=tiny-draft,draw=hub
 check_refused "greedy" "$sb" generate --model tiny --prompt x --drafter pld --temperature 1 --verifier greedy
 check_refused "is no whole number" "$sb" logits --model tiny --tokens '1 x'
 check_refused "vocabulary" "$sb" logits --model tiny --tokens '1 99999999'
@@ -33,6 +35,9 @@ check_refused "expected 15m, 110m, 1b or" "$sb" bench --random 7x
 check_refused "no multiple of 5 heads" "$sb" bench --random 1x64x5x1x64x64
 check_refused "--type q5_0: expected" "$sb" bench --random 15m --type q5_0
 check_refused "goes with --random" "$sb" bench --type f32
+check_refused "expected f32, f16 or bf16" "$sb" bench --kv-type q8_0
+check_refused "expected exact or fast" "$sb" generate --model tiny --prompt x --math quick
+check_refused "SB_CPU asks for another" env SB_CPU=generic "$sb" logits --model tiny --tokens 1 --math fast
 
 # Model files: cut short, garbage, a directory.
 f=$models/llama-f32.gguf

@@ -22,7 +22,7 @@ for list in drafters verifiers policies datasets models; do
     done
 done
 check_code 0 "$SPECBENCH" list drafters
-for drafter in none pld small-lm; do check_out "$drafter"; done
+for drafter in none pld rsd-c rsd-s small-lm; do check_out "$drafter"; done
 
 # Text to ids and back.
 text='The quick brown fox, 12 naïve äpfel — “quoted”.'
@@ -52,10 +52,13 @@ case $plain in "["*"]") ;; *) fail "generate prints no tokens: $plain" ;; esac
 check_same "$(generate --drafter pld)" "$plain" "pld against plain decoding"
 check_same "$(generate --drafter small-lm:model=tiny-draft,k=3)" "$plain" "small-lm"
 check_same "$(generate --drafter "small-lm:model=tiny-draft,tree='2x2x1'")" "$plain" "small-lm tree"
+check_same "$(generate --drafter rsd-s:model=tiny-draft)" "$plain" "rsd-s"
 check_same "$(generate --threads 1)" "$plain" "one thread"
 check_same "$(SB_CPU=generic generate)" "$plain" "plain C"
 sampled=$(generate --temperature 0.8 --seed 3)
 check_same "$(generate --temperature 0.8 --seed 3 --threads 1)" "$sampled" "the same seed"
+check_same "$(generate --temperature 0.8 --seed 3 --verifier naive-sample \
+    --drafter small-lm:model=tiny-draft,tree=3x2,draw=wor)" "$sampled" "drafts without replacement"
 [ "$(generate --temperature 0.8 --seed 4)" != "$sampled" ] || fail "another seed, the same text"
 
 check_code 0 "$SPECBENCH" inspect tiny
@@ -65,4 +68,9 @@ check_code 0 "$SPECBENCH" bench --model tiny-draft --batch 1,4 --repeats 3 --for
 check_out '"decode_tokens_per_s"'
 check_code 0 "$SPECBENCH" bench --random 2x64x4x2x160x512 --type q8_0 --batch 1,3 --context 8 --repeats 3
 check_out "A/A"
+check_code 0 "$SPECBENCH" bench --model tiny-draft --batch 3 --tree --kv-type bf16 --context 40 --repeats 3 --format json
+check_out '"arithmetic": "kv=bf16"'
+check_code 0 "$SPECBENCH" run --target tiny --take 1 --tasks qa --max-new-tokens 8 --kv-type f16 --prefill openblas \
+    --drafter pld --quiet --db arithmetic.db
+check_same "$(sqlite3 arithmetic.db 'SELECT arithmetic FROM experiment')" "kv=f16 prefill=openblas" "the arithmetic of a run"
 finish

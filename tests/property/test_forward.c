@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -140,7 +141,7 @@ static float *batch_logits(struct sb_model *m, size_t n)
     struct sb_row rows[MOST_ROWS];
     struct sb_seq *seq = make_seq(m, MOST_ROWS);
     float *all = sb_alloc_array(n * vocab(m), sizeof *all);
-    random_tokens(tokens, PREFIX + n, m, 99);
+    random_tokens(tokens, PREFIX + MOST_ROWS, m, 99);
     fill_chain(rows, tokens + PREFIX, n);
     prefill(seq, tokens, PREFIX, NULL);
     assert_int_equal(sb_forward(seq, rows, n, NULL, NULL), SB_OK);
@@ -174,6 +175,50 @@ static void threads_and_instruction_sets_change_no_bit(void **state)
             sb_threads_set(threads);
             sb_free(want);
         }
+    }
+}
+
+/* A narrow cache and fast products have bits of their own, which depend on the batch and on threads as
+ * little as the exact ones, and are near those. */
+static void other_arithmetics_keep_their_bits_too(void **state)
+{
+    (void)state;
+    static const char *const settings[][2] = {
+        { "f16", "exact" }, { "bf16", "exact" }, { "f32", "fast" }, { "bf16", "fast" }
+    };
+    static const size_t which[] = { 1, N_MODELS - 1 }; /* BF16 weights */
+    const struct sb_arithmetic exact = { .kv_type = SB_F32 };
+    int threads = sb_threads_get();
+    for (size_t i = 0; i < 8; i++) {
+        struct sb_model *m = models[which[i % 2]];
+        struct sb_arithmetic a;
+        const char *const *texts = settings[i / 2];
+        float *near = batch_logits(m, MOST_ROWS);
+        if (sb_arithmetic_parse(&a, texts[0], texts[1], NULL, NULL) != SB_OK) {
+            assert_false(sb_fast_supported());
+            sb_free(near);
+            continue;
+        }
+        sb_model_set_arithmetic(m, &a);
+        float *want = batch_logits(m, MOST_ROWS);
+        double far = 0, spread = 0;
+        for (size_t j = 0; j < MOST_ROWS * vocab(m); j++) {
+            far = fmax(far, fabs((double)want[j] - (double)near[j]));
+            spread = fmax(spread, fabs((double)near[j]));
+        }
+        assert_true(far > 0 && far < 0.1 * spread);
+        for (size_t n = 1; n <= MOST_ROWS; n += n < 14 ? 1 : 11)
+            for (int t = 1; t <= 2; t++) {
+                sb_threads_set(t);
+                float *got =
+                    batch_logits(m, n); /* its tokens are a prefix of the longest batch's */
+                assert_same_bits(got, want, n * vocab(m));
+                sb_free(got);
+            }
+        sb_threads_set(threads);
+        sb_model_set_arithmetic(m, &exact);
+        sb_free(near);
+        sb_free(want);
     }
 }
 
@@ -479,6 +524,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_row_has_the_bits_of_that_row_alone),
         cmocka_unit_test(threads_and_instruction_sets_change_no_bit),
+        cmocka_unit_test(other_arithmetics_keep_their_bits_too),
         cmocka_unit_test(a_tree_path_has_the_bits_of_a_chain),
         cmocka_unit_test(a_committed_path_goes_on_like_plain_decoding),
         cmocka_unit_test(prefill_batches_of_any_size_give_the_same_bits),

@@ -110,23 +110,48 @@ static float *multiply(const struct sb_packed *w, const float *x, size_t ldx, si
     float *y = guard_floats(m * w->n);
     for (size_t i = 0; i < m * w->n; i++)
         y[i] = add ? (float)i * 0.37f : NAN;
-    sb_matmul(y, w->n, w, x, ldx, m, bias, add);
+    sb_matmul(NULL, y, w->n, w, x, ldx, m, bias, add);
     return y;
 }
 
-/* The definition: dequantise, one chain per element, bias, one addition. */
+static float integer_of(enum sb_dtype type, const unsigned char *block, size_t i)
+{
+    if (type == SB_Q8_0)
+        return (float)(int8_t)block[2 + i];
+    return (float)((i < 16 ? block[2 + i] & 15 : block[2 + i - 16] >> 4) - 8);
+}
+
+/* One element of a product: a chain over k; for quantised types a chain over the integers of each
+ * block, and one over the blocks. */
+static float defined_sum(enum sb_dtype type, const unsigned char *src, const float *row,
+                         const float *x, size_t k)
+{
+    float sum = 0.0f;
+    bool quantised = type == SB_Q8_0 || type == SB_Q4_0;
+    size_t block = quantised ? SB_QUANT_BLOCK : k, bytes = type == SB_Q8_0 ? 34 : 18;
+    for (size_t i0 = 0; i0 < k; i0 += block, src += bytes) {
+        uint16_t half;
+        memcpy(&half, src, sizeof half);
+        float d = quantised ? sb_f16_to_f32(half) : 1.0f, part = quantised ? 0.0f : sum;
+        for (size_t i = i0; i < i0 + block; i++)
+            part = fmaf(x[i], quantised ? integer_of(type, src, i - i0) : row[i], part);
+        sum = quantised ? fmaf(d, part, sum) : part;
+    }
+    return sum;
+}
+
+/* The definition: the sum over k, bias, one addition. */
 static void check_against_definition(const struct product_case *c, const void *weights,
                                      const float *x, const float *bias, const float *y)
 {
     float *row = sb_alloc_array(c->k, sizeof *row);
     assert_non_null(row);
     for (size_t j = 0; j < c->n; j++) {
-        sb_dequantize_row(row, c->type,
-                          (const char *)weights + j * sb_dtype_row_bytes(c->type, c->k), c->k);
+        const unsigned char *src =
+            (const unsigned char *)weights + j * sb_dtype_row_bytes(c->type, c->k);
+        sb_dequantize_row(row, c->type, src, c->k);
         for (size_t r = 0; r < c->m; r++) {
-            float sum = 0.0f;
-            for (size_t i = 0; i < c->k; i++)
-                sum = fmaf(x[r * c->k + i], row[i], sum);
+            float sum = defined_sum(c->type, src, row, x + r * c->k, c->k);
             if (c->bias)
                 sum += bias[j];
             if (c->add)
@@ -189,9 +214,9 @@ static void a_row_of_a_batch_is_the_row_alone(void **state)
             assert_int_equal(sb_packed_init(&w, (enum sb_dtype)type, n, k, weights), 0);
             float *one = guard_floats(n), *all = guard_floats(m * n);
             for (size_t rows = 1; rows <= m; rows += rows < 16 ? 1 : 9) {
-                sb_matmul(all, n, &w, x, k, rows, NULL, false);
+                sb_matmul(NULL, all, n, &w, x, k, rows, NULL, false);
                 for (size_t r = 0; r < rows; r++) {
-                    sb_matmul(one, n, &w, x + r * k, k, 1, NULL, false);
+                    sb_matmul(NULL, one, n, &w, x + r * k, k, 1, NULL, false);
                     assert_memory_equal(one, all + r * n, n * sizeof *one);
                 }
             }
@@ -211,9 +236,9 @@ static void more_than_one_block_of_rows_and_panels_changes_nothing(void **state)
         assert_int_equal(sb_packed_init(&w, (enum sb_dtype)type, n, k, weights), 0);
         float *one = guard_floats(n), *all = guard_floats(m * n);
         sb_cpu_select(NULL, NULL);
-        sb_matmul(all, n, &w, x, k, m, NULL, false);
+        sb_matmul(NULL, all, n, &w, x, k, m, NULL, false);
         for (size_t r = 0; r < m; r += 13) {
-            sb_matmul(one, n, &w, x + r * k, k, 1, NULL, false);
+            sb_matmul(NULL, one, n, &w, x + r * k, k, 1, NULL, false);
             assert_memory_equal(one, all + r * n, n * sizeof *one);
         }
         sb_packed_finish(&w);
@@ -236,8 +261,8 @@ static void listed_rows_are_columns_of_the_product(void **state)
             struct sb_packed w;
             use(cpu);
             assert_int_equal(sb_packed_init(&w, (enum sb_dtype)type, n, k, weights), 0);
-            sb_matmul(all, n, &w, x, k, m, NULL, false);
-            sb_matmul_rows(some, 70, &w, rows, 70, x, k, m);
+            sb_matmul(NULL, all, n, &w, x, k, m, NULL, false);
+            sb_matmul_rows(NULL, some, 70, &w, rows, 70, x, k, m);
             for (size_t r = 0; r < m; r++)
                 for (size_t i = 0; i < 70; i++)
                     assert_memory_equal(&some[r * 70 + i], &all[r * n + (size_t)rows[i]], 4);
@@ -246,36 +271,56 @@ static void listed_rows_are_columns_of_the_product(void **state)
         }
 }
 
+/* What a team does together: a product, then row operations on its result, as a forward does. */
+struct team_job {
+    const struct sb_packed *w;
+    const float *x;
+    float *y;
+    size_t m;
+};
+
+static void work_together(const struct sb_team *team, void *arg)
+{
+    const struct team_job *job = arg;
+    size_t n = job->w->n;
+    float *y = job->y;
+    sb_matmul(team, y, n, job->w, job->x, job->w->k, job->m, NULL, false);
+    sb_team_wait(team);
+    sb_rmsnorm(team, y, n, y, n, y + (job->m - 1) * n, n, job->m / 2, 1e-5f);
+    sb_team_wait(team);
+    sb_swiglu(team, y, n, y + 2 * n, n, n, job->m - 2);
+}
+
 static void threads_do_not_change_a_bit(void **state)
 {
     (void)state;
+    enum { MOST = 5 };
     const size_t n = 999, k = 512, m = 9;
     const float *x = random_floats(m * k, 10);
     const void *weights = random_weights(SB_BF16, n, k, 11);
-    float *y[2];
+    float *y[MOST];
     int before = sb_threads_get();
     struct sb_packed w;
     sb_cpu_select(NULL, NULL);
-    for (int t = 0; t < 2; t++) {
-        sb_threads_set(t + 1);
+    for (size_t t = 0; t < MOST; t++) {
+        sb_threads_set((int)t + 1);
         y[t] = guard_floats(m * n);
         assert_int_equal(sb_packed_init(&w, SB_BF16, n, k, weights), 0);
-        sb_matmul(y[t], n, &w, x, k, m, NULL, false);
-        sb_rmsnorm(y[t], n, y[t], n, y[t] + n, n, m / 2, 1e-5f);
-        sb_swiglu(y[t], n, y[t] + 2 * n, n, n, m - 2);
+        sb_team_run(t + 1, work_together, &(struct team_job){ &w, x, y[t], m });
         sb_packed_finish(&w);
     }
     sb_threads_set(before);
-    assert_memory_equal(y[0], y[1], m * n * sizeof(float));
+    for (size_t t = 1; t < MOST; t++)
+        assert_memory_equal(y[t], y[0], m * n * sizeof(float));
     release();
 }
 
 /* All row operations on n values into out[4 n + 4]. */
 static void run_rows(float *out, const float *x, const float *other, size_t n)
 {
-    sb_rmsnorm(out, n, x, n, other, n, 1, 1e-6f);
+    sb_rmsnorm(NULL, out, n, x, n, other, n, 1, 1e-6f);
     memcpy(out + n, x, n * sizeof *x);
-    sb_swiglu(out + n, n, other, n, n, 1);
+    sb_swiglu(NULL, out + n, n, other, n, n, 1);
     memcpy(out + 2 * n, x, n * sizeof *x);
     sb_add(out + 2 * n, other, n);
     out[4 * n] = sb_softmax(out + 3 * n, x, n, 0.7f);
@@ -325,7 +370,7 @@ static void the_exponential_of_every_variant_is_the_scalar_one(void **state)
             float ones[N];
             for (uint32_t i = 0; i < N; i++)
                 ones[i] = 1.0f;
-            sb_swiglu(e, N, ones, N, N, 1);
+            sb_swiglu(NULL, e, N, ones, N, N, 1);
             for (uint32_t i = 0; i < N; i++) {
                 float want = -x[i] / (1.0f + sb_expf(0.0f - -x[i]));
                 if (memcmp(&want, &e[i], sizeof want) != 0 && !(want != want && e[i] != e[i]))
@@ -348,12 +393,12 @@ static void rotation_agrees_in_every_variant(void **state)
         assert_int_equal(sb_rope_init(&rope, 32, 18, (enum sb_rope_layout)layout, 1e4, 1, NULL), 0);
         memcpy(want, x, m * heads * dim * sizeof *x);
         use(SB_CPU_GENERIC);
-        sb_rope_apply(&rope, want, heads * dim, heads, dim, pos, m);
+        sb_rope_apply(NULL, &rope, want, heads * dim, heads, dim, pos, m);
         FOR_VARIANTS(cpu)
         {
             use(cpu);
             memcpy(got, x, m * heads * dim * sizeof *x);
-            sb_rope_apply(&rope, got, heads * dim, heads, dim, pos, m);
+            sb_rope_apply(NULL, &rope, got, heads * dim, heads, dim, pos, m);
             assert_memory_equal(got, want, m * heads * dim * sizeof *x);
         }
         sb_rope_finish(&rope);
@@ -362,21 +407,47 @@ static void rotation_agrees_in_every_variant(void **state)
 }
 
 /* A cache with random keys and values in its first `used` slots. */
-static struct sb_kv_layer random_cache(size_t slots, size_t used, size_t heads, size_t dim)
+static struct sb_kv_layer random_cache(enum sb_dtype type, size_t slots, size_t used, size_t heads,
+                                       size_t dim)
 {
-    struct sb_kv_layer kv = { .n_slots = slots, .n_kv_heads = heads, .head_dim = dim };
+    struct sb_kv_layer kv = {
+        .type = type, .n_slots = slots, .n_kv_heads = heads, .head_dim = dim
+    };
+    struct sb_kv_bytes size = sb_kv_bytes(type, slots, heads, dim);
     size_t width = heads * dim;
     const float *k = random_floats(used * width, 20), *v = random_floats(used * width, 21);
-    kv.k = guard_floats(slots * width); /* sizes are multiples of 128 bytes: aligned */
-    kv.v = guard_floats(slots * width);
-    for (size_t s = 0; s < used; s++)
-        sb_kv_write(&kv, s, k + s * width, v + s * width);
+    kv.k = guard_floats(size.k / sizeof(float)); /* sizes are multiples of 64 bytes: aligned */
+    kv.v = guard_floats(size.v / sizeof(float));
+    memset(kv.k, 0, size.k);
+    memset(kv.v, 0, size.v);
+    sb_kv_write(NULL, &kv, 0, k, v, width, used);
     return kv;
 }
+
+static const enum sb_dtype kv_types[] = { SB_F32, SB_F16, SB_BF16 };
+enum { KV_TYPES = sizeof kv_types / sizeof *kv_types };
 
 struct attention_case {
     size_t heads, kv_heads, dim, prefix, m;
 };
+
+struct attention_job {
+    const struct attention_case *c;
+    const struct sb_kv_layer *kv;
+    const struct sb_visible *visible;
+    const float *q;
+    float *out;
+    size_t m;
+    void *scratch;
+};
+
+static void attend_together(const struct sb_team *team, void *arg)
+{
+    const struct attention_job *job = arg;
+    size_t width = job->c->heads * job->c->dim;
+    sb_attention(team, job->out, width, job->q, width, job->c->heads, 0.3f, job->kv, job->visible,
+                 job->m, job->scratch);
+}
 
 /* Row r sees the batch rows r, r - step, r - 2 step, ...: step 1 is a chain, 2 two branches. */
 static float *attend(const struct attention_case *c, const struct sb_kv_layer *kv, const float *q,
@@ -395,10 +466,11 @@ static float *attend(const struct attention_case *c, const struct sb_kv_layer *k
     struct sb_visible visible = { c->prefix, list, n_list };
     size_t width = c->heads * c->dim;
     void *scratch =
-        sb_alloc_aligned(1, sb_attention_scratch_bytes(m, c->prefix + c->m, c->heads, c->dim));
+        sb_alloc_aligned(1, sb_attention_scratch_bytes(m, c->heads, c->kv_heads, c->dim));
     float *out = guard_floats(m * width);
     assert_non_null(scratch);
-    sb_attention(out, width, q + first * width, width, c->heads, 0.3f, kv, &visible, m, scratch);
+    struct attention_job job = { c, kv, &visible, q + first * width, out, m, scratch };
+    sb_team_run((size_t)sb_threads_get(), attend_together, &job);
     sb_free(scratch);
     return out;
 }
@@ -410,11 +482,12 @@ static void attention_agrees_in_every_variant_and_row_by_row(void **state)
         { 1, 1, 2, 0, 1 },    { 4, 2, 16, 31, 5 },    { 6, 2, 34, 100, 9 },  { 3, 3, 80, 255, 12 },
         { 8, 1, 64, 700, 7 }, { 4, 4, 128, 257, 31 }, { 8, 2, 32, 511, 70 },
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (size_t i = 0; i < KV_TYPES * sizeof cases / sizeof *cases; i++)
         for (int32_t step = 1; step < 4; step += 2) {
-            const struct attention_case *c = &cases[i];
+            const struct attention_case *c = &cases[i / KV_TYPES];
             size_t slots = (c->prefix + c->m + 31) / 32 * 32, width = c->heads * c->dim;
-            struct sb_kv_layer kv = random_cache(slots, c->prefix + c->m, c->kv_heads, c->dim);
+            struct sb_kv_layer kv =
+                random_cache(kv_types[i % KV_TYPES], slots, c->prefix + c->m, c->kv_heads, c->dim);
             const float *q = random_floats(c->m * width, 22);
             use(SB_CPU_GENERIC);
             const float *want = attend(c, &kv, q, 0, c->m, step);
@@ -439,21 +512,22 @@ static void a_tree_path_has_the_bits_of_a_chain(void **state)
     (void)state;
     const struct attention_case tree = { 4, 2, 48, 250, 20 }, chain = { 4, 2, 48, 256, 4 };
     const size_t width = 4 * 48;
-    for (enum sb_cpu cpu = 0; cpu < SB_CPU_COUNT; cpu++) {
+    for (size_t i = 0; i < KV_TYPES * SB_CPU_COUNT; i++) {
+        enum sb_cpu cpu = (enum sb_cpu)(i / KV_TYPES);
         if (!sb_cpu_supported(cpu))
             continue;
         use(cpu);
-        struct sb_kv_layer kv = random_cache(288, 270, 2, 48);
+        struct sb_kv_layer kv = random_cache(kv_types[i % KV_TYPES], 288, 270, 2, 48);
         const float *q = random_floats(20 * width, 23);
         const float *branch = attend(&tree, &kv, q, 0, 20, 2);
         float *path = guard_floats(4 * width);
-        for (size_t i = 0; i < 4; i++)
-            memcpy(path + i * width, q + (12 + 2 * i) * width, width * sizeof *q);
-        for (size_t i = 0; i < 10; i++)
-            sb_kv_move(&kv, 250 + i, 250 + 2 * i);
+        for (size_t r = 0; r < 4; r++)
+            memcpy(path + r * width, q + (12 + 2 * r) * width, width * sizeof *q);
+        for (size_t r = 0; r < 10; r++)
+            sb_kv_move(&kv, 250 + r, 250 + 2 * r);
         const float *straight = attend(&chain, &kv, path, 0, 4, 1);
-        for (size_t i = 0; i < 4; i++)
-            assert_memory_equal(straight + i * width, branch + (12 + 2 * i) * width,
+        for (size_t r = 0; r < 4; r++)
+            assert_memory_equal(straight + r * width, branch + (12 + 2 * r) * width,
                                 width * sizeof *q);
         release();
     }
@@ -463,17 +537,18 @@ static void attention_does_not_depend_on_threads(void **state)
 {
     (void)state;
     const struct attention_case c = { 8, 4, 64, 600, 70 };
-    struct sb_kv_layer kv = random_cache(704, 670, 4, 64);
+    struct sb_kv_layer kv = random_cache(SB_F32, 704, 670, 4, 64);
     const float *q = random_floats(70 * 512, 24);
     int before = sb_threads_get();
-    float *out[2];
+    float *out[3];
     sb_cpu_select(NULL, NULL);
-    for (int t = 0; t < 2; t++) {
+    for (int t = 0; t < 3; t++) {
         sb_threads_set(t + 1);
         out[t] = attend(&c, &kv, q, 0, 70, 1);
     }
     sb_threads_set(before);
     assert_memory_equal(out[0], out[1], 70 * 512 * sizeof(float));
+    assert_memory_equal(out[0], out[2], 70 * 512 * sizeof(float));
     release();
 }
 

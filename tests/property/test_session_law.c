@@ -84,19 +84,12 @@ static enum sb_status load(void *loader, const char *name, struct sb_model **mod
     return SB_OK;
 }
 
-/* Sanitizers make runs ten times as long. */
-static size_t n_runs(void)
-{
-    return getenv("SB_SANITIZED") ? 2000 : 12000;
-}
-
-/* Pearson's statistic over cells of at least 5 expected counts, the others in one; *df: cells - 1. */
-static double chi_square(const char *drafter, const char *verifier, double *df, double *acceptance)
+/* NULL: the pair is unlawful. */
+static struct sb_session *open_pair(const char *drafter, const char *verifier)
 {
     struct sb_spec d, v;
-    struct sb_session *s;
-    size_t count[CELLS] = { 0 }, runs = n_runs();
-    int64_t drafted = 0, accepted = 0;
+    struct sb_session *s = NULL;
+    struct sb_error err = { .message = "" };
     assert_int_equal(sb_spec_parse(&d, drafter, NULL), SB_OK);
     assert_int_equal(sb_spec_parse(&v, verifier, NULL), SB_OK);
     const struct sb_session_options options = { .target = target.model,
@@ -104,7 +97,28 @@ static double chi_square(const char *drafter, const char *verifier, double *df, 
                                                 .verifier = &v,
                                                 .sampling = sampling,
                                                 .load_model = load };
-    assert_int_equal(sb_session_create(&s, &options, NULL), SB_OK);
+    enum sb_status rc = sb_session_create(&s, &options, &err);
+    if (rc != SB_OK && !strstr(err.message, "lawful here"))
+        fail_msg("%s with %s: %s", drafter, verifier, err.message);
+    sb_spec_finish(&d);
+    sb_spec_finish(&v);
+    return s;
+}
+
+/* Sanitizers make runs ten times as long. */
+static size_t n_runs(void)
+{
+    return getenv("SB_SANITIZED") ? 2000 : 12000;
+}
+
+/* Pearson's statistic over cells of at least 5 expected counts, the others in one; *df: cells - 1. */
+static double chi_square(const char *drafter, const char *verifier, size_t runs, double *df,
+                         double *acceptance)
+{
+    size_t count[CELLS] = { 0 };
+    int64_t drafted = 0, accepted = 0;
+    struct sb_session *s = open_pair(drafter, verifier);
+    assert_non_null(s);
     for (size_t i = 0; i < runs; i++) {
         struct sb_generation out;
         struct sb_request request = { .prompt = prompt,
@@ -139,17 +153,16 @@ static double chi_square(const char *drafter, const char *verifier, double *df, 
     }
     *acceptance = (double)accepted / (double)drafted;
     sb_session_destroy(s);
-    sb_spec_finish(&d);
-    sb_spec_finish(&v);
     return statistic;
 }
 
-/* Wilson and Hilferty's approximation of the .001 point. */
-static double critical(double df)
+/* Wilson and Hilferty's approximation of a chi-square law's upper point; z: the normal law's. */
+static double critical(double df, double z)
 {
     double a = 2 / (9 * df);
-    return df * pow(1 - a + 3.0902 * sqrt(a), 3);
+    return df * pow(1 - a + z * sqrt(a), 3);
 }
+static const double one_in_1000 = 3.0902, one_in_a_million = 4.7534;
 
 static void exact_verifiers_pass(void **state)
 {
@@ -158,11 +171,14 @@ static void exact_verifiers_pass(void **state)
         { "small-lm:model=x,k=3", "rejection" },
         { "small-lm:model=x,k=1", "rejection" },
         { "small-lm:model=x,tree=2x2", "naive-sample" },
+        { "small-lm:model=x,tree=2x2", "traversal" }, /* draft numbers by step, not by position */
+        { "small-lm:model=x,k=3", "block" },
+        { "small-lm:model=x,tree=3x2", "ot-flow" },
         { "pld:wrap=1", "rejection" },
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
-        double df, acceptance, x = chi_square(pairs[i][0], pairs[i][1], &df, &acceptance);
-        if (!(x < critical(df)))
+        double df, acceptance, x = chi_square(pairs[i][0], pairs[i][1], n_runs(), &df, &acceptance);
+        if (!(x < critical(df, one_in_1000)))
             fail_msg("%s with %s: %g over %g degrees of freedom", pairs[i][0], pairs[i][1], x, df);
         assert_true(acceptance > .02 && acceptance < .98); /* both branches were taken */
     }
@@ -172,8 +188,60 @@ static void a_lossy_verifier_is_caught(void **state)
 {
     (void)state;
     double df, acceptance;
-    double x = chi_square("small-lm:model=x,k=3", "rejection:lenience=0.5", &df, &acceptance);
-    assert_true(x > 2 * critical(df));
+    double x =
+        chi_square("small-lm:model=x,k=3", "rejection:lenience=0.5", n_runs(), &df, &acceptance);
+    assert_true(x > 2 * critical(df, one_in_1000));
+}
+
+/* Every way to draw with every exact verifier that takes it. */
+static void every_rule_of_drawing_keeps_the_law_with_every_exact_verifier(void **state)
+{
+    (void)state;
+    static const char *const drafters[] = {
+        "small-lm:model=x,k=3",
+        "small-lm:model=x,k=3,draw=coupled",
+        "small-lm:model=x,tree=2x2",
+        "small-lm:model=x,tree=2x2,draw=wor",
+        "small-lm:model=x,k=3,draw=paths,paths=2",
+        "small-lm:model=x,tree=2x2,draw=hub",
+        "small-lm:model=x,tree=2x2,draw=topk1",
+        "small-lm:model=x,tree=2x1x1,draw=coupled",
+        "rsd-c:model=x,tree=2x1",
+        "rsd-s:model=x,width=2,k=3",
+    };
+    for (size_t d = 0; d < sizeof drafters / sizeof *drafters; d++) {
+        size_t pairs = 0;
+        for (size_t i = 0; sb_verifiers[i]; i++) {
+            const char *verifier = sb_verifiers[i]->name;
+            struct sb_session *s = open_pair(drafters[d], verifier);
+            bool exact = s && sb_session_guarantee(s) == SB_DISTRIBUTION_EXACT;
+            sb_session_destroy(s);
+            if (!exact)
+                continue;
+            double df, acceptance;
+            double x = chi_square(drafters[d], verifier, n_runs() / 3, &df, &acceptance);
+            if (!(x < critical(df, one_in_a_million)))
+                fail_msg("%s with %s: %g over %g degrees of freedom", drafters[d], verifier, x, df);
+            assert_true(acceptance > .02);
+            pairs++;
+        }
+        assert_true(pairs >= 1);
+    }
+}
+
+/* Shared noise is what coupled draws are for: the verifier of races agrees with them far more often than
+ * with independent ones. */
+static void coupled_draws_win_the_races_of_their_verifier(void **state)
+{
+    (void)state;
+    if (!sb_verifier_find("gumbel-coupled")) {
+        print_message("# gumbel-coupled is not registered\n");
+        return;
+    }
+    double df, apart, coupled;
+    chi_square("small-lm:model=x,k=2", "gumbel-coupled", 500, &df, &apart);
+    chi_square("small-lm:model=x,k=2,draw=coupled", "gumbel-coupled", 500, &df, &coupled);
+    assert_true(coupled > apart + .1);
 }
 
 int main(void)
@@ -181,6 +249,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exact_verifiers_pass),
         cmocka_unit_test(a_lossy_verifier_is_caught),
+        cmocka_unit_test(coupled_draws_win_the_races_of_their_verifier),
+        cmocka_unit_test(every_rule_of_drawing_keeps_the_law_with_every_exact_verifier),
     };
     return cmocka_run_group_tests(tests, prepare, clean_up);
 }

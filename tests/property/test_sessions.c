@@ -86,6 +86,21 @@ static const char *const variants[] = {
     "small-lm:model=short,k=6",
     "small-lm:model=short,tree=3x3x2",
     "small-lm:model=near,tree=4x4x4",
+    "small-lm:model=near,k=5,draw=wor",
+    "small-lm:model=near,tree=3x2,draw=wor",
+    "small-lm:model=near,k=4,draw=paths,paths=3",
+    "small-lm:model=same,k=3,draw=paths,paths=1",
+    "small-lm:model=near,tree=2x2x2,draw=hub",
+    "small-lm:model=near,tree=3x1x2,draw=topk1",
+    "small-lm:model=near,k=4,draw=coupled",
+    "small-lm:model=narrow,tree=2x2x1,draw=coupled",
+    "small-lm:model=short,k=6,draw=paths,paths=2",
+    "rsd-c:model=near",
+    "rsd-c:model=narrow,tree=1x3x2",
+    "rsd-s:model=near",
+    "rsd-s:model=far,width=5,k=2",
+    "rsd-s:model=same,width=2,k=6",
+    "rsd-s:model=short,width=4,k=9",
 };
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
 
@@ -143,6 +158,7 @@ struct watch {
     sb_token stream[MOST];
     volatile int stop;
     int32_t stop_after; /* steps; 0: never */
+    unsigned kinds;     /* that trees may have; 0: any */
     bool allocated;
 };
 
@@ -157,6 +173,7 @@ static void watch_step(void *self, const struct sb_step *step)
         assert_int_equal(step->context, w->next_context);
     w->next_context = step->context + step->tokens;
     assert_int_equal(step->drafted, sb_tree_drafted(step->tree));
+    assert_true(!w->kinds || !(sb_tree_kinds(step->tree) & ~w->kinds));
     assert_true(step->accepted <= step->depth && step->tokens >= 1);
     assert_true(step->tokens <= step->accepted + 1);
     int32_t accepted = 0, deepest = 0;
@@ -339,10 +356,58 @@ static void every_verifier_and_policy_equals_plain_greedy_decoding(void **state)
     sb_generation_finish(&want);
 }
 
-/* Draws belong to positions: naive-sample writes the same text whatever was drafted. */
-static void sampled_text_of_naive_sample_does_not_depend_on_the_drafter(void **state)
+/* What the drafter's table says of its trees. */
+static unsigned kinds_of(const char *drafter, const struct sb_sampling *sampling)
+{
+    struct sb_spec spec;
+    assert_int_equal(sb_spec_parse(&spec, drafter, NULL), SB_OK);
+    const struct sb_drafter_ops *ops = sb_drafter_find(spec.name);
+    void *params = sb_alloc_zero(1, ops->params_size + 1);
+    assert_int_equal(sb_params_apply(params, ops->params, &spec, "it", NULL), SB_OK);
+    unsigned kinds = ops->kinds ? ops->kinds(params, sampling)
+                     : sampling->temperature > 0 && ops->kinds_sampling ? ops->kinds_sampling
+                                                                        : ops->kinds_greedy;
+    sb_free(params);
+    sb_spec_finish(&spec);
+    return kinds;
+}
+
+/* What a table says of kinds decides which pairs are lawful: trees keep to it, at any temperature. */
+static void every_lawful_pair_decodes_trees_of_the_kinds_it_was_let_in_for(void **state)
 {
     (void)state;
+    static const struct sb_sampling settings[] = { { 0 }, { .temperature = 1 } };
+    for (size_t v = 0; v < N_VARIANTS; v++) {
+        for (size_t t = 0; t < 2; t++) {
+            size_t pairs = 0;
+            for (size_t i = 0; sb_verifiers[i]; i++) {
+                struct sb_session *s;
+                struct sb_error err;
+                struct setup setup = { .drafter = variants[v],
+                                       .verifier = sb_verifiers[i]->name,
+                                       .sampling = settings[t],
+                                       .ignore_eos = true };
+                enum sb_status rc = open_session(&s, setup, &err);
+                if (rc == SB_EUSAGE && strstr(err.message, "lawful here"))
+                    continue;
+                assert_int_equal(rc, SB_OK);
+                struct watch w = { .kinds = SB_KIND_BIT(SB_DRAW_NONE) |
+                                            kinds_of(variants[v], &settings[t]) };
+                assert_false(w.kinds & ~(sb_verifiers[i]->kinds | SB_KIND_BIT(SB_DRAW_NONE)));
+                struct sb_generation got = generate(s, prompts[2].id, prompts[2].n, 40, &w);
+                assert_int_equal(got.tokens.n, 40);
+                sb_generation_finish(&got);
+                sb_session_destroy(s);
+                pairs++;
+            }
+            assert_true(pairs >= 1);
+        }
+    }
+}
+
+/* Draws belong to positions: some verifiers write the same text whatever was drafted. */
+static void sampled_text_does_not_depend_on_the_drafter(const char *verifier)
+{
     static const struct sb_sampling settings[] = {
         { .temperature = .8 }, { .temperature = 1.3, .top_k = 9, .top_p = .9 }
     };
@@ -350,7 +415,7 @@ static void sampled_text_of_naive_sample_does_not_depend_on_the_drafter(void **s
         struct sb_generation want[N_PROMPTS];
         for (size_t v = 0; v < N_VARIANTS; v++) {
             struct sb_session *s = opened((struct setup){ .drafter = variants[v],
-                                                          .verifier = "naive-sample",
+                                                          .verifier = verifier,
                                                           .sampling = settings[t],
                                                           .ignore_eos = t == 0 });
             for (size_t p = 0; p < N_PROMPTS; p++) {
@@ -367,6 +432,70 @@ static void sampled_text_of_naive_sample_does_not_depend_on_the_drafter(void **s
         for (size_t p = 0; p < N_PROMPTS; p++)
             sb_generation_finish(&want[p]);
     }
+}
+
+static void sampled_text_of_naive_sample_does_not_depend_on_the_drafter(void **state)
+{
+    (void)state;
+    sampled_text_does_not_depend_on_the_drafter("naive-sample");
+}
+
+static void sampled_text_of_gumbel_coupled_does_not_depend_on_the_drafter(void **state)
+{
+    (void)state;
+    sampled_text_does_not_depend_on_the_drafter("gumbel-coupled");
+}
+
+/* Drafted tokens by position, and how often one that was thrown away is drafted there again. */
+struct redrawn {
+    sb_token last[CONTEXT + MOST];
+    int again, same;
+};
+
+static void watch_drafts(void *self, const struct sb_step *step)
+{
+    struct redrawn *r = self;
+    for (int32_t i = 1; i < step->tree->n; i++) {
+        const struct sb_node *node = &step->tree->node[i];
+        int32_t position = step->context + node->depth - 1;
+        r->again += r->last[position] >= 0;
+        r->same += r->last[position] == node->token;
+        r->last[position] = node->token;
+    }
+}
+
+static double share_drawn_again(const char *verifier)
+{
+    struct redrawn r = { .again = 0 };
+    struct sb_session *s = opened((struct setup){ .drafter = "small-lm:model=far,k=6",
+                                                  .verifier = verifier,
+                                                  .sampling.temperature = 5,
+                                                  .ignore_eos = true });
+    for (uint64_t key = 0; key < 20; key++) {
+        struct sb_generation out;
+        struct sb_request request = { .prompt = prompts[2].id,
+                                      .n_prompt = prompts[2].n,
+                                      .max_new_tokens = 50,
+                                      .rng_key = key,
+                                      .on_step = watch_drafts,
+                                      .self = &r };
+        memset(r.last, -1, sizeof r.last);
+        assert_int_equal(sb_session_generate(s, &request, &out, NULL), SB_OK);
+        sb_generation_finish(&out);
+    }
+    sb_session_destroy(s);
+    assert_true(r.again > 200);
+    return (double)r.same / r.again;
+}
+
+/* From nearly flat rows one number draws nearly one token. Numbers of a draft that was thrown away must
+ * not come back: a rule that goes from the leaves up has read them. */
+static void draft_numbers_never_come_back(void **state)
+{
+    (void)state;
+    assert_true(share_drawn_again("rejection") < .3);
+    assert_true(share_drawn_again("block") < .3);
+    assert_true(share_drawn_again("traversal") < .3);
 }
 
 static void a_drafter_that_is_the_target_is_always_accepted(void **state)
@@ -743,6 +872,37 @@ static void wrong_setups_are_refused_with_one_line(void **state)
         { { .drafter = "small-lm:model=near,tree=0" }, NULL },
         { { .drafter = "small-lm:model=near,tree=99999999999999999999" }, NULL },
         { { .drafter = "small-lm:model=near,tree=" }, NULL },
+        { { .drafter = "small-lm:model=near,draw=gumbel" },
+          "drafter small-lm: draw=gumbel: expected one of iid|wor|paths|hub|topk1|coupled" },
+        { { .drafter = "small-lm:model=near,draw=paths" },
+          "drafter small-lm: draw=paths: expected paths=1 to 64, and no tree" },
+        { { .drafter = "small-lm:model=near,draw=paths,paths=2,tree=2x1" },
+          "drafter small-lm: draw=paths: expected paths=1 to 64, and no tree" },
+        { { .drafter = "small-lm:model=near,paths=3" },
+          "drafter small-lm: paths=3: goes with draw=paths only" },
+        { { .drafter = "small-lm:model=near,draw=paths,paths=65" },
+          "drafter small-lm: paths=65: expected a whole number from 0 to 64" },
+        { { .drafter = "small-lm:model=near,draw=paths,paths=64,k=16" },
+          "drafter small-lm: paths=64 of 16 tokens: expected at most 1000 tokens in all" },
+        { { .drafter = "small-lm:model=near,draw=hub,k=3" },
+          "drafter small-lm: draw=hub draws pairs: expected a tree such as 2x2, not a chain" },
+        { { .drafter = "small-lm:model=near,draw=hub,tree=2x3" },
+          "drafter small-lm: draw=hub draws pairs: expected a tree such as 2x2, not 2x3" },
+        { { .drafter = "rsd-c" }, "drafter rsd-c needs model=..." },
+        { { .drafter = "rsd-c:model=near,tree='2,2'" }, NULL },
+        { { .drafter = "rsd-c:model=near,tree=9x9x9x9" },
+          "drafter rsd-c: tree=9x9x9x9: expected children per level such as 3x2x1, at most 16 levels "
+          "of 1 to 64 and 1000 nodes" },
+        { { .drafter = "rsd-s:model=other" },
+          "drafter rsd-s: model other has a vocabulary of 153, the target one of 24" },
+        { { .drafter = "rsd-s:model=near,width=0" },
+          "drafter rsd-s: width=0: expected a whole number from 1 to 64" },
+        { { .drafter = "rsd-s:model=near,width=64,k=16" },
+          "drafter rsd-s: width=64 and 16 levels: expected at most 1000 nodes in all" },
+        { { .drafter = "small-lm:model=near,tree=2x2,draw=hub",
+            .verifier = "rejection",
+            .sampling.temperature = 1 },
+          "drafter small-lm with verifier rejection: the verifier takes chains only" },
         { { .drafter = "small-lm:model=near,tree=2x2",
             .verifier = "rejection",
             .sampling.temperature = 1 },
@@ -830,19 +990,15 @@ static void models_that_yield_nan_are_refused_not_decoded(void **state)
     near = sound_near;
 }
 
-static void running_out_of_memory_while_opening_leaks_nothing(void **state)
+static void run_out_of_memory(const char *text)
 {
-    (void)state;
-    struct setup setup = { .drafter = "small-lm:model=near,tree=3x2",
-                           .verifier = "naive-sample",
-                           .sampling.temperature = 1 };
     struct sb_spec drafter, verifier;
-    assert_int_equal(sb_spec_parse(&drafter, setup.drafter, NULL), SB_OK);
-    assert_int_equal(sb_spec_parse(&verifier, setup.verifier, NULL), SB_OK);
+    assert_int_equal(sb_spec_parse(&drafter, text, NULL), SB_OK);
+    assert_int_equal(sb_spec_parse(&verifier, "naive-sample", NULL), SB_OK);
     const struct sb_session_options options = { .target = target.model,
                                                 .drafter = &drafter,
                                                 .verifier = &verifier,
-                                                .sampling = setup.sampling,
+                                                .sampling.temperature = 1,
                                                 .load_model = load };
     enum sb_status rc = SB_ENOMEM;
     size_t n = 0;
@@ -859,12 +1015,24 @@ static void running_out_of_memory_while_opening_leaks_nothing(void **state)
     sb_spec_finish(&verifier);
 }
 
+static void running_out_of_memory_while_opening_leaks_nothing(void **state)
+{
+    (void)state;
+    static const char *const drafters[] = { "small-lm:model=near,tree=3x2", "rsd-c:model=near",
+                                            "rsd-s:model=near" };
+    for (size_t i = 0; i < 3; i++)
+        run_out_of_memory(drafters[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_drafter_equals_plain_greedy_decoding),
         cmocka_unit_test(every_verifier_and_policy_equals_plain_greedy_decoding),
+        cmocka_unit_test(every_lawful_pair_decodes_trees_of_the_kinds_it_was_let_in_for),
         cmocka_unit_test(sampled_text_of_naive_sample_does_not_depend_on_the_drafter),
+        cmocka_unit_test(sampled_text_of_gumbel_coupled_does_not_depend_on_the_drafter),
+        cmocka_unit_test(draft_numbers_never_come_back),
         cmocka_unit_test(a_drafter_that_is_the_target_is_always_accepted),
         cmocka_unit_test(sampling_is_repeatable_and_follows_its_key),
         cmocka_unit_test(budgets_of_zero_and_one_take_no_step),

@@ -6,7 +6,6 @@
 
 #include <cmocka.h>
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "harness/core/alloc.h"
@@ -198,40 +197,10 @@ static void there_is_at_least_one_physical_core(void **state)
     assert_true(sb_threads_physical() >= 1);
 }
 
-struct tally {
-    atomic_int done[100];
-    atomic_int alone; /* jobs in which kernels would use one thread */
-};
-
-static void count_job(void *self, size_t i)
-{
-    struct tally *tally = self;
-    atomic_fetch_add(&tally->done[i], 1);
-    atomic_fetch_add(&tally->alone, sb_threads_get() == 1);
-}
-
-static void each_job_runs_once_and_alone(void **state)
-{
-    (void)state;
-    int before = sb_threads_get();
-    for (int threads = 1; threads <= 3; threads++) {
-        struct tally tally = { 0 };
-        sb_threads_set(threads);
-        sb_threads_each(count_job, &tally, 100);
-        sb_threads_each(count_job, &tally, 0);
-        assert_int_equal(tally.alone, 100);
-        for (size_t i = 0; i < 100; i++)
-            assert_int_equal(tally.done[i], 1);
-        assert_int_equal(sb_threads_get(), threads);
-    }
-    sb_threads_set(before);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_message_is_one_printable_line),
-        cmocka_unit_test(each_job_runs_once_and_alone),
         cmocka_unit_test(exit_codes_follow_the_status),
         cmocka_unit_test(allocation_refuses_overflow_and_fails_on_demand),
         cmocka_unit_test(philox_gives_the_published_answers),

@@ -231,7 +231,7 @@ static void rmsnorm_and_swiglu_match_their_formulas(void **state)
     fill(x, M * N, 1);
     fill(w, N, 2);
     fill(up, M * N, 3);
-    sb_rmsnorm(y, N, x, N, w, N, M, 1e-5f);
+    sb_rmsnorm(NULL, y, N, x, N, w, N, M, 1e-5f);
     for (size_t r = 0; r < M; r++) {
         double sum = 0;
         for (size_t i = 0; i < N; i++)
@@ -240,7 +240,7 @@ static void rmsnorm_and_swiglu_match_their_formulas(void **state)
             assert_true(near(y[r * N + i], x[r * N + i] / sqrt(sum / N + 1e-5) * w[i], 1e-6));
     }
     memcpy(y, x, sizeof y);
-    sb_swiglu(y, N, up, N, N, M);
+    sb_swiglu(NULL, y, N, up, N, N, M);
     for (size_t i = 0; i < M * N; i++)
         assert_true(near(y[i], x[i] / (1 + exp(-(double)x[i])) * up[i], 1e-6));
 }
@@ -300,7 +300,7 @@ static void rotation_follows_both_layouts_and_the_factors(void **state)
         memcpy(y, x, sizeof y);
         assert_int_equal(
             sb_rope_init(&rope, 8, ROT, (enum sb_rope_layout)layout, 500000, 0.5, factors), 0);
-        sb_rope_apply(&rope, y, 2 * DIM, 2, DIM, pos, 1);
+        sb_rope_apply(NULL, &rope, y, 2 * DIM, 2, DIM, pos, 1);
         sb_rope_finish(&rope);
         for (size_t h = 0; h < 2; h++)
             for (size_t i = 0; i < ROT / 2; i++) {
@@ -327,18 +327,17 @@ static void attention_matches_a_double_precision_reference(void **state)
     static float k[SLOTS][KV][DIM], v[SLOTS][KV][DIM], q[M][HEADS][DIM], out[M][HEADS][DIM];
     const int32_t *list[M] = { path[0], path[1], path[2], path[3] };
     struct sb_visible visible = { PREFIX, list, length };
-    struct sb_kv_layer kv = { sb_alloc_aligned(SLOTS * KV * DIM, 4),
-                              sb_alloc_aligned(SLOTS * KV * DIM, 4), SLOTS, KV, DIM };
-    void *scratch = sb_alloc_aligned(1, sb_attention_scratch_bytes(M, SLOTS, HEADS, DIM));
+    struct sb_kv_bytes size = sb_kv_bytes(SB_F32, SLOTS, KV, DIM);
+    struct sb_kv_layer kv = { SB_F32, sb_alloc_zero(size.k, 1), sb_alloc_zero(size.v, 1), SLOTS, KV,
+                              DIM };
+    void *scratch = sb_alloc_aligned(1, sb_attention_scratch_bytes(M, HEADS, KV, DIM));
     assert_true(kv.k && kv.v && scratch);
     fill(&k[0][0][0], SLOTS * KV * DIM, 5);
     fill(&v[0][0][0], SLOTS * KV * DIM, 6);
     fill(&q[0][0][0], M * HEADS * DIM, 7);
-    memset(kv.k, 0, SLOTS * KV * DIM * 4);
-    for (size_t s = 0; s < PREFIX + M; s++)
-        sb_kv_write(&kv, s, &k[s][0][0], &v[s][0][0]);
-    sb_attention(&out[0][0][0], HEADS * DIM, &q[0][0][0], HEADS * DIM, HEADS, 0.4f, &kv, &visible,
-                 M, scratch);
+    sb_kv_write(NULL, &kv, 0, &k[0][0][0], &v[0][0][0], KV * DIM, PREFIX + M);
+    sb_attention(NULL, &out[0][0][0], HEADS * DIM, &q[0][0][0], HEADS * DIM, HEADS, 0.4f, &kv,
+                 &visible, M, scratch);
     for (size_t r = 0; r < M; r++)
         for (size_t h = 0; h < HEADS; h++) {
             double sum = 0, want[DIM] = { 0 };

@@ -185,6 +185,24 @@ static void dice_depend_on_position_alone(void **state)
     }
 }
 
+static void a_new_key_changes_all_numbers_but_the_shared_noise(void **state)
+{
+    (void)state;
+    double weight[64];
+    for (size_t i = 0; i < 64; i++)
+        weight[i] = 1;
+    struct sb_rng_dice a = sb_rng_dice_make(9, SB_STREAM_DRAFT, SB_STREAM_DRAFT), b = a;
+    sb_rng_dice_rekey(&b, 10);
+    int same = 0;
+    for (uint64_t position = 0; position < 100; position++) {
+        struct sb_dice old = sb_rng_dice_at(&a, position), new = sb_rng_dice_at(&b, position);
+        same += old.pick(old.self, weight, 64) == new.pick(new.self, weight, 64);
+        same += old.uniform(old.self) == new.uniform(new.self);
+        assert_int_equal(old.race(old.self, weight, 64), new.race(new.self, weight, 64));
+    }
+    assert_true(same < 10);
+}
+
 static void a_flip_is_strict(void **state)
 {
     (void)state;
@@ -223,6 +241,7 @@ int main(void)
         cmocka_unit_test(nothing_is_allocated),
         cmocka_unit_test(a_pick_follows_the_weights_and_never_takes_weight_zero),
         cmocka_unit_test(dice_depend_on_position_alone),
+        cmocka_unit_test(a_new_key_changes_all_numbers_but_the_shared_noise),
         cmocka_unit_test(a_flip_is_strict),
         cmocka_unit_test(flips_and_picks_of_one_stream_are_different_draws),
     };

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "harness/decode/verifier.h"
@@ -60,7 +61,6 @@ struct rig {
     uint8_t decision[CAP];
     struct sb_verdict verdict;
     double u;
-    const void *params;
 };
 
 struct rejection_params {
@@ -70,24 +70,28 @@ static const struct rejection_params exact = { 1, 0, 1 };
 
 static void rig_open(struct rig *rig)
 {
-    *rig = (struct rig){ .table.n_vocab = V, .params = &exact };
+    *rig = (struct rig){ .table.n_vocab = V };
     assert_int_equal(sb_tree_create(&rig->tree, CAP, NULL), SB_OK);
     sb_tree_reset(&rig->tree, 0, CAP);
     rig->verdict = (struct sb_verdict){ .path = rig->path, .decision = rig->decision };
 }
 
+/* With the verifier's default parameters. */
 static enum sb_status verify(struct rig *rig, const char *name, struct sb_error *err)
 {
-    double scratch[64];
+    double scratch[1024], params[8];
     const struct sb_verifier_ops *v = sb_verifier_find(name);
     assert_non_null(v);
-    assert_true(!v->scratch_size || v->scratch_size(rig->params, V, CAP) <= sizeof scratch);
+    assert_true(v->params_size <= sizeof params);
+    assert_int_equal(sb_params_apply(params, v->params, NULL, name, NULL), SB_OK);
+    assert_true(!v->scratch_size || v->scratch_size(params, V, CAP) <= sizeof scratch);
+    memset(scratch, 0xff, sizeof scratch);
     struct sb_dice dice = { .flip = fixed_flip, .pick = fixed_pick, .self = &rig->u };
     struct sb_rows rows = {
         .row = table_row, .argmax = table_argmax, .self = &rig->table, .n_vocab = rig->table.n_vocab
     };
     rig->table.n_asked = 0;
-    return v->verify(rig->params, &rig->tree, &rows, &dice, scratch, &rig->verdict, err);
+    return v->verify(params, &rig->tree, &rows, &dice, scratch, &rig->verdict, err);
 }
 
 static void set_row(struct rig *rig, int32_t node, double a, double b, double c, double d)
@@ -179,29 +183,59 @@ static void auxiliary_nodes_are_never_accepted(void **state)
     }
 }
 
+/* A child of any kind that was drawn from q. */
+static int32_t draw(struct sb_tree *tree, int32_t parent, sb_token token, enum sb_draw_kind kind,
+                    const double *q)
+{
+    return kind == SB_DRAW_ONEHOT ? sb_tree_add(tree, parent, token, 0)
+                                  : sb_tree_draw(tree, parent, token, kind, q, 0, 0);
+}
+
 static void a_vocabulary_of_one_token_accepts_everything(void **state)
 {
     (void)state;
     const double q[] = { 1 };
     for (size_t i = 0; sb_verifiers[i]; i++) {
-        for (int sampled = 0; sampled < 2; sampled++) {
+        for (int kind = SB_DRAW_ONEHOT; kind < SB_DRAW_KINDS; kind++) {
             struct rig rig;
+            if (!(sb_verifiers[i]->kinds & SB_KIND_BIT(kind)))
+                continue;
             rig_open(&rig);
             rig.table.n_vocab = 1;
             rig.u = 0x1.fffffffffffffp-1;
             for (int32_t node = 0; node < 3; node++)
                 rig.table.row[node][0] = 1;
             for (int32_t node = 0; node < 2; node++)
-                assert_int_equal(sampled ? sb_tree_draw(&rig.tree, node, 0, SB_DRAW_IID, q, 0, 0)
-                                         : sb_tree_add(&rig.tree, node, 0, 0),
-                                 node + 1);
+                assert_int_equal(draw(&rig.tree, node, 0, (enum sb_draw_kind)kind, q), node + 1);
             assert_int_equal(verify(&rig, sb_verifiers[i]->name, NULL), SB_OK);
             assert_int_equal(rig.verdict.n_path, 3);
             assert_int_equal(rig.verdict.final_token, 0);
+            assert_true(rig.verdict.bonus);
             sb_tree_finish(&rig.tree);
         }
     }
 }
+
+/* The verifiers that divide by q, each with a kind it takes. */
+static const struct by_ratio {
+    const char *name;
+    enum sb_draw_kind kind;
+} by_ratio[] = {
+    { "rejection", SB_DRAW_IID },
+    { "rejection", SB_DRAW_WOR },
+    { "rrs", SB_DRAW_IID },
+    { "rrs", SB_DRAW_WOR },
+    { "mss", SB_DRAW_MIX },
+    { "mss", SB_DRAW_IID },
+    { "k-seq", SB_DRAW_IID },
+    { "k-seq", SB_DRAW_PATHS },
+    { "block", SB_DRAW_IID },
+    { "traversal", SB_DRAW_WOR },
+    { "traversal", SB_DRAW_PATHS },
+    { "gbv", SB_DRAW_PATHS },
+    { "hsd-experimental", SB_DRAW_IID },
+};
+enum { N_BY_RATIO = sizeof by_ratio / sizeof *by_ratio };
 
 /* p = (.5, .3, .2), q = (.2, .6, .2), draft token 1: accepted below .5, else token 0. */
 static void rejection_accepts_strictly_below_the_ratio(void **state)
@@ -231,14 +265,21 @@ static void a_probability_of_zero_is_never_accepted_even_at_u_zero(void **state)
 {
     (void)state;
     const double q[V] = { 0, 1, 0, 0 };
-    struct rig rig;
-    rig_open(&rig);
-    sb_tree_draw(&rig.tree, 0, 1, SB_DRAW_IID, q, 0, 0);
-    set_row(&rig, 0, 0, 0, 1, 0);
-    assert_int_equal(verify(&rig, "rejection", NULL), SB_OK);
-    assert_int_equal(rig.verdict.n_path, 1);
-    assert_int_equal(rig.verdict.final_token, 2);
-    sb_tree_finish(&rig.tree);
+    for (size_t i = 0; i < N_BY_RATIO; i++) {
+        struct rig rig;
+        rig_open(&rig);
+        draw(&rig.tree, 0, 1, by_ratio[i].kind, q);
+        draw(&rig.tree, 1, 1, by_ratio[i].kind, q);
+        set_row(&rig, 0, 0, 0, 1, 0);
+        set_row(&rig, 1, NAN, NAN, NAN, NAN); /* no path goes there: nobody asks */
+        assert_int_equal(verify(&rig, by_ratio[i].name, NULL), SB_OK);
+        assert_int_equal(rig.verdict.n_path, 1);
+        assert_int_equal(rig.verdict.final_token, 2);
+        assert_false(rig.verdict.bonus);
+        assert_int_equal(rig.decision[1], SB_REJECTED);
+        assert_int_equal(rig.decision[2], SB_NOT_REACHED);
+        sb_tree_finish(&rig.tree);
+    }
 }
 
 static const float *fixed_logits(void *self, int32_t node)
@@ -287,15 +328,40 @@ static void an_empty_residual_falls_back_to_the_target_row(void **state)
 {
     (void)state;
     const double q[V] = { .5, .5, 0, 0 };
-    struct rig rig;
-    rig_open(&rig);
-    sb_tree_draw(&rig.tree, 0, 1, SB_DRAW_IID, q, -.7f, 0);
-    set_row(&rig, 0, .5, .5 - 1e-13, 0, 0);
-    rig.u = 0x1.fffffffffffffp-1;
-    assert_int_equal(verify(&rig, "rejection", NULL), SB_OK);
-    assert_int_equal(rig.verdict.n_path, 1);
-    assert_int_equal(rig.verdict.final_token, 1);
-    sb_tree_finish(&rig.tree);
+    for (size_t i = 0; i < N_BY_RATIO; i++) {
+        struct rig rig;
+        rig_open(&rig);
+        draw(&rig.tree, 0, 1, by_ratio[i].kind, q);
+        set_row(&rig, 0, .5, .5 - 1e-13, 0, 0);
+        rig.u = 0x1.fffffffffffffp-1;
+        assert_int_equal(verify(&rig, by_ratio[i].name, NULL), SB_OK);
+        assert_int_equal(rig.verdict.n_path, 1);
+        assert_int_equal(rig.verdict.final_token, 1);
+        sb_tree_finish(&rig.tree);
+    }
+}
+
+/* What a likely token leaves of q may be as small as numbers get, and is a law all the same. */
+static void the_last_crumbs_of_q_can_be_drawn_without_replacement(void **state)
+{
+    (void)state;
+    const double q[V] = { 1, 3e-310, 1e-310, 0 };
+    static const char *const names[] = { "rrs", "traversal" };
+    for (size_t i = 0; i < 2; i++) {
+        for (int accepted = 0; accepted < 2; accepted++) {
+            struct rig rig;
+            rig_open(&rig);
+            draw(&rig.tree, 0, 0, SB_DRAW_WOR, q);
+            draw(&rig.tree, 0, 1, SB_DRAW_WOR, q);
+            set_row(&rig, 0, 0, .6, .4, 0); /* the second draw passes with .6 / .75 */
+            set_row(&rig, 2, 0, 0, 0, 1);
+            rig.u = accepted ? .79 : .81;
+            assert_int_equal(verify(&rig, names[i], NULL), SB_OK);
+            assert_int_equal(rig.verdict.n_path, accepted ? 2 : 1);
+            assert_int_equal(rig.verdict.final_token, accepted ? 3 : 2);
+            sb_tree_finish(&rig.tree);
+        }
+    }
 }
 
 static void broken_target_rows_are_refused_by_every_verifier(void **state)
@@ -319,36 +385,182 @@ static void broken_target_rows_are_refused_by_every_verifier(void **state)
     }
 }
 
-static void broken_drafts_are_refused_by_rejection(void **state)
+static void broken_rows_further_down_are_refused_where_they_are_needed(void **state)
+{
+    (void)state;
+    const double q[V] = { 0, 1, 0, 0 };
+    for (size_t i = 0; i < N_BY_RATIO; i++) {
+        struct rig rig;
+        struct sb_error err;
+        rig_open(&rig);
+        draw(&rig.tree, 0, 1, by_ratio[i].kind, q);
+        set_row(&rig, 0, 0, 1, 0, 0);
+        set_row(&rig, 1, INFINITY, 0, 0, 0);
+        assert_int_equal(verify(&rig, by_ratio[i].name, &err), SB_EFORMAT);
+        assert_string_equal(err.message, "the target's row at node 1 is no probability row (its "
+                                         "logits hold NaN or infinity)");
+        sb_tree_finish(&rig.tree);
+    }
+}
+
+static void refused(struct rig *rig, const char *name, const char *message)
+{
+    struct sb_error err;
+    char want[200];
+    snprintf(want, sizeof want, "verifier %s: %s", name, message);
+    assert_int_equal(verify(rig, name, &err), SB_EINTERNAL);
+    assert_string_equal(err.message, want);
+}
+
+static void broken_drafts_are_refused(void **state)
 {
     (void)state;
     static const struct {
         double q[V];
         const char *message;
     } cases[] = {
-        { { .5, 0, .5, 0 }, "verifier rejection: the drafter drew token 1 with q = 0" },
-        { { .5, .4, 0, 0 },
-          "verifier rejection: the drafter's row at node 0 is no probability row" },
-        { { NAN, .4, 0, 0 },
-          "verifier rejection: the drafter's row at node 0 is no probability row" },
+        { { .5, 0, .5, 0 }, "the drafter drew token 1 with q = 0" },
+        { { .5, .4, 0, 0 }, "the drafter's row at node 0 is no probability row" },
+        { { NAN, .4, 0, 0 }, "the drafter's row at node 0 is no probability row" },
+        { { -.1, 1.1, 0, 0 }, "the drafter's row at node 0 is no probability row" },
     };
+    for (size_t v = 0; v < N_BY_RATIO; v++) {
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            struct rig rig;
+            rig_open(&rig);
+            draw(&rig.tree, 0, 1, by_ratio[v].kind, cases[i].q);
+            set_row(&rig, 0, .25, .25, .25, .25);
+            refused(&rig, by_ratio[v].name, cases[i].message);
+            sb_tree_finish(&rig.tree);
+        }
+    }
+}
+
+static void draws_that_a_rule_cannot_take_are_refused(void **state)
+{
+    (void)state;
+    const double q[V] = { .25, .25, .25, .25 };
+    static const char *const chains[] = { "rejection", "block", "hsd-experimental" };
     for (size_t i = 0; i < 3; i++) {
         struct rig rig;
-        struct sb_error err;
         rig_open(&rig);
-        sb_tree_draw(&rig.tree, 0, 1, SB_DRAW_IID, cases[i].q, -.7f, 0);
+        grow(&rig);
         set_row(&rig, 0, .25, .25, .25, .25);
-        assert_int_equal(verify(&rig, "rejection", &err), SB_EINTERNAL);
-        assert_string_equal(err.message, cases[i].message);
+        refused(&rig, chains[i], "node 0 has more than one draw");
+        sb_tree_finish(&rig.tree);
+        rig_open(&rig); /* one node, drawn twice */
+        draw(&rig.tree, 0, 1, SB_DRAW_IID, q);
+        draw(&rig.tree, 0, 1, SB_DRAW_IID, q);
+        set_row(&rig, 0, .25, .25, .25, .25);
+        refused(&rig, chains[i], "node 0 has more than one draw");
         sb_tree_finish(&rig.tree);
     }
+    static const struct {
+        const char *name;
+        enum sb_draw_kind kind;
+        const char *message;
+    } kinds[] = {
+        { "rrs", SB_DRAW_MIX, "node 0 has draws of kind mixture, which it does not take" },
+        { "k-seq", SB_DRAW_WOR, "node 0 has draws of kind wor, which it does not take" },
+        { "mss", SB_DRAW_ONEHOT, "node 0 has draws of kind onehot, which it does not take" },
+        { "traversal", SB_DRAW_HUB, "node 0 has draws of kind hub, which it does not take" },
+        { "gbv", SB_DRAW_IID, "node 0 has draws of kind iid, which it does not take" },
+        { "block", SB_DRAW_TOPK1, "node 0 has draws of kind topk+1, which it does not take" },
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        struct rig rig;
+        rig_open(&rig);
+        draw(&rig.tree, 0, 1, kinds[i].kind, q);
+        set_row(&rig, 0, .25, .25, .25, .25);
+        refused(&rig, kinds[i].name, kinds[i].message);
+        sb_tree_finish(&rig.tree);
+    }
+}
+
+/* Two paths reach node 1, and one goes on: the selected path's law would not be the known one. */
+static void paths_that_get_lost_are_refused_by_gbv(void **state)
+{
+    (void)state;
+    const double q[V] = { .25, .25, .25, .25 };
     struct rig rig;
-    struct sb_error err;
     rig_open(&rig);
-    grow(&rig);
+    for (int32_t i = 0; i < 3; i++)
+        draw(&rig.tree, i < 2 ? 0 : 1, 1, SB_DRAW_PATHS, q);
     set_row(&rig, 0, .25, .25, .25, .25);
-    assert_int_equal(verify(&rig, "rejection", &err), SB_EINTERNAL);
-    assert_string_equal(err.message, "verifier rejection: node 0 has more than one draw");
+    set_row(&rig, 1, .25, .25, .25, .25);
+    refused(&rig, "gbv", "2 paths reach node 1, 1 go on");
+    sb_tree_finish(&rig.tree);
+}
+
+/* Three paths of one unlikely token each: the chance of that is q^3 per level, which leaves the range of
+ * numbers at the third level, while its ratio to the level before never does. */
+static void gbv_survives_paths_of_tiny_probability(void **state)
+{
+    (void)state;
+    const double q[V] = { 1e-60, 1, 0, 0 };
+    struct rig rig;
+    rig_open(&rig);
+    for (int32_t node = 0; node < 3; node++) {
+        for (int i = 0; i < 3; i++)
+            draw(&rig.tree, node, 0, SB_DRAW_PATHS, q);
+        set_row(&rig, node, 5e-61, 1, 0, 0);
+    }
+    set_row(&rig, 3, 0, 0, 1, 0);
+    rig.u = .5;
+    assert_int_equal(verify(&rig, "gbv", NULL), SB_OK);
+    assert_int_equal(rig.verdict.n_path, 4);
+    assert_int_equal(rig.verdict.final_token, 2);
+    sb_tree_finish(&rig.tree);
+}
+
+/* p = (.5, .3, .2), q = (.2, .6, .2) at every node; under the root 1 and 0, under 1 another 1, under 0
+ * another 0. The leaf 1 1 is kept with .5 x .5; then node 1 with 1/11, its weight after that; then all
+ * that p has left is token 0, and 0 0 is kept for sure. Leaves that are not kept need no row. */
+static void traversal_asks_only_for_rows_on_its_way(void **state)
+{
+    (void)state;
+    const double q[V] = { .2, .6, .2, 0 };
+    static const struct {
+        double u;
+        int32_t leaf, n_asked;
+    } cases[] = { { .2499, 3, 3 }, { .25, 4, 4 }, { .9999, 4, 4 } };
+    for (size_t i = 0; i < 3; i++) {
+        struct rig rig;
+        rig_open(&rig);
+        draw(&rig.tree, 0, 1, SB_DRAW_IID, q);
+        draw(&rig.tree, 0, 0, SB_DRAW_IID, q);
+        draw(&rig.tree, 1, 1, SB_DRAW_IID, q);
+        draw(&rig.tree, 2, 0, SB_DRAW_IID, q);
+        for (int32_t node = 0; node < 5; node++)
+            set_row(&rig, node, .5, .3, .2, 0);
+        rig.u = cases[i].u;
+        assert_int_equal(verify(&rig, "traversal", NULL), SB_OK);
+        assert_int_equal(rig.verdict.n_path, 3);
+        assert_int_equal(rig.path[2], cases[i].leaf);
+        assert_int_equal(rig.decision[cases[i].leaf], SB_ACCEPTED);
+        assert_true(rig.verdict.bonus);
+        assert_int_equal(rig.table.n_asked, cases[i].n_asked);
+        sb_tree_finish(&rig.tree);
+    }
+}
+
+static void auxiliary_children_are_no_draws(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct sb_draw d = SB_DRAW_BEGIN;
+    rig_open(&rig);
+    sb_tree_add_auxiliary(&rig.tree, 0, 3, 0);
+    grow(&rig);
+    sb_tree_add_auxiliary(&rig.tree, 0, 0, 0);
+    assert_true(sb_draw_next(&rig.tree, 0, &d));
+    assert_int_equal(d.child, 2);
+    assert_int_equal(d.token, 1);
+    assert_null(d.q);
+    assert_true(sb_draw_next(&rig.tree, 0, &d));
+    assert_int_equal(d.index, 1);
+    assert_int_equal(d.token, 2);
+    assert_false(sb_draw_next(&rig.tree, 0, &d));
     sb_tree_finish(&rig.tree);
 }
 
@@ -397,8 +609,8 @@ static void the_default_verifier_is_the_strongest_exact_one(void **state)
     assert_string_equal(sb_verifier_default(&onehot_chain, &cold)->name, "greedy");
     assert_string_equal(sb_verifier_default(&onehot_chain, &warm)->name, "naive-sample");
     assert_string_equal(sb_verifier_default(&model_like, &cold)->name, "greedy");
-    assert_string_equal(sb_verifier_default(&model_like, &warm)->name, "rejection");
-    assert_string_equal(sb_verifier_default_with(&model_like, &tree, &warm)->name, "naive-sample");
+    assert_string_equal(sb_verifier_default(&model_like, &warm)->name, "traversal");
+    assert_string_equal(sb_verifier_default_with(&model_like, &tree, &warm)->name, "traversal");
 }
 
 static void begins_with(const char *text, const char *start)
@@ -462,7 +674,14 @@ int main(void)
         cmocka_unit_test(lenience_at_temperature_zero_compares_with_the_largest),
         cmocka_unit_test(an_empty_residual_falls_back_to_the_target_row),
         cmocka_unit_test(broken_target_rows_are_refused_by_every_verifier),
-        cmocka_unit_test(broken_drafts_are_refused_by_rejection),
+        cmocka_unit_test(the_last_crumbs_of_q_can_be_drawn_without_replacement),
+        cmocka_unit_test(broken_rows_further_down_are_refused_where_they_are_needed),
+        cmocka_unit_test(broken_drafts_are_refused),
+        cmocka_unit_test(draws_that_a_rule_cannot_take_are_refused),
+        cmocka_unit_test(paths_that_get_lost_are_refused_by_gbv),
+        cmocka_unit_test(gbv_survives_paths_of_tiny_probability),
+        cmocka_unit_test(traversal_asks_only_for_rows_on_its_way),
+        cmocka_unit_test(auxiliary_children_are_no_draws),
         cmocka_unit_test(parameters_decide_the_guarantee_of_rejection),
         cmocka_unit_test(the_default_verifier_is_the_strongest_exact_one),
         cmocka_unit_test(unlawful_pairs_are_refused_with_the_lawful_ones),

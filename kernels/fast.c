@@ -1,0 +1,53 @@
+/* Products of bfloat16 with bfloat16 through avx512_bf16: an arithmetic of its own (sb_matmul_fast). */
+#include <string.h>
+
+#include "kernels/internal.h"
+
+bool sb_fast_supported(void)
+{
+#ifdef SB_HAVE_X86_VARIANTS
+    __builtin_cpu_init();
+    return sb_cpu_active() == SB_CPU_AVX512 && __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
+static uint32_t pair_of(const float *x, size_t n)
+{
+    return sb_f32_to_bf16(x[0]) | (n > 1 ? (uint32_t)sb_f32_to_bf16(x[1]) << 16 : 0);
+}
+
+void sb_round_pairs(const struct sb_team *team, uint32_t *pairs, size_t ldp, const float *x,
+                    size_t ldx, size_t k, size_t m)
+{
+    size_t words = k / 2 + k % 2;
+    struct sb_share share = sb_team_share(team, words);
+    for (size_t r = 0; r < m; r++)
+        for (size_t i = share.first; i < share.last; i++)
+            pairs[r * ldp + i] = pair_of(x + r * ldx + 2 * i, k - 2 * i);
+}
+
+void sb_matmul_fast(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
+                    const uint32_t *pairs, size_t ldp, size_t m, const float *bias, bool add)
+{
+#ifdef SB_HAVE_X86_VARIANTS
+    const struct sb_product job = {
+        .type = SB_BF16_DOT,
+        .w = w->data,
+        .panel_stride = sb_panel_bytes(SB_BF16, w->k),
+        .n = w->n,
+        .k = w->k / 2 + w->k % 2,
+        .m = m,
+        .x = (const float *)pairs, /* broadcast 32 bits at a time, never computed with as floats */
+        .ldx = ldp,
+        .y = y,
+        .ldy = ldy,
+        .bias = bias,
+        .add = add,
+    };
+    struct sb_share share = sb_team_share(team, w->n / SB_PANEL + (w->n % SB_PANEL != 0));
+    if (m > 0 && share.first < share.last)
+        sb_product_avx512_bf16(&job, share.first, share.last);
+#endif
+}
