@@ -5,6 +5,7 @@
 
 #include "harness/core/alloc.h"
 #include "kernels/kernels.h"
+#include "kernels/prob.h"
 
 /* What stop rules look at: the row at temperature 1 in greedy drafting, else q itself. */
 struct sb_lm_figures {
@@ -83,25 +84,16 @@ void sb_lm_tree_close(void *st)
 
 static struct sb_lm_figures figures_of_logits(const float *logits, size_t n)
 {
-    double max = (double)logits[sb_argmax(logits, n)], sum = 0, dot = 0;
-    for (size_t i = 0; i < n; i++) {
-        double z = (double)logits[i] - max;
-        double e = z > -700 ? sb_exp(z) : 0; /* below, it adds nothing to a sum of at least 1 */
-        sum += e;
-        dot += e > 0 ? e * z : 0;
-    }
-    double log_sum = sb_log(sum);
-    return (struct sb_lm_figures){ 1 / sum, log_sum - dot / sum, max + log_sum };
+    float max = sb_logits_max(logits, n, NULL);
+    const struct sb_temper temper = sb_temper_make(max, 1);
+    double dot, sum = sb_prob_moment(logits, n, &temper, &dot), log_sum = sb_log(sum);
+    return (struct sb_lm_figures){ 1 / sum, log_sum - dot / sum, (double)max + log_sum };
 }
 
 static struct sb_lm_figures figures_of_row(const double *q, size_t n)
 {
-    struct sb_lm_figures f = { 0 };
-    for (size_t i = 0; i < n; i++) {
-        f.top = q[i] > f.top ? q[i] : f.top;
-        f.entropy -= q[i] > 0 ? q[i] * sb_log(q[i]) : 0;
-    }
-    return f;
+    return (struct sb_lm_figures){ .top = q[sb_prob_argmax(q, n)],
+                                   .entropy = sb_prob_entropy(q, n) };
 }
 
 /* Make the row of a fed node, if anybody reads it. */

@@ -68,6 +68,8 @@ static enum sb_status block_verify(const void *params, const struct sb_tree *tre
                                    const struct sb_rows *rows, const struct sb_dice *dice,
                                    void *scratch, struct sb_verdict *verdict, struct sb_error *err)
 {
+    if (rows->greedy)
+        return sb_greedy_verify(tree, rows, verdict, err);
     return judge(&sb_verifier_block, 1, tree, rows, dice, scratch, verdict, err);
 }
 

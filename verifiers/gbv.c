@@ -185,6 +185,8 @@ static enum sb_status gbv_verify(const void *params, const struct sb_tree *tree,
                                  const struct sb_rows *rows, const struct sb_dice *dice,
                                  void *scratch, struct sb_verdict *verdict, struct sb_error *err)
 {
+    if (rows->greedy)
+        return sb_greedy_verify(tree, rows, verdict, err);
     double *residual = scratch;
     struct gbv g = { .rows = rows, .k = tree->node[0].n_draws };
     g.row = residual + rows->n_vocab;

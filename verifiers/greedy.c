@@ -1,27 +1,12 @@
 /* Exact match against the target's arg max, along chains and trees (methods A 3.1). At most one child
  * of a node can match, so the order of siblings does not matter, nor does how they were drawn. */
-#include <inttypes.h>
-
 #include "harness/decode/verifier.h"
 
 static enum sb_status greedy_verify(const void *params, const struct sb_tree *tree,
                                     const struct sb_rows *rows, const struct sb_dice *dice,
                                     void *scratch, struct sb_verdict *verdict, struct sb_error *err)
 {
-    sb_verdict_begin(verdict, tree);
-    for (int32_t node = 0;;) {
-        size_t best = rows->argmax(rows->self, node);
-        if (best >= rows->n_vocab)
-            return sb_fail(err, SB_EFORMAT, "the target's logits at node %" PRId32 " hold NaN",
-                           node);
-        int32_t child = sb_tree_child(tree, node, (sb_token)best);
-        if (child < 0) {
-            sb_verdict_close(verdict, tree, (sb_token)best);
-            return SB_OK;
-        }
-        sb_verdict_accept(verdict, tree, child);
-        node = child;
-    }
+    return sb_greedy_verify(tree, rows, verdict, err);
 }
 
 const struct sb_verifier_ops sb_verifier_greedy = {

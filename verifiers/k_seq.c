@@ -10,21 +10,13 @@
 #include <math.h>
 
 #include "harness/decode/verifier.h"
+#include "kernels/prob.h"
 
 extern const struct sb_verifier_ops sb_verifier_k_seq;
 
 static size_t k_seq_scratch(const void *params, size_t n_vocab, int32_t max_nodes)
 {
     return n_vocab * sizeof(double);
-}
-
-/* One draw's chance of being accepted, beta. */
-static double chance(const double *p, const double *q, double rho, size_t n)
-{
-    double sum = 0, inverse = 1 / rho;
-    for (size_t t = 0; t < n; t++)
-        sum += fmin(q[t], p[t] * inverse);
-    return sum;
 }
 
 /* (1 - (1 - beta)^k) / beta, without the division, which loses all digits for a small beta. */
@@ -36,34 +28,52 @@ static double tries(double beta, int32_t k)
     return sum;
 }
 
-/* The smallest lawful rho, from above: k itself is always lawful. */
+/* What is lawful is excess(rho) <= 0. beta, a draw's chance, is the sum of min(q, p / rho). */
+static double excess(const double *p, const double *q, double rho, int32_t k, size_t n)
+{
+    return tries(sb_prob_overlap(1 / rho, p, 1, q, n), k) - rho;
+}
+
+/* The smallest lawful rho, from above: k itself is always lawful. False position, with the older end's
+ * weight halved (Illinois), so that both ends move. */
 static double smallest_rho(const double *p, const double *q, int32_t k, size_t n)
 {
     double low = 1, high = k;
-    if (tries(chance(p, q, low, n), k) <= low)
+    if (k == 1)
+        return 1;
+    double at_low = excess(p, q, low, k, n), at_high = excess(p, q, high, k, n);
+    if (at_low <= 0)
         return low;
-    while (high - low > 1e-14 * high) {
-        double middle = low + (high - low) / 2;
-        if (middle <= low || middle >= high)
+    for (int side = 0; high - low > 1e-14 * high && at_high < 0;) {
+        double rho = high - at_high * (high - low) / (at_high - at_low);
+        if (!(rho > low && rho < high))
             break;
-        if (tries(chance(p, q, middle, n), k) <= middle)
-            high = middle;
-        else
-            low = middle;
+        double at = excess(p, q, rho, k, n);
+        if (at <= 0) {
+            high = rho;
+            at_high = at;
+            at_low = side < 0 ? at_low / 2 : at_low;
+            side = -1;
+        } else {
+            low = rho;
+            at_low = at;
+            at_high = side > 0 ? at_high / 2 : at_high;
+            side = 1;
+        }
     }
     return high;
 }
 
-/* The law after k rejections in out[n], unnormalised; its sum, (1 - beta)^k up to rounding. */
+/* The law after k rejections in out[n], unnormalised: p - f min(q, p / rho) = f [p / rho - q]+ +
+ * (1 - f / rho) p, where f = tries; at the smallest rho f is rho, and the second part is rounding.
+ * Returns its sum; out holds it over f. */
 static double law_of_rest(double *out, const double *p, const double *q, double rho, int32_t k,
                           size_t n)
 {
-    double factor = tries(chance(p, q, rho, n), k), inverse = 1 / rho, sum = 0;
-    for (size_t t = 0; t < n; t++) {
-        double rest = p[t] - fmin(q[t], p[t] * inverse) * factor;
-        out[t] = rest > 0 ? rest : 0;
-        sum += out[t];
-    }
+    double f = tries(sb_prob_overlap(1 / rho, p, 1, q, n), k), share = 1 - f / rho;
+    double sum = f * sb_prob_residual(out, 1 / rho, p, 1, q, n) + share;
+    for (size_t t = 0; t < n && share != 0; t++)
+        out[t] += p[t] * (share / f);
     return sum;
 }
 
@@ -88,6 +98,8 @@ static enum sb_status k_seq_verify(const void *params, const struct sb_tree *tre
                                    const struct sb_rows *rows, const struct sb_dice *dice,
                                    void *scratch, struct sb_verdict *verdict, struct sb_error *err)
 {
+    if (rows->greedy)
+        return sb_greedy_verify(tree, rows, verdict, err);
     return sb_levels_verify(&sb_verifier_k_seq, params, tree, rows, dice, scratch, k_seq_test,
                             verdict, err);
 }

@@ -39,6 +39,8 @@ static enum sb_status mss_verify(const void *params, const struct sb_tree *tree,
                                  const struct sb_rows *rows, const struct sb_dice *dice,
                                  void *scratch, struct sb_verdict *verdict, struct sb_error *err)
 {
+    if (rows->greedy)
+        return sb_greedy_verify(tree, rows, verdict, err);
     return sb_levels_verify(&sb_verifier_mss, params, tree, rows, dice, scratch, mss_test, verdict,
                             err);
 }

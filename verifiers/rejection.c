@@ -103,6 +103,8 @@ static enum sb_status rejection_verify(const void *params, const struct sb_tree 
                                        void *scratch, struct sb_verdict *verdict,
                                        struct sb_error *err)
 {
+    if (rows->greedy && ((const struct rejection *)params)->lenience == 1)
+        return sb_greedy_verify(tree, rows, verdict, err);
     return sb_levels_verify(&sb_verifier_rejection, params, tree, rows, dice, scratch,
                             rejection_test, verdict, err);
 }

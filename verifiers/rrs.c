@@ -29,6 +29,8 @@ static enum sb_status rrs_verify(const void *params, const struct sb_tree *tree,
                                  const struct sb_rows *rows, const struct sb_dice *dice,
                                  void *scratch, struct sb_verdict *verdict, struct sb_error *err)
 {
+    if (rows->greedy)
+        return sb_greedy_verify(tree, rows, verdict, err);
     return sb_levels_verify(&sb_verifier_rrs, params, tree, rows, dice, scratch, rrs_test, verdict,
                             err);
 }

@@ -22,6 +22,7 @@
 
 #include "harness/decode/verifier.h"
 #include "kernels/kernels.h"
+#include "kernels/prob.h"
 
 /* The target's row at a node, as a rule sees it. */
 struct look {
@@ -156,10 +157,7 @@ static const struct sb_param typical_params[] = {
 static void typical_prepare(const void *params, struct look *look)
 {
     const struct typical *typical = params;
-    double entropy = 0;
-    for (size_t t = 0; t < look->n; t++)
-        entropy -= look->p[t] > 0 ? look->p[t] * sb_log(look->p[t]) : 0;
-    double bar = typical->delta * sb_exp(-entropy);
+    double bar = typical->delta * sb_exp(-sb_prob_entropy(look->p, look->n));
     look->bar = bar < typical->epsilon ? bar : typical->epsilon;
 }
 

@@ -83,6 +83,8 @@ static enum sb_status traversal_verify(const void *params, const struct sb_tree 
     struct traversal w = {
         .tree = tree, .rows = rows, .dice = dice, .left = scratch, .verdict = verdict
     };
+    if (rows->greedy)
+        return sb_greedy_verify(tree, rows, verdict, err);
     sb_verdict_begin(verdict, tree);
     sb_dice_seek(dice, 1); /* all flips of a step: see bottom_up */
     return visit(&w, 0, 1, err);

@@ -15,9 +15,10 @@ struct sb_sampling {
     double top_p;       /* 0 or 1: off */
 };
 
-/* prob[n] = S(logits[n]). Rows sum to 1 within 1e-12. scratch: sb_sampling_scratch_bytes(n), or NULL
- * without top-k and top-p. Ties at the border of top-k and top-p go to the smaller id. Logits that
- * hold NaN or +inf, or nothing above -inf, give a row of NaN, which verifiers refuse. */
+/* prob[n] = S(logits[n]). Rows sum to 1 within 1e-12. scratch: sb_sampling_scratch_bytes(n), aligned to
+ * 4, or NULL without top-k and top-p. Ties at the border of top-k and top-p go to the smaller id.
+ * Logits that hold NaN or +inf, or nothing above -inf, give a row of NaN, which verifiers refuse; what
+ * is less likely than exp(-700) of the likeliest becomes 0. The bits are the same on every machine. */
 void sb_sampling_apply(double *prob, const struct sb_sampling *s, const float *logits, size_t n,
                        void *scratch);
 size_t sb_sampling_scratch_bytes(size_t n);
@@ -38,7 +39,8 @@ struct sb_dice {
     /* The winner of an exponential race: arg min over t of E(t) / weight[t], weight > 0 somewhere,
      * where E(t) ~ Exp(1) belongs to the token t and the position, the same for drafter and verifier
      * of one request (methods A 3.14). With the winners' weights set to 0, further calls give the
-     * order of a draw without replacement. NULL: this source shares no noise. */
+     * order of a draw without replacement. sb_rng_dice: sb_race, at the position that was sought. NULL:
+     * this source shares no noise. */
     size_t (*race)(void *self, const double *weight, size_t n);
 };
 static inline void sb_dice_seek(const struct sb_dice *dice, uint64_t offset)
@@ -59,7 +61,7 @@ struct sb_rng_dice sb_rng_dice_make(uint64_t key, enum sb_stream flips, enum sb_
  * must not come up again at a position they had before (sb_verifier_ops.bottom_up). */
 void sb_rng_dice_rekey(struct sb_rng_dice *self, uint64_t key);
 
-/* Index drawn by u in [0,1) from weight[n] summed in ascending order; never an index of weight 0. */
+/* Index drawn by u in [0,1) from weight[n], in the order of sb_prob_pick; never one of weight 0. */
 size_t sb_pick_by(double u, const double *weight, size_t n);
 
 #endif

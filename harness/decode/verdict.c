@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "harness/decode/verifier.h"
+#include "kernels/prob.h"
 
 void sb_verdict_begin(struct sb_verdict *verdict, const struct sb_tree *tree)
 {
@@ -56,20 +57,24 @@ void sb_verdict_accept_path(struct sb_verdict *verdict, const struct sb_tree *tr
 
 bool sb_row_is_law(const double *row, size_t n)
 {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (!(row[i] >= 0))
-            return false;
-        sum += row[i];
-    }
-    return fabs(sum - 1) <= 1e-6;
+    return fabs(sb_prob_check(row, n) - 1) <= 1e-6; /* false for NaN */
+}
+
+enum sb_status sb_rows_greedy(const struct sb_rows *rows, int32_t node, sb_token *token,
+                              struct sb_error *err)
+{
+    size_t best = rows->argmax(rows->self, node);
+    if (best >= rows->n_vocab)
+        return sb_fail(err, SB_EFORMAT, "the target's logits at node %" PRId32 " hold NaN", node);
+    *token = (sb_token)best;
+    return SB_OK;
 }
 
 enum sb_status sb_rows_get(const struct sb_rows *rows, int32_t node, const double **row,
                            struct sb_error *err)
 {
     const double *p = rows->row(rows->self, node);
-    if (!p || !sb_row_is_law(p, rows->n_vocab))
+    if (!p || (rows->trusted ? isnan(p[0]) : !sb_row_is_law(p, rows->n_vocab)))
         return sb_fail(err, SB_EFORMAT,
                        "the target's row at node %" PRId32
                        " is no probability row (its logits hold NaN or infinity)",
@@ -153,14 +158,8 @@ enum sb_status sb_draws_check(const struct sb_verifier_ops *verifier, const stru
 double sb_residual(double *out, double a, const double *p, const double *q, double mass, sb_token t,
                    size_t n)
 {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        double draft = q ? q[i] : (size_t)t == i;
-        double rest = a * p[i] - draft / mass;
-        out[i] = rest > 0 ? rest : 0;
-        sum += out[i];
-    }
-    return sum;
+    return q ? sb_prob_residual(out, a, p, 1 / mass, q, n)
+             : sb_prob_residual_onehot(out, a, p, 1 / mass, (size_t)t, n);
 }
 
 struct sb_rest sb_rest_begin(const double *target, size_t n)
@@ -224,6 +223,25 @@ int32_t sb_rest_try(struct sb_rest *rest, const struct sb_tree *tree, int32_t no
 }
 
 /* ---- walks ---- */
+
+enum sb_status sb_greedy_verify(const struct sb_tree *tree, const struct sb_rows *rows,
+                                struct sb_verdict *verdict, struct sb_error *err)
+{
+    sb_verdict_begin(verdict, tree);
+    for (int32_t node = 0;;) {
+        sb_token best;
+        enum sb_status rc = sb_rows_greedy(rows, node, &best, err);
+        if (rc != SB_OK)
+            return rc;
+        int32_t child = sb_tree_child(tree, node, best);
+        if (child < 0) {
+            sb_verdict_close(verdict, tree, best);
+            return SB_OK;
+        }
+        sb_verdict_accept(verdict, tree, child);
+        node = child;
+    }
+}
 
 enum sb_status sb_levels_verify(const struct sb_verifier_ops *verifier, const void *params,
                                 const struct sb_tree *tree, const struct sb_rows *rows,
@@ -290,6 +308,8 @@ enum sb_status sb_lookup_verify(const struct sb_tree *tree, const struct sb_rows
                                 size_t (*draw)(void *self, const double *weight, size_t n),
                                 struct sb_verdict *verdict, struct sb_error *err)
 {
+    if (rows->greedy)
+        return sb_greedy_verify(tree, rows, verdict, err);
     sb_verdict_begin(verdict, tree);
     for (int32_t node = 0;;) {
         const double *p;

@@ -18,7 +18,8 @@ struct sb_rows {
                                                        when they hold NaN */
     /* The raw logits [n_vocab], for rules that look behind a one-hot row; NULL: there are none. */
     const float *(*logits)(void *self, int32_t node);
-    bool greedy; /* temperature 0: rows are one-hot */
+    bool greedy;  /* temperature 0: rows are one-hot */
+    bool trusted; /* row() gives rows of S: laws, or NaN from the first entry on */
     void *self;
     size_t n_vocab;
 };
@@ -110,7 +111,8 @@ bool sb_draw_next(const struct sb_tree *tree, int32_t node, struct sb_draw *draw
 enum sb_status sb_draws_check(const struct sb_verifier_ops *verifier, const struct sb_tree *tree,
                               int32_t node, size_t n_vocab, struct sb_error *err);
 
-/* out[n] = [a p - q / mass]+, unnormalised; returns its sum. q NULL: one-hot at t. out may be p. */
+/* out[n] = [a p - q / mass]+, unnormalised; returns its sum. q NULL: one-hot at t. out may be p, or NULL
+ * for the sum alone. */
 double sb_residual(double *out, double a, const double *p, const double *q, double mass, sb_token t,
                    size_t n);
 /* A residual that sums to this or less is rounding: p = q there, and p itself is the law. */
@@ -137,6 +139,11 @@ double sb_rest_reject(struct sb_rest *rest, double a, const struct sb_tree *tree
  * to draw. out[n] as for sb_rest_reject, and not rest->target. */
 int32_t sb_rest_try(struct sb_rest *rest, const struct sb_tree *tree, int32_t node, int32_t first,
                     const struct sb_dice *dice, double *out);
+
+/* Walk down by the arg max: the rule `greedy`, and what every rule that keeps the target's law comes to
+ * at temperature 0, where it needs no rows. */
+enum sb_status sb_greedy_verify(const struct sb_tree *tree, const struct sb_rows *rows,
+                                struct sb_verdict *verdict, struct sb_error *err);
 
 /* A node on the way down, for rules that decide level by level. */
 struct sb_level {
@@ -184,6 +191,10 @@ enum sb_status sb_lookup_verify(const struct sb_tree *tree, const struct sb_rows
                                 const struct sb_dice *dice,
                                 size_t (*draw)(void *self, const double *weight, size_t n),
                                 struct sb_verdict *verdict, struct sb_error *err);
+/* At temperature 0: the token that has all of the target's row, without the row. SB_EFORMAT when the
+ * logits hold NaN. */
+enum sb_status sb_rows_greedy(const struct sb_rows *rows, int32_t node, sb_token *token,
+                              struct sb_error *err);
 
 /* Is the pair lawful at this temperature? SB_EUSAGE says why not and lists the lawful verifiers. */
 enum sb_status sb_pair_check(const struct sb_drafter_ops *drafter,

@@ -584,6 +584,98 @@ static void parameters_decide_the_guarantee_of_rejection(void **state)
     assert_string_equal(sb_guarantee_name(SB_LOSSY), "lossy");
 }
 
+/* ---- what rows cost ---- */
+
+static const double *no_row(void *self, int32_t node)
+{
+    fail_msg("a row was made at temperature 0, node %d", (int)node);
+    return NULL;
+}
+
+/* Root -> 1 -> 2 where the arg max is 1, then 3: one token is accepted, then 3 corrects. */
+static void at_temperature_zero_verifiers_make_no_rows(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "greedy", "naive-sample", "rejection" };
+    static const double one[V] = { 0, 1, 0, 0 };
+    for (size_t i = 0; i < 3; i++)
+        for (int sampled = 0; sampled < 2; sampled++) {
+            struct rig rig;
+            double scratch[V];
+            rig_open(&rig);
+            for (int32_t node = 0; node < 2; node++)
+                sampled ? sb_tree_draw(&rig.tree, node, 1, SB_DRAW_IID, one, 0, 0)
+                        : sb_tree_add(&rig.tree, node, 1, 0);
+            set_row(&rig, 0, 0, 1, 0, 0);
+            set_row(&rig, 1, 0, 0, 0, 1);
+            struct sb_dice dice = { .flip = fixed_flip, .pick = fixed_pick, .self = &rig.u };
+            struct sb_rows rows = { .row = no_row,
+                                    .argmax = table_argmax,
+                                    .greedy = true,
+                                    .self = &rig.table,
+                                    .n_vocab = V };
+            const struct sb_verifier_ops *v = sb_verifier_find(names[i]);
+            assert_int_equal(
+                v->verify(&exact, &rig.tree, &rows, &dice, scratch, &rig.verdict, NULL), SB_OK);
+            assert_int_equal(rig.verdict.n_path, 2);
+            assert_int_equal(rig.verdict.final_token, 3);
+            struct sb_error err;
+            set_row(&rig, 1, 0, NAN, 0, 1);
+            assert_int_equal(
+                v->verify(&exact, &rig.tree, &rows, &dice, scratch, &rig.verdict, &err),
+                SB_EFORMAT);
+            assert_string_equal(err.message, "the target's logits at node 1 hold NaN");
+            sb_tree_finish(&rig.tree);
+        }
+}
+
+/* Rows of S are laws or NaN: looking at the first entry is enough, and all that is done. */
+static void trusted_rows_are_refused_by_their_first_entry(void **state)
+{
+    (void)state;
+    struct table table = { .n_vocab = V };
+    struct sb_rows rows = { .row = table_row, .trusted = true, .self = &table, .n_vocab = V };
+    const double *row;
+    table.row[0][1] = 1;
+    assert_int_equal(sb_rows_get(&rows, 0, &row, NULL), SB_OK);
+    assert_ptr_equal(row, table.row[0]);
+    table.row[0][1] = .5; /* no law */
+    assert_int_equal(sb_rows_get(&rows, 0, &row, NULL), SB_OK);
+    rows.trusted = false;
+    assert_int_equal(sb_rows_get(&rows, 0, &row, NULL), SB_EFORMAT);
+    rows.trusted = true;
+    table.row[0][0] = NAN;
+    assert_int_equal(sb_rows_get(&rows, 0, &row, NULL), SB_EFORMAT);
+}
+
+static void a_residual_is_what_the_draft_leaves(void **state)
+{
+    (void)state;
+    const double p[V] = { .5, .25, .25, 0 }, q[V] = { .25, .5, 0, .25 };
+    double rest[V];
+    assert_true(sb_residual(rest, 1, p, q, 1, -1, V) == .5);
+    assert_true(rest[0] == .25 && rest[1] == 0 && rest[2] == .25 && rest[3] == 0);
+    assert_true(sb_residual(rest, 2, p, NULL, 2, 0, V) == 1.5);
+    assert_true(rest[0] == .5 && rest[1] == .5 && rest[2] == .5 && rest[3] == 0);
+    assert_true(sb_residual(NULL, 1, p, NULL, 1, 3, V) == 1);
+}
+
+static void a_row_is_a_law_within_a_millionth(void **state)
+{
+    (void)state;
+    static const struct {
+        double row[V];
+        bool law;
+    } cases[] = {
+        { { .5, .5, 0, 0 }, true },           { { .5, .5 + 9e-7, 0, 0 }, true },
+        { { .5, .5 + 1.1e-6, 0, 0 }, false }, { { .5, .5 - 1.1e-6, 0, 0 }, false },
+        { { 1.5, -.5, 0, 0 }, false },        { { NAN, 1, 0, 0 }, false },
+        { { INFINITY, 0, 0, 0 }, false },     { { 0, 0, 0, 0 }, false },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(sb_row_is_law(cases[i].row, V), cases[i].law);
+}
+
 /* ---- lawful pairs ---- */
 
 static bool asked_for_a_tree(const void *params)
@@ -683,6 +775,10 @@ int main(void)
         cmocka_unit_test(traversal_asks_only_for_rows_on_its_way),
         cmocka_unit_test(auxiliary_children_are_no_draws),
         cmocka_unit_test(parameters_decide_the_guarantee_of_rejection),
+        cmocka_unit_test(at_temperature_zero_verifiers_make_no_rows),
+        cmocka_unit_test(trusted_rows_are_refused_by_their_first_entry),
+        cmocka_unit_test(a_residual_is_what_the_draft_leaves),
+        cmocka_unit_test(a_row_is_a_law_within_a_millionth),
         cmocka_unit_test(the_default_verifier_is_the_strongest_exact_one),
         cmocka_unit_test(unlawful_pairs_are_refused_with_the_lawful_ones),
         cmocka_unit_test(registries_are_sorted_and_complete),
