@@ -14,9 +14,9 @@ enum {
     POWER_DRAWS = 200, /* on a real model: enough for the faintest planted rule, which is off by */
     POWER_DRAWS_ALL = 400, /* about .03 per token */
     EVIDENT = 4,           /* the others take a part of them */
-    PAIR_BUDGET = 1600,    /* generations of all pairs on a real model together */
+    PAIR_BUDGET = 3000,    /* generations of all pairs on a real model together */
     PAIR_BUDGET_ALL = 60000,
-    MIN_PAIR_DRAWS = 25,
+    MIN_PAIR_DRAWS = 40,
     MOST_PAIR_DRAWS = 100,
     MIXED_BLOCKS = 4,
     LENGTH = 16,   /* tokens of a generation */
@@ -342,23 +342,49 @@ static enum sb_status add_pair(struct pairs *pairs, const struct sb_chosen_draft
     return SB_OK;
 }
 
+/* Is this verifier tested by sampling when it is asked for, or anyway? */
+static bool is_sampled(const struct sb_chosen_verifier *v)
+{
+    return v->by_name ? v->guarantee != SB_GREEDY_EXACT && !v->ops->greedy_only
+                      : v->guarantee == SB_DISTRIBUTION_EXACT;
+}
+
+/* A drafter and a verifier that were asked for by name must each have a lawful partner among the others
+ * that were; of two lists, not every pair needs to be lawful. */
+static enum sb_status check_partners(const struct pairs *pairs, const struct sb_certify_plan *plan,
+                                     struct sb_error *err)
+{
+    const struct sb_chosen_drafter *d = plan->drafter;
+    const struct sb_chosen_verifier *v = plan->verifier;
+    bool both = plan->n_drafters && plan->n_verifiers && d->by_name && v->by_name;
+    for (size_t i = 0; both && i < plan->n_drafters + plan->n_verifiers; i++) {
+        bool of_drafter = i < plan->n_drafters, paired = false;
+        if (of_drafter)
+            d = &plan->drafter[i];
+        else
+            v = &plan->verifier[i - plan->n_drafters];
+        for (size_t k = 0; k < pairs->n; k++)
+            paired =
+                paired || (of_drafter ? pairs->pair[k].drafter == d : pairs->pair[k].verifier == v);
+        for (size_t k = 0; of_drafter && k < plan->n_verifiers; k++)
+            paired = paired || !is_sampled(&plan->verifier[k]); /* for the other parts */
+        if (!paired && is_sampled(v))
+            return sb_pair_check_with(d->ops, d->params, v->ops, &plain, err);
+    }
+    return SB_OK;
+}
+
 /* All lawful pairs of what was asked for. Without a word on verifiers, the exact ones. */
 static enum sb_status pair_all(struct pairs *pairs, const struct sb_certify_plan *plan,
                                struct sb_error *err)
 {
     enum sb_status rc = SB_OK;
     for (size_t d = 0; d < plan->n_drafters; d++)
-        for (size_t i = 0; i < plan->n_verifiers && rc == SB_OK; i++) {
-            const struct sb_chosen_drafter *drafter = &plan->drafter[d];
-            const struct sb_chosen_verifier *v = &plan->verifier[i];
-            bool wanted = v->by_name ? v->guarantee != SB_GREEDY_EXACT
-                                     : v->guarantee == SB_DISTRIBUTION_EXACT;
-            if (wanted && lawful(drafter, v->ops, &plain))
-                rc = add_pair(pairs, drafter, v, err);
-            else if (wanted && drafter->by_name && v->by_name)
-                rc = sb_pair_check_with(drafter->ops, drafter->params, v->ops, &plain, err);
-        }
-    return rc;
+        for (size_t i = 0; i < plan->n_verifiers && rc == SB_OK; i++)
+            if (is_sampled(&plan->verifier[i]) &&
+                lawful(&plan->drafter[d], plan->verifier[i].ops, &plain))
+                rc = add_pair(pairs, &plan->drafter[d], &plan->verifier[i], err);
+    return rc == SB_OK ? check_partners(pairs, plan, err) : rc;
 }
 
 static bool has_verifier(const struct pairs *pairs, const struct sb_chosen_verifier *v)
