@@ -16,10 +16,13 @@ const struct sb_view_info sb_views[] = {
     { "positions", "acceptance by position in the draft" },
     { "breakdown", "where decoding time goes" },
     { "runs", "the experiments of the database" },
+    { "certificate", "the newest certificate: a row per verifier, then the planted rules" },
+    { "checks", "the newest certificate: a row per check" },
     { 0 },
 };
 
-/* Column "name:decimals", for people; the queries and their columns go together. */
+/* Column "name:decimals", for people, "name:g" for two significant digits, with '?' behind it when it is
+ * optional; the queries and their columns go together. */
 struct sql_view {
     const char *name, *sql;
 };
@@ -37,6 +40,23 @@ static const struct sql_view sql_views[] = {
       "SELECT experiment_id, name, created_at, target, dataset, temperature AS \"temperature:2\", seed,"
       " repeats, arms, prompts, planned, done, errors, cpu, threads, isa, specbench_version, \"commit\""
       " FROM runs WHERE ?1 = 0 OR experiment_id = ?1 ORDER BY experiment_id" },
+    { "certificate",
+      "SELECT verifier, verifier_params AS \"verifier_params:?\","
+      " CASE WHEN planted THEN 'planted' ELSE guarantee END AS guarantee, kinds, tables,"
+      " max_error AS \"max_error:g\", variation AS \"variation:4\","
+      " toy_accepted AS \"toy_accepted:3\", generations AS \"generations:?\","
+      " p_holm AS \"p_holm:g\", variation_upper AS \"variation_upper:3\","
+      " drift_upper AS \"drift_upper:4\", detectable AS \"detectable:3\", equal AS \"equal:?\","
+      " verdict"
+      " FROM certified WHERE certificate_id = ?1 ORDER BY planted, guarantee, verifier, verifier_params" },
+    { "checks",
+      "SELECT check_no, part, planted, verifier, verifier_params, guarantee, kind, drafter, policy,"
+      " target, setting, n, outcomes, max_error AS \"max_error:g\", variation AS \"variation:4\","
+      " variation_upper AS \"variation_upper:4\", accepted AS \"accepted:3\", g AS \"g:1\","
+      " df AS \"df:0\", g_p AS \"g_p:g\", drift AS \"drift:4\", drift_upper AS \"drift_upper:4\","
+      " drift_p AS \"drift_p:g\", p_holm AS \"p_holm:g\", detectable AS \"detectable:3\", equal,"
+      " ties, numerical, real, wall_ns, verdict, note"
+      " FROM certificate_check WHERE certificate_id = ?1 ORDER BY check_no" },
     { 0 },
 };
 
@@ -47,7 +67,10 @@ static void add_column(struct sb_table *t, const char *label)
     const char *colon = strrchr(label, ':');
     char name[64];
     snprintf(name, sizeof name, "%.*s", colon ? (int)(colon - label) : (int)strlen(label), label);
-    sb_table_column(t, name, colon ? colon[1] - '0' : 2);
+    bool counted = colon && colon[1] >= '0' && colon[1] <= '9';
+    sb_table_column(t, name, counted ? colon[1] - '0' : colon && colon[1] == 'g' ? -2 : 2);
+    if (colon && strchr(colon, '?'))
+        sb_table_optional(t);
 }
 
 static void add_value(struct sb_table *t, sqlite3_stmt *st, int c)
@@ -65,13 +88,13 @@ static void add_value(struct sb_table *t, sqlite3_stmt *st, int c)
 }
 
 static enum sb_status query_table(struct sb_table *t, struct sb_store *s, const char *sql,
-                                  int64_t experiment_id, struct sb_error *err)
+                                  int64_t id, struct sb_error *err)
 {
     sqlite3_stmt *st;
     enum sb_status status = sb_sqlite_prepare(&st, s, sql, err);
     if (status != SB_OK)
         return status;
-    sqlite3_bind_int64(st, 1, experiment_id);
+    sqlite3_bind_int64(st, 1, id);
     for (int c = 0; c < sqlite3_column_count(st); c++)
         add_column(t, sqlite3_column_name(st, c));
     int rc;
@@ -90,8 +113,11 @@ static enum sb_status query_table(struct sb_table *t, struct sb_store *s, const 
 static const char *const leaderboard_sql =
     "SELECT b.arm_id, b.is_baseline, b.overall, b.arm, b.task, b.prompts, b.generations, b.steps, b.mat,"
     " b.draft_efficiency, b.hit_rate, b.tokens_per_s, b.guarantee, b.errors,"
-    " CASE WHEN x.temperature = 0 THEN q.equal || '/' || q.compared END"
+    " CASE WHEN x.temperature = 0 THEN q.equal || '/' || q.compared END, l.lossless"
     " FROM leaderboard_base b JOIN experiment x ON x.id = b.experiment_id"
+    " JOIN arm a ON a.id = b.arm_id JOIN host h ON h.id = x.host_id"
+    " LEFT JOIN v_lossless l ON l.\"commit\" IS h.\"commit\" AND l.verifier = a.verifier"
+    " AND l.verifier_params = coalesce(a.verifier_params, '')"
     " LEFT JOIN (SELECT arm_id, 0 AS overall, task, sum(equal) AS equal, count(*) AS compared"
     "            FROM v_equality WHERE experiment_id = ?1 GROUP BY arm_id, task"
     "            UNION ALL SELECT arm_id, 1, 'all', sum(equal), count(*)"
@@ -119,6 +145,7 @@ static const struct {
     { "specbench_speedup", 2, false },
     { "equal", 0, false },
     { "guarantee", 0, false },
+    { "lossless", 0, true },
     { "few", 0, true },
     { "per_token", 0, true },
     { "errors", 0, true },
@@ -156,6 +183,7 @@ static enum sb_status leaderboard_row(struct sb_table *t, sqlite3_stmt *st,
     add_speed(t, &speed, is_baseline);
     add_value(t, st, 14);
     add_value(t, st, 12);
+    add_value(t, st, 15);
     bool compared = speed.n > 0 && !is_baseline;
     sb_table_int(t, compared && speed.n < SB_FEW_PROMPTS);
     sb_table_int(t, compared && speed.per_token);
@@ -190,6 +218,25 @@ static enum sb_status leaderboard(struct sb_table *t, struct sb_store *s, int64_
 }
 
 /* ---- entry points ---- */
+
+/* The newest certificate. */
+static enum sb_status choose_certificate(struct sb_store *s, int64_t *id, struct sb_error *err)
+{
+    sqlite3_stmt *st;
+    enum sb_status status =
+        sb_sqlite_prepare(&st, s, "SELECT coalesce(max(id), 0) FROM certificate", err);
+    if (status != SB_OK)
+        return status;
+    int rc = sqlite3_step(st);
+    *id = rc == SQLITE_ROW ? sqlite3_column_int64(st, 0) : 0;
+    if (rc != SQLITE_ROW)
+        status = sb_sqlite_fail(err, s, rc, "read");
+    else if (*id == 0)
+        status = sb_fail(err, SB_EINPUT,
+                         "%s: holds no certificate; specbench certify --db makes one", s->path);
+    sqlite3_finalize(st);
+    return status;
+}
 
 /* The experiment asked for, or the newest. */
 static enum sb_status choose_experiment(struct sb_store *s, int64_t *id, struct sb_error *err)
@@ -226,15 +273,18 @@ static enum sb_status unknown_view(const char *name, struct sb_error *err)
 static enum sb_status fill(struct sb_table *t, struct sb_store *s, const char *view,
                            const struct sb_report_options *o, struct sb_error *err)
 {
-    int64_t experiment_id = o->experiment_id;
-    bool all_experiments = strcmp(view, "runs") == 0 && experiment_id == 0;
-    enum sb_status rc = all_experiments ? SB_OK : choose_experiment(s, &experiment_id, err);
+    int64_t id = o->experiment_id;
+    bool certificate = strcmp(view, "certificate") == 0 || strcmp(view, "checks") == 0;
+    bool all_experiments = strcmp(view, "runs") == 0 && id == 0;
+    enum sb_status rc = certificate       ? choose_certificate(s, &id, err)
+                        : all_experiments ? SB_OK
+                                          : choose_experiment(s, &id, err);
     if (rc != SB_OK)
         return rc;
     for (const struct sql_view *v = sql_views; v->name; v++)
         if (strcmp(v->name, view) == 0)
-            return query_table(t, s, v->sql, experiment_id, err);
-    return leaderboard(t, s, experiment_id, o, strcmp(view, "tasks") == 0, err);
+            return query_table(t, s, v->sql, id, err);
+    return leaderboard(t, s, id, o, strcmp(view, "tasks") == 0, err);
 }
 
 enum sb_status sb_report_table(struct sb_table **out, struct sb_store *store,
@@ -257,6 +307,28 @@ enum sb_status sb_report_table(struct sb_table **out, struct sb_store *store,
     else
         sb_table_destroy(t);
     return rc;
+}
+
+enum sb_status sb_report_lossless(char out[SB_LOSSLESS_BYTES], struct sb_store *store,
+                                  const char *commit, const char *verifier, struct sb_error *err)
+{
+    sqlite3_stmt *st;
+    enum sb_status status =
+        sb_sqlite_prepare(&st, store,
+                          "SELECT lossless FROM v_lossless WHERE \"commit\" IS ?1"
+                          " AND verifier = ?2 AND verifier_params = ''",
+                          err);
+    if (status != SB_OK)
+        return status;
+    int rc = sb_sqlite_bind(st, "tt", commit, verifier);
+    rc = rc == SQLITE_OK ? sqlite3_step(st) : rc;
+    const char *text = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(st, 0) : NULL;
+    if (rc == SQLITE_ROW || rc == SQLITE_DONE)
+        snprintf(out, SB_LOSSLESS_BYTES, "%s", text ? text : "");
+    else
+        status = sb_sqlite_fail(err, store, rc, "read");
+    sqlite3_finalize(st);
+    return status;
 }
 
 /* ---- equality ---- */

@@ -19,7 +19,7 @@ struct sb_table;
 struct sb_table *sb_table_create(void); /* NULL out of memory; later failures surface in print */
 void sb_table_destroy(struct sb_table *table);
 void sb_table_column(struct sb_table *table, const char *name,
-                     int decimals); /* for people; -1: %g */
+                     int decimals); /* for people; below 0: -decimals significant digits; -1: %g */
 /* Leave the column just added out of table and md when all its cells are empty or 0 (flags, errors). */
 void sb_table_optional(struct sb_table *table);
 void sb_table_text(struct sb_table *table, const char *text); /* next cell; NULL: empty */
@@ -32,6 +32,8 @@ enum sb_status sb_table_print(const struct sb_table *table, FILE *out, enum sb_f
 /* The views. "leaderboard": a row per arm over all prompts (task 'all'): MAT, draft efficiency, hit rate,
  * tokens/s, speedup with interval, geometric mean, equality with the baseline. "tasks": the same columns
  * per task, then over all prompts. "positions", "breakdown", "runs": the SQL views of these names.
+ * "certificate", "checks": the newest certificate, by verifier and by check. The leaderboard's `lossless`
+ * is what the newest certificate in the same file, of the same build, says of an arm's verifier.
  *
  * Speedups pair an arm with the baseline (the first arm with is_baseline) on the same prompts: medians
  * over repeats, the turns of a question summed, only turns that ended well in both arms. Where their
@@ -58,5 +60,11 @@ struct sb_equality {
 };
 enum sb_status sb_report_equality(struct sb_equality *out, struct sb_store *store,
                                   int64_t experiment_id, struct sb_error *err);
+
+/* What the newest certificate in the file, of the build `commit`, says of a verifier with its default
+ * parameters: "certified", "refuted", "lossy", "inconclusive"; "" when it says nothing. */
+enum { SB_LOSSLESS_BYTES = 16 };
+enum sb_status sb_report_lossless(char out[SB_LOSSLESS_BYTES], struct sb_store *store,
+                                  const char *commit, const char *verifier, struct sb_error *err);
 
 #endif

@@ -128,4 +128,35 @@ struct sb_cost_row {
 enum sb_status sb_store_cost(struct sb_store *s, const struct sb_cost_row *row,
                              struct sb_error *err);
 
+/* A certificate: its row at the start, a row per check as it is finished (put again when the verdict is
+ * known), and its end. Rows of one that was interrupted stay, without verdicts. */
+struct sb_certificate_row {
+    int64_t host_id, model_id; /* model_id 0: NULL */
+    const char *size;          /* "quick" | "all" */
+    int64_t seed;
+    double level;
+};
+struct sb_check_row {
+    int64_t certificate_id;
+    int check_no;
+    const char *part; /* "exact" | "sample" | "greedy" */
+    bool planted;
+    const char *verifier, *verifier_params, *guarantee, *kind, *drafter, *policy, *target, *setting;
+    int64_t n, outcomes;
+    /* NaN: NULL */
+    double max_error, variation, variation_upper, accepted, g, df, g_p, drift, drift_upper, drift_p,
+        p_holm, detectable;
+    int64_t equal, ties, numerical, real; /* -1: NULL */
+    int64_t wall_ns;
+    const char *verdict; /* NULL: not known yet */
+    const char *note;
+};
+enum sb_status sb_store_certificate(struct sb_store *s, const struct sb_certificate_row *row,
+                                    int64_t *id, struct sb_error *err);
+enum sb_status sb_store_check(struct sb_store *s, const struct sb_check_row *row,
+                              struct sb_error *err);
+/* verdict: "holds" | "refuted" | "refused" */
+enum sb_status sb_store_certificate_end(struct sb_store *s, int64_t id, const char *verdict,
+                                        int64_t wall_ns, struct sb_error *err);
+
 #endif

@@ -65,6 +65,18 @@ static const char *const sql_text[SB_SQL_COUNT] = {
         "INSERT INTO cost_curve (host_id, model_id, context, \"rows\", median_ns, c, c_lo, c_hi)"
         " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (host_id, model_id, context, \"rows\")"
         " DO UPDATE SET median_ns = ?5, c = ?6, c_lo = ?7, c_hi = ?8",
+    [SB_SQL_CERTIFICATE_ADD] =
+        "INSERT INTO certificate (host_id, model_id, created_at, size, seed, level)"
+        " VALUES (?1, nullif(?2, 0), ?3, ?4, ?5, ?6)",
+    [SB_SQL_CERTIFICATE_END] = "UPDATE certificate SET verdict = ?2, wall_ns = ?3 WHERE id = ?1",
+    [SB_SQL_CHECK_PUT] =
+        "INSERT OR REPLACE INTO certificate_check (certificate_id, check_no, part, planted, verifier,"
+        " verifier_params, guarantee, kind, drafter, policy, target, setting, n, outcomes, max_error,"
+        " variation, variation_upper, accepted, g, df, g_p, drift, drift_upper, drift_p, p_holm,"
+        " detectable, equal, ties, numerical, real, wall_ns, verdict, note)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,"
+        " ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, nullif(?27, -1), nullif(?28, -1), nullif(?29, -1),"
+        " nullif(?30, -1), ?31, ?32, ?33)",
     [SB_SQL_BEGIN] = "BEGIN IMMEDIATE",
     [SB_SQL_COMMIT] = "COMMIT",
     [SB_SQL_ROLLBACK] = "ROLLBACK",
@@ -303,6 +315,53 @@ enum sb_status sb_store_cost(struct sb_store *s, const struct sb_cost_row *row,
     int bound = sb_sqlite_bind(st, "iiiiirrr", row->host_id, row->model_id, (int64_t)row->context,
                                (int64_t)row->rows, row->median_ns, row->c, row->c_lo, row->c_hi);
     return finish(s, st, bound, "store the cost curve", err);
+}
+
+/* ---- certificates ---- */
+
+enum sb_status sb_store_certificate(struct sb_store *s, const struct sb_certificate_row *row,
+                                    int64_t *id, struct sb_error *err)
+{
+    sqlite3_stmt *st;
+    char now[21];
+    enum sb_status rc = get(&st, s, SB_SQL_CERTIFICATE_ADD, err);
+    if (rc != SB_OK)
+        return rc;
+    sb_utc_text(now);
+    int bound = sb_sqlite_bind(st, "iittir", row->host_id, row->model_id, now, row->size, row->seed,
+                               row->level);
+    rc = finish(s, st, bound, "store the certificate", err);
+    if (rc == SB_OK)
+        *id = sqlite3_last_insert_rowid(s->db);
+    return rc;
+}
+
+enum sb_status sb_store_check(struct sb_store *s, const struct sb_check_row *row,
+                              struct sb_error *err)
+{
+    sqlite3_stmt *st;
+    enum sb_status rc = get(&st, s, SB_SQL_CHECK_PUT, err);
+    if (rc != SB_OK)
+        return rc;
+    int bound = sb_sqlite_bind(
+        st, "iitittttttttiirrrrrrrrrrrriiiiitt", row->certificate_id, (int64_t)row->check_no,
+        row->part, (int64_t)row->planted, row->verifier, row->verifier_params, row->guarantee,
+        row->kind, row->drafter, row->policy, row->target, row->setting, row->n, row->outcomes,
+        row->max_error, row->variation, row->variation_upper, row->accepted, row->g, row->df,
+        row->g_p, row->drift, row->drift_upper, row->drift_p, row->p_holm, row->detectable,
+        row->equal, row->ties, row->numerical, row->real, row->wall_ns, row->verdict, row->note);
+    return finish(s, st, bound, "store a check", err);
+}
+
+enum sb_status sb_store_certificate_end(struct sb_store *s, int64_t id, const char *verdict,
+                                        int64_t wall_ns, struct sb_error *err)
+{
+    sqlite3_stmt *st;
+    enum sb_status rc = get(&st, s, SB_SQL_CERTIFICATE_END, err);
+    if (rc != SB_OK)
+        return rc;
+    return finish(s, st, sb_sqlite_bind(st, "iti", id, verdict, wall_ns),
+                  "store the certificate's verdict", err);
 }
 
 /* ---- resuming ---- */

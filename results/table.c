@@ -277,7 +277,9 @@ static char *people_cell(const struct sb_table *t, size_t i, bool markdown)
     case SB_CELL_INT:
         return sb_strf("%lld", (long long)cell->integer);
     case SB_CELL_REAL:
-        return decimals < 0 ? sb_strf("%g", cell->real) : sb_strf("%.*f", decimals, cell->real);
+        return decimals == -1  ? sb_strf("%g", cell->real)
+               : decimals < -1 ? sb_strf("%.*g", -decimals, cell->real)
+                               : sb_strf("%.*f", decimals, cell->real);
     default:
         return sb_strdup("-");
     }
@@ -329,7 +331,8 @@ static struct layout lay_out(const struct sb_table *t, size_t c, char *const *te
         l.width = width > l.width ? width : l.width;
         l.right = l.right && cell->type != SB_CELL_TEXT;
         l.shown = l.shown || (cell->type == SB_CELL_INT && cell->integer != 0) ||
-                  (cell->type == SB_CELL_REAL && cell->real != 0) || cell->type == SB_CELL_TEXT;
+                  (cell->type == SB_CELL_REAL && cell->real != 0) ||
+                  (cell->type == SB_CELL_TEXT && cell->text[0]);
     }
     int length = (int)strlen(t->column[c].name);
     l.split = markdown ? length : best_split(t->column[c].name, l.width);

@@ -112,6 +112,7 @@ int sb_cmd_tokenize(int argc, char **argv);
 int sb_cmd_logits(int argc, char **argv);
 int sb_cmd_inspect(int argc, char **argv);
 int sb_cmd_bench(int argc, char **argv);
+int sb_cmd_certify(int argc, char **argv);
 int sb_cmd_train(int argc, char **argv);
 
 #endif

@@ -11,13 +11,17 @@
 #include "harness/decode/drafter.h"
 #include "harness/decode/policy.h"
 #include "harness/decode/verifier.h"
+#include "harness/experiment/host.h"
 #include "harness/model/weights.h"
 
 static const struct sb_usage usage = {
     .name = "list",
     .examples = "  specbench list drafters\n  specbench list verifiers --format json\n",
     .synopsis = "specbench list drafters|verifiers|policies|datasets|models [--format F]",
-    .about = "Lists what can stand after --drafter, --verifier, --policy, --dataset and --target.",
+    .about =
+        "Lists what can stand after --drafter, --verifier, --policy, --dataset and --target.\n"
+        "With --db, verifiers have a column `lossless`: what the newest certificate in that file\n"
+        "says of them, if it is of this build (specbench certify).",
 };
 
 /* "k=10 ngram_max=3 model=TEXT!" - name and default; '!' marks what must be given. */
@@ -40,7 +44,8 @@ static void add_params(struct sb_table *t, const struct sb_param *table)
     sb_free(text);
 }
 
-static void list_drafters(struct sb_table *t)
+static enum sb_status list_drafters(struct sb_table *t, struct sb_store *store,
+                                    struct sb_error *err)
 {
     static const char *const columns[] = { "name", "summary", "params", "paper" };
     for (size_t i = 0; i < 4; i++)
@@ -51,6 +56,7 @@ static void list_drafters(struct sb_table *t)
         add_params(t, sb_drafters[i]->params);
         sb_table_text(t, sb_drafters[i]->paper);
     }
+    return SB_OK;
 }
 
 static void kinds_text(char *text, size_t size, unsigned kinds)
@@ -63,27 +69,39 @@ static void kinds_text(char *text, size_t size, unsigned kinds)
                                      sb_draw_kind_name((enum sb_draw_kind)k));
 }
 
-static void list_verifiers(struct sb_table *t)
+static enum sb_status list_verifiers(struct sb_table *t, struct sb_store *store,
+                                     struct sb_error *err)
 {
-    static const char *const columns[] = { "name",    "guarantee", "accepts", "shape",
-                                           "summary", "params",    "paper" };
-    for (size_t i = 0; i < 7; i++)
+    static const char *const columns[] = { "name",     "guarantee", "accepts", "shape",
+                                           "lossless", "summary",   "params",  "paper" };
+    struct sb_host host;
+    enum sb_status rc = SB_OK;
+    sb_host_describe(&host);
+    for (size_t i = 0; i < 8; i++) {
         sb_table_column(t, columns[i], 0);
-    for (size_t i = 0; sb_verifiers[i]; i++) {
+        if (strcmp(columns[i], "lossless") == 0)
+            sb_table_optional(t);
+    }
+    for (size_t i = 0; sb_verifiers[i] && rc == SB_OK; i++) {
         const struct sb_verifier_ops *v = sb_verifiers[i];
-        char kinds[96];
+        char kinds[96], lossless[SB_LOSSLESS_BYTES] = "";
         kinds_text(kinds, sizeof kinds, v->kinds);
+        if (store)
+            rc = sb_report_lossless(lossless, store, host.row.commit, v->name, err);
         sb_table_text(t, v->name);
         sb_table_text(t, sb_guarantee_name(v->guarantee));
         sb_table_text(t, kinds);
         sb_table_text(t, v->chains_only ? "chain" : "tree");
+        sb_table_text(t, lossless[0] ? lossless : NULL);
         sb_table_text(t, v->summary);
         add_params(t, v->params);
         sb_table_text(t, v->paper);
     }
+    return rc;
 }
 
-static void list_policies(struct sb_table *t)
+static enum sb_status list_policies(struct sb_table *t, struct sb_store *store,
+                                    struct sb_error *err)
 {
     static const char *const columns[] = { "name", "summary", "params", "paper" };
     for (size_t i = 0; i < 4; i++)
@@ -94,9 +112,11 @@ static void list_policies(struct sb_table *t)
         add_params(t, sb_policies[i]->params);
         sb_table_text(t, sb_policies[i]->paper);
     }
+    return SB_OK;
 }
 
-static void list_datasets(struct sb_table *t)
+static enum sb_status list_datasets(struct sb_table *t, struct sb_store *store,
+                                    struct sb_error *err)
 {
     static const char *const columns[] = { "name", "form", "summary" };
     for (size_t i = 0; i < 3; i++)
@@ -106,6 +126,7 @@ static void list_datasets(struct sb_table *t)
         sb_table_text(t, sb_readers[i]->form);
         sb_table_text(t, sb_readers[i]->summary);
     }
+    return SB_OK;
 }
 
 static int by_name(const struct dirent **a, const struct dirent **b)
@@ -113,7 +134,7 @@ static int by_name(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static void list_models(struct sb_table *t)
+static enum sb_status list_models(struct sb_table *t, struct sb_store *store, struct sb_error *err)
 {
     static const char *const columns[] = { "name",  "arch",    "layers", "width",
                                            "vocab", "context", "mb",     "hash" };
@@ -144,11 +165,12 @@ static void list_models(struct sb_table *t)
     }
     free(entry);
     sb_free(folder);
+    return SB_OK;
 }
 
 static const struct {
     const char *name;
-    void (*fill)(struct sb_table *table);
+    enum sb_status (*fill)(struct sb_table *table, struct sb_store *store, struct sb_error *err);
 } lists[] = {
     { "drafters", list_drafters }, { "verifiers", list_verifiers }, { "policies", list_policies },
     { "datasets", list_datasets }, { "models", list_models },
@@ -157,7 +179,14 @@ static const struct {
 int sb_cmd_list(int argc, char **argv)
 {
     enum sb_format format = SB_FORMAT_TABLE;
+    const char *db = NULL;
+    struct sb_store *store = NULL;
     const struct sb_option options[] = {
+        { .name = "db",
+          .kind = SB_OPT_TEXT,
+          .dst = &db,
+          .arg = "FILE",
+          .help = "a results database that holds a certificate" },
         { .name = "format",
           .kind = SB_OPT_FORMAT,
           .dst = &format,
@@ -174,11 +203,16 @@ int sb_cmd_list(int argc, char **argv)
     for (size_t i = 0; rest.n == 1 && i < sizeof lists / sizeof *lists; i++) {
         if (strcmp(rest.item[0], lists[i].name) != 0)
             continue;
+        const struct sb_store_options read = { .must_exist = true, .read_only = true };
         struct sb_table *table = sb_table_create();
-        if (table)
-            lists[i].fill(table);
-        rc = table ? sb_table_print(table, stdout, format, &err)
-                   : sb_fail(&err, SB_ENOMEM, "out of memory");
+        rc = table ? SB_OK : sb_fail(&err, SB_ENOMEM, "out of memory");
+        if (rc == SB_OK && db)
+            rc = sb_store_open(&store, db, &read, &err);
+        if (rc == SB_OK)
+            rc = lists[i].fill(table, store, &err);
+        if (rc == SB_OK)
+            rc = sb_table_print(table, stdout, format, &err);
+        sb_store_close(store);
         sb_table_destroy(table);
         rc = rc == SB_OK ? sb_cli_flush(&err) : rc;
         return rc == SB_OK ? 0 : sb_cli_fail("list", &err);

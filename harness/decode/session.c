@@ -90,7 +90,7 @@ static enum sb_status find_plugs(struct sb_session *s, const struct sb_session_o
 {
     char names[400];
     const char *drafter = o->drafter ? o->drafter->name : "none";
-    s->drafter = sb_drafter_find(drafter);
+    s->drafter = o->drafter_ops ? o->drafter_ops : sb_drafter_find(drafter);
     if (!s->drafter) {
         list_names(names, sizeof names, (const void *const *)sb_drafters);
         return unknown_plug(err, "drafter", drafter, names);
@@ -103,7 +103,9 @@ static enum sb_status find_plugs(struct sb_session *s, const struct sb_session_o
         list_names(names, sizeof names, (const void *const *)sb_policies);
         return unknown_plug(err, "policy", policy, names);
     }
-    s->verifier = o->verifier ? sb_verifier_find(o->verifier->name) : NULL;
+    s->verifier = o->verifier_ops ? o->verifier_ops
+                  : o->verifier   ? sb_verifier_find(o->verifier->name)
+                                  : NULL;
     if (o->verifier && !s->verifier) {
         list_names(names, sizeof names, (const void *const *)sb_verifiers);
         return unknown_plug(err, "verifier", o->verifier->name, names);
@@ -319,6 +321,12 @@ const struct sb_verifier_ops *sb_session_verifier(const struct sb_session *sessi
 enum sb_guarantee sb_session_guarantee(const struct sb_session *session)
 {
     return sb_verifier_guarantee(session->verifier, session->verifier_plug.params);
+}
+
+size_t sb_session_eos(const struct sb_session *session, const sb_token **eos)
+{
+    *eos = session->eos;
+    return session->n_eos;
 }
 
 /* ---- target rows, as verifiers see them ---- */

@@ -16,6 +16,10 @@ struct sb_session_options {
     const struct sb_spec *drafter;        /* NULL: none */
     const struct sb_spec *verifier;       /* NULL: sb_verifier_default */
     const struct sb_spec *policy;         /* NULL: the drafter's default */
+    /* Plug-ins that stand in no registry (what certify plants). The spec, if any, gives the parameters
+     * alone; all checks are made as for the others. */
+    const struct sb_drafter_ops *drafter_ops;
+    const struct sb_verifier_ops *verifier_ops;
     struct sb_sampling sampling;
     size_t max_context; /* 0: the model's own, at most 4,096 */
     bool ignore_eos;
@@ -31,6 +35,8 @@ void sb_session_destroy(struct sb_session *session);
 const struct sb_drafter_ops *sb_session_drafter(const struct sb_session *session);
 const struct sb_verifier_ops *sb_session_verifier(const struct sb_session *session);
 enum sb_guarantee sb_session_guarantee(const struct sb_session *session);
+/* Tokens that end its generations; borrowed. Returns how many. */
+size_t sb_session_eos(const struct sb_session *session, const sb_token **eos);
 
 /* One step, as stored (C 5). tree and decision are borrowed until the callback returns. */
 struct sb_step {

@@ -225,42 +225,6 @@ static enum sb_status choose_run(struct run *r, const char *spec, char key[SB_KE
     return rc;
 }
 
-static enum sb_status store_model(struct run *r, int64_t *id, struct sb_error *err)
-{
-    const struct sb_config *c = sb_model_config(r->target);
-    const struct sb_weights *w = sb_model_weights(r->target);
-    const struct sb_layer_weights *l = w->layers;
-    char content[17], tokenizer[17];
-    int64_t n_params = (int64_t)(c->n_vocab * c->d_model * (c->tied_embeddings ? 1 : 2));
-    for (size_t i = 0; i < c->n_layers; i++, l++) {
-        const struct sb_tensor *t[] = { &l->wq,     &l->wk,        &l->wv,
-                                        &l->wo,     &l->w_gate,    &l->w_up,
-                                        &l->w_down, &l->attn_norm, &l->ffn_norm };
-        for (size_t k = 0; k < sizeof t / sizeof *t; k++)
-            n_params += (int64_t)(t[k]->n * t[k]->k);
-    }
-    char *config = sb_strf(
-        "{\"layers\":%zu,\"width\":%zu,\"heads\":%zu,\"kv_heads\":%zu,\"ff\":%zu,"
-        "\"vocab\":%zu,\"context\":%zu}",
-        c->n_layers, c->d_model, c->n_heads, c->n_kv_heads, c->d_ff, c->n_vocab, c->max_context);
-    const struct sb_model_row row = {
-        .name = r->plan->settings.target,
-        .path = r->plan->settings.target,
-        .arch = c->arch,
-        .format = w->format,
-        .weight_type = sb_dtype_name(w->layers[0].wq.type),
-        .content_hash = hex(w->content_hash, content),
-        .tokenizer_hash = hex(sb_tokenizer_hash(r->tokenizer), tokenizer),
-        .config_json = config,
-        .n_params = n_params,
-        .size_bytes = (int64_t)w->file_bytes,
-    };
-    enum sb_status rc = config ? sb_store_model(r->store, &row, id, err)
-                               : sb_fail(err, SB_ENOMEM, "out of memory for the model's row");
-    sb_free(config);
-    return rc;
-}
-
 static enum sb_status store_arm(struct run *r, size_t i, struct sb_error *err)
 {
     const struct sb_arm_plan *p = r->arm[i].plan;
@@ -315,7 +279,8 @@ static enum sb_status store_setup(struct run *r, struct sb_error *err)
     if (rc == SB_OK)
         rc = sb_store_host(r->store, &host.row, &row.host_id, err);
     if (rc == SB_OK)
-        rc = store_model(r, &row.target_model_id, err);
+        rc = sb_models_store(r->store, s->target, r->target, r->tokenizer, &row.target_model_id,
+                             err);
     if (rc == SB_OK)
         rc = sb_store_experiment(r->store, &row, &r->result->experiment_id, err);
     for (size_t i = 0; i < r->n_arms && rc == SB_OK; i++)

@@ -1,6 +1,7 @@
 #include "harness/experiment/models.h"
 
 #include <dirent.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -152,4 +153,51 @@ enum sb_status sb_models_load(void *loader, const char *name, struct sb_model **
                               const struct sb_tokenizer **tokenizer, struct sb_error *err)
 {
     return sb_models_get(loader, name, model, tokenizer, err);
+}
+
+static int64_t count_params(const struct sb_model *model)
+{
+    const struct sb_config *c = sb_model_config(model);
+    const struct sb_layer_weights *l = sb_model_weights(model)->layers;
+    int64_t n = (int64_t)(c->n_vocab * c->d_model * (c->tied_embeddings ? 1 : 2));
+    for (size_t i = 0; i < c->n_layers; i++, l++) {
+        const struct sb_tensor *t[] = { &l->wq,     &l->wk,        &l->wv,
+                                        &l->wo,     &l->w_gate,    &l->w_up,
+                                        &l->w_down, &l->attn_norm, &l->ffn_norm };
+        for (size_t k = 0; k < sizeof t / sizeof *t; k++)
+            n += (int64_t)(t[k]->n * t[k]->k);
+    }
+    return n;
+}
+
+enum sb_status sb_models_store(struct sb_store *store, const char *name,
+                               const struct sb_model *model, const struct sb_tokenizer *tokenizer,
+                               int64_t *id, struct sb_error *err)
+{
+    const struct sb_config *c = sb_model_config(model);
+    const struct sb_weights *w = sb_model_weights(model);
+    char content[17], vocabulary[17] = "";
+    snprintf(content, sizeof content, "%016" PRIx64, w->content_hash);
+    if (tokenizer)
+        snprintf(vocabulary, sizeof vocabulary, "%016" PRIx64, sb_tokenizer_hash(tokenizer));
+    char *config = sb_strf(
+        "{\"layers\":%zu,\"width\":%zu,\"heads\":%zu,\"kv_heads\":%zu,\"ff\":%zu,"
+        "\"vocab\":%zu,\"context\":%zu}",
+        c->n_layers, c->d_model, c->n_heads, c->n_kv_heads, c->d_ff, c->n_vocab, c->max_context);
+    const struct sb_model_row row = {
+        .name = name,
+        .path = name,
+        .arch = c->arch,
+        .format = w->format,
+        .weight_type = sb_dtype_name(w->layers[0].wq.type),
+        .content_hash = content,
+        .tokenizer_hash = vocabulary,
+        .config_json = config,
+        .n_params = count_params(model),
+        .size_bytes = (int64_t)w->file_bytes,
+    };
+    enum sb_status rc = config ? sb_store_model(store, &row, id, err)
+                               : sb_fail(err, SB_ENOMEM, "out of memory for the model's row");
+    sb_free(config);
+    return rc;
 }

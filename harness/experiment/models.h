@@ -5,6 +5,7 @@
 #include "harness/core/error.h"
 #include "harness/model/model.h"
 #include "harness/model/tokenizer.h"
+#include "results/store.h"
 
 struct sb_models;
 
@@ -26,5 +27,10 @@ enum sb_status sb_models_get(struct sb_models *models, const char *name, struct 
 /* The same with the signature that sessions ask for; `loader` is a struct sb_models. */
 enum sb_status sb_models_load(void *loader, const char *name, struct sb_model **model,
                               const struct sb_tokenizer **tokenizer, struct sb_error *err);
+
+/* The database row of a model, by the name it was asked for. */
+enum sb_status sb_models_store(struct sb_store *store, const char *name,
+                               const struct sb_model *model, const struct sb_tokenizer *tokenizer,
+                               int64_t *id, struct sb_error *err);
 
 #endif

@@ -21,7 +21,7 @@ struct rejection_params {
 };
 static const struct rejection_params exact = { 1, 0, 1 };
 
-static struct enum_table target, draft, second;
+static struct sb_enum_table target, draft, second;
 
 /* Rows that agree often, not always, without zeros: deep drafts, and every branch taken. */
 static void alike_row(double *row, const double *near, struct sb_rng *rng)
@@ -58,16 +58,16 @@ struct pair {
     int32_t depth, width;
 };
 
-static struct enum_case case_of(const struct pair *pair)
+static struct sb_enum_case case_of(const struct pair *pair)
 {
-    return (struct enum_case){ .target = &target,
-                               .draft = &draft,
-                               .second = &second,
-                               .propose = pair->propose,
-                               .depth = pair->depth,
-                               .width = pair->width,
-                               .verifier = sb_verifier_find(pair->verifier),
-                               .params = &exact };
+    return (struct sb_enum_case){ .target = &target,
+                                  .draft = &draft,
+                                  .second = &second,
+                                  .propose = pair->propose,
+                                  .depth = pair->depth,
+                                  .width = pair->width,
+                                  .verifier = sb_verifier_find(pair->verifier),
+                                  .params = &exact };
 }
 
 static double law_of(size_t cell, size_t length)
@@ -77,13 +77,13 @@ static double law_of(size_t cell, size_t length)
     for (size_t i = length; i-- > 0; cell /= V)
         x[i] = (sb_token)(cell % V);
     for (size_t i = 0; i < length; i++)
-        p *= enum_row(&target, x, i)[x[i]];
+        p *= sb_enum_row(&target, x, i)[x[i]];
     return p;
 }
 
 /* How far the text is from the target's law: the largest deviation of any sequence's count, in standard
  * deviations of the binomial. *steps: how many were made. */
-static double deviation(const struct enum_case *c, size_t *steps)
+static double deviation(const struct sb_enum_case *c, size_t *steps)
 {
     size_t count[CELLS] = { 0 }, n = n_generations();
     double worst = 0;
@@ -118,7 +118,7 @@ static void sampled_text_follows_the_law_over_many_steps(void **state)
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         size_t steps;
-        struct enum_case c = case_of(&pairs[i]);
+        struct sb_enum_case c = case_of(&pairs[i]);
         double z = deviation(&c, &steps);
         if (!(z < 4.5))
             fail_msg("%s: %g standard deviations", pairs[i].verifier, z);
@@ -137,7 +137,7 @@ static void drafts_that_come_back_after_a_bottom_up_rule_are_caught(void **state
                                          { "traversal", enum_propose_iid, 3, 2 } };
     for (size_t i = 0; i < 2; i++) {
         size_t steps;
-        struct enum_case c = case_of(&pairs[i]);
+        struct sb_enum_case c = case_of(&pairs[i]);
         struct sb_verifier_ops forgetful = *c.verifier;
         forgetful.bottom_up = false;
         c.verifier = &forgetful;
@@ -169,7 +169,7 @@ static void flips_that_share_a_number_are_caught(void **state)
 {
     (void)state;
     size_t steps;
-    struct enum_case c = case_of(&(struct pair){ "traversal", enum_propose_iid, 2, 2 });
+    struct sb_enum_case c = case_of(&(struct pair){ "traversal", enum_propose_iid, 2, 2 });
     struct sb_verifier_ops replaying = *c.verifier;
     replaying.verify = replaying_verify;
     c.verifier = &replaying;
@@ -188,20 +188,21 @@ static const struct {
                   { SB_DRAW_MIX, enum_propose_mix } };
 
 /* The first token of a step from one draft of `depth` levels. */
-static sb_token first_token(struct enum_case c, int32_t depth, uint64_t key)
+static sb_token first_token(struct sb_enum_case c, int32_t depth, uint64_t key)
 {
     struct sb_rng_dice d = sb_rng_dice_make(key, SB_STREAM_DRAFT, SB_STREAM_DRAFT);
     struct sb_rng_dice v = sb_rng_dice_make(key, SB_STREAM_ACCEPT, SB_STREAM_SAMPLE);
     struct sb_dice draft_dice = sb_rng_dice_at(&d, 7), verify_dice = sb_rng_dice_at(&v, 7);
-    int32_t path[ENUM_MAX_NODES];
-    uint8_t decision[ENUM_MAX_NODES];
-    struct sb_verdict verdict = { .path = path, .decision = decision };
-    struct sb_tree tree;
-    c.depth = depth;
-    assert_int_equal(sb_tree_create(&tree, ENUM_MAX_NODES, NULL), SB_OK);
-    assert_int_equal(enum_step(&c, &draft_dice, &verify_dice, &tree, &verdict), SB_OK);
-    sb_token token = verdict.n_path > 1 ? tree.node[path[1]].token : verdict.final_token;
-    sb_tree_finish(&tree);
+    struct sb_enum_bench *bench;
+    const struct sb_tree *tree;
+    const struct sb_verdict *verdict;
+    assert_int_equal(sb_enum_bench_create(&bench, &c, NULL), SB_OK);
+    assert_int_equal(
+        sb_enum_bench_step(bench, NULL, 0, depth, &draft_dice, &verify_dice, &tree, &verdict, NULL),
+        SB_OK);
+    sb_token token =
+        verdict->n_path > 1 ? tree->node[verdict->path[1]].token : verdict->final_token;
+    sb_enum_bench_destroy(bench);
     return token;
 }
 
@@ -224,7 +225,7 @@ static void rules_that_look_below_say_that_they_are_bottom_up(void **state)
         for (size_t k = 0; k < sizeof proposers / sizeof *proposers; k++) {
             if (!(v->kinds & SB_KIND_BIT(proposers[k].kind)))
                 continue;
-            struct enum_case c =
+            struct sb_enum_case c =
                 case_of(&(struct pair){ v->name, proposers[k].propose, 2, v->chains_only ? 1 : 2 });
             c.params = params;
             for (uint64_t key = 0; key < 300; key++)
@@ -238,7 +239,7 @@ static void rules_that_look_below_say_that_they_are_bottom_up(void **state)
 /* ---- noise that drafter and verifier share ---- */
 
 /* Any tree, of any kind or of several: rows and tokens have nothing to do with the target. */
-static void propose_anything(const struct enum_case *c, const struct sb_dice *dice,
+static void propose_anything(const struct sb_enum_case *c, const struct sb_dice *dice,
                              struct sb_tree *tree)
 {
     static const double flat[V] = { 1. / V, 1. / V, 1. / V };
@@ -262,7 +263,7 @@ static void coupled_text_is_that_of_plain_sampling_for_any_tree(void **state)
     int32_t accepted = 0;
     for (uint64_t key = 0; key < 2000; key++) {
         sb_token want[LENGTH + 1], got[LENGTH + 1];
-        struct enum_case c = case_of(&(struct pair){ "gumbel-coupled", propose_anything, 0, 0 });
+        struct sb_enum_case c = case_of(&(struct pair){ "gumbel-coupled", propose_anything, 0, 0 });
         struct enum_decoded plain = enum_decode(&c, key, want, LENGTH);
         assert_int_equal(plain.status, SB_OK);
         assert_int_equal(plain.accepted, 0);
@@ -276,7 +277,7 @@ static void coupled_text_is_that_of_plain_sampling_for_any_tree(void **state)
         struct sb_tree tree;
         struct sb_rng_dice rng = sb_rng_dice_make(key, SB_STREAM_DRAFT, SB_STREAM_DRAFT);
         struct sb_dice dice = sb_rng_dice_at(&rng, 0);
-        assert_int_equal(sb_tree_create(&tree, ENUM_MAX_NODES, NULL), SB_OK);
+        assert_int_equal(sb_tree_create(&tree, SB_ENUM_NODES, NULL), SB_OK);
         sb_tree_reset(&tree, 0, 3);
         propose_anything(&c, &dice, &tree);
         kinds |= sb_tree_kinds(&tree);
@@ -290,7 +291,7 @@ static void coupled_text_is_that_of_plain_sampling_for_any_tree(void **state)
 static void coupled_drafts_are_accepted_as_published(void **state)
 {
     (void)state;
-    static struct enum_table p = { .n_vocab = V }, q = { .n_vocab = V };
+    static struct sb_enum_table p = { .n_vocab = V }, q = { .n_vocab = V };
     static const double toy_p[V] = { .5, .3, .2 }, toy_q[V] = { .2, .6, .2 };
     for (size_t i = 0; i < sizeof p.row / sizeof *p.row; i++) {
         memcpy(p.row[i], toy_p, sizeof toy_p);
@@ -306,7 +307,7 @@ static void coupled_drafts_are_accepted_as_published(void **state)
     }
     assert_true(fabs(want - .653846) < 1e-6);
     assert_true(want >= (1 - variation) / (1 + variation));
-    struct enum_case c = case_of(&(struct pair){ "gumbel-coupled", enum_propose_race, 1, 1 });
+    struct sb_enum_case c = case_of(&(struct pair){ "gumbel-coupled", enum_propose_race, 1, 1 });
     c.target = &p;
     c.draft = &q;
     size_t n = 2 * n_generations();

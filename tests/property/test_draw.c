@@ -79,14 +79,14 @@ static void enumerate_rule(double law[CELLS], const struct row *row, enum sb_dra
                            int32_t width)
 {
     static double scratch[600];
-    struct enum_dice dice = { 0 };
+    struct sb_enum_dice dice = { 0 };
     struct sb_tree tree;
     double total = 0;
     assert_true(sb_draw_scratch_bytes(row->n) <= sizeof scratch);
     assert_int_equal(sb_tree_create(&tree, 9, NULL), SB_OK);
     memset(law, 0, CELLS * sizeof *law);
     do {
-        struct sb_dice choose = enum_dice_start(&dice);
+        struct sb_dice choose = sb_enum_dice_start(&dice);
         choose.race = NULL;
         sb_tree_reset(&tree, 0, 3);
         int32_t n = sb_draw_children(&tree, 0, rule, row->q, row->n, width, &choose, scratch, 7);
@@ -101,8 +101,8 @@ static void enumerate_rule(double law[CELLS], const struct row *row, enum sb_dra
             x[i] = digit(row, tree.node[tree.draw[i]].token);
         law[cell_of(x, (size_t)n)] += dice.weight;
         total += dice.weight;
-        assert_false(dice.overflow);
-    } while (enum_dice_next(&dice));
+        assert_false(dice.trouble);
+    } while (sb_enum_dice_next(&dice));
     close_to(total, 1, "all runs");
     sb_tree_finish(&tree);
 }
@@ -228,11 +228,11 @@ static void paths_are_independent_walks(void **state)
     (void)state;
     static const double root[] = { .3, .7 }, below[][2] = { { .6, .4 }, { .1, .9 } };
     double scratch[2], law[4 * 4 * 4] = { 0 };
-    struct enum_dice dice = { 0 };
+    struct sb_enum_dice dice = { 0 };
     struct sb_tree tree;
     assert_int_equal(sb_tree_create(&tree, 7, NULL), SB_OK); /* the root and two levels of 3 */
     do {
-        struct sb_dice choose = enum_dice_start(&dice);
+        struct sb_dice choose = sb_enum_dice_start(&dice);
         int32_t count[4] = { 0 };
         sb_tree_reset(&tree, 0, 2);
         sb_draw_children(&tree, 0, SB_RULE_PATHS, root, 2, 3, &choose, scratch, 0);
@@ -246,7 +246,7 @@ static void paths_are_independent_walks(void **state)
             count[2 * tree.node[leaf->parent].token + leaf->token]++;
         }
         law[(count[0] * 4 + count[1]) * 4 + count[2]] += dice.weight;
-    } while (enum_dice_next(&dice));
+    } while (sb_enum_dice_next(&dice));
     double pi[4], want[4 * 4 * 4] = { 0 };
     for (int i = 0; i < 4; i++)
         pi[i] = root[i / 2] * below[i / 2][i % 2];

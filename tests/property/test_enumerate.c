@@ -19,7 +19,7 @@ static const struct rejection_params exact = { 1, 0, 1 };
 
 /* A target and two drafters. */
 static struct tables {
-    struct enum_table p, q, second;
+    struct sb_enum_table p, q, second;
 } toys;
 
 static void random_toys(struct tables *t, size_t n, enum flavour kind, struct sb_rng *rng)
@@ -61,14 +61,14 @@ static struct enum_result run_tables(const struct tables *t, const char *verifie
 {
     struct plug plug;
     plug_open(&plug, verifier);
-    struct enum_result r = enum_run(&(struct enum_case){ .target = &t->p,
-                                                         .draft = &t->q,
-                                                         .second = &t->second,
-                                                         .propose = propose,
-                                                         .depth = depth,
-                                                         .width = width,
-                                                         .verifier = plug.ops,
-                                                         .params = plug.params });
+    struct enum_result r = enum_run(&(struct sb_enum_case){ .target = &t->p,
+                                                            .draft = &t->q,
+                                                            .second = &t->second,
+                                                            .propose = propose,
+                                                            .depth = depth,
+                                                            .width = width,
+                                                            .verifier = plug.ops,
+                                                            .params = plug.params });
     plug_close(&plug);
     assert_int_equal(r.status, SB_OK);
     close_to(r.total, 1);
@@ -214,7 +214,7 @@ static void every_exact_verifier_of_the_registry_is_among_the_shapes(void **stat
 static void rejection_keeps_the_law_behind_the_sampling_transform(void **state)
 {
     (void)state;
-    static struct enum_table p, q;
+    static struct sb_enum_table p, q;
     static const struct sb_sampling settings[] = { { .temperature = .8 },
                                                    { .temperature = .8, .top_k = 3 },
                                                    { .temperature = .8, .top_p = .7 } };
@@ -234,13 +234,13 @@ static void rejection_keeps_the_law_behind_the_sampling_transform(void **state)
             sb_sampling_apply(q.row[r], &settings[i % 3], draft, n, scratch);
         }
         struct enum_result r =
-            enum_run(&(struct enum_case){ .target = &p,
-                                          .draft = &q,
-                                          .propose = enum_propose_iid,
-                                          .depth = 3,
-                                          .width = 1,
-                                          .verifier = sb_verifier_find("rejection"),
-                                          .params = &exact });
+            enum_run(&(struct sb_enum_case){ .target = &p,
+                                             .draft = &q,
+                                             .propose = enum_propose_iid,
+                                             .depth = 3,
+                                             .width = 1,
+                                             .verifier = sb_verifier_find("rejection"),
+                                             .params = &exact });
         assert_int_equal(r.status, SB_OK);
         assert_true(r.max_error < 1e-12);
         accepted += r.accepted / 30;
@@ -254,17 +254,17 @@ static struct enum_result run_toy(const double *p, const double *q, size_t n, co
                                   const void *params, int32_t depth, int32_t width,
                                   enum_propose *propose)
 {
-    static struct enum_table target, draft;
+    static struct sb_enum_table target, draft;
     fill(&target, n, p);
     fill(&draft, n, q);
-    struct enum_result r = enum_run(&(struct enum_case){ .target = &target,
-                                                         .draft = &draft,
-                                                         .second = &draft,
-                                                         .propose = propose,
-                                                         .depth = depth,
-                                                         .width = width,
-                                                         .verifier = sb_verifier_find(verifier),
-                                                         .params = params });
+    struct enum_result r = enum_run(&(struct sb_enum_case){ .target = &target,
+                                                            .draft = &draft,
+                                                            .second = &draft,
+                                                            .propose = propose,
+                                                            .depth = depth,
+                                                            .width = width,
+                                                            .verifier = sb_verifier_find(verifier),
+                                                            .params = params });
     assert_int_equal(r.status, SB_OK);
     return r;
 }
@@ -461,10 +461,10 @@ static void the_two_parameter_form_accepts_more_and_is_lossy(void **state)
 /* ---- planted wrong rules: a certifier that passes these is broken ---- */
 
 /* Top-2 children, passed off as drawn without replacement. */
-static void propose_top_as_wor(const struct enum_case *c, const struct sb_dice *dice,
+static void propose_top_as_wor(const struct sb_enum_case *c, const struct sb_dice *dice,
                                struct sb_tree *tree)
 {
-    const double *q = enum_row(c->draft, NULL, 0);
+    const double *q = sb_enum_row(c->draft, NULL, 0);
     sb_token order[2] = { 1, 0 }; /* toy_q: .6, then .2 */
     for (int i = 0; i < 2; i++)
         sb_tree_draw(tree, 0, order[i], SB_DRAW_WOR, q, (float)log(q[order[i]]), 0);
@@ -473,16 +473,16 @@ static void propose_top_as_wor(const struct enum_case *c, const struct sb_dice *
 static struct enum_result run_planted(const struct sb_verifier_ops *verifier, enum_propose *propose,
                                       int32_t width)
 {
-    static struct enum_table target, draft;
+    static struct sb_enum_table target, draft;
     fill(&target, 3, toy_p);
     fill(&draft, 3, toy_q);
-    struct enum_result r = enum_run(&(struct enum_case){ .target = &target,
-                                                         .draft = &draft,
-                                                         .propose = propose,
-                                                         .depth = 1,
-                                                         .width = width,
-                                                         .verifier = verifier,
-                                                         .params = &exact });
+    struct enum_result r = enum_run(&(struct sb_enum_case){ .target = &target,
+                                                            .draft = &draft,
+                                                            .propose = propose,
+                                                            .depth = 1,
+                                                            .width = width,
+                                                            .verifier = verifier,
+                                                            .params = &exact });
     assert_int_equal(r.status, SB_OK);
     return r;
 }
@@ -499,10 +499,10 @@ static void deterministic_children_under_a_sampling_rule_are_caught(void **state
 }
 
 /* One deterministic token, passed off as drawn from q. */
-static void propose_top_as_iid(const struct enum_case *c, const struct sb_dice *dice,
+static void propose_top_as_iid(const struct sb_enum_case *c, const struct sb_dice *dice,
                                struct sb_tree *tree)
 {
-    sb_tree_draw(tree, 0, 1, SB_DRAW_IID, enum_row(c->draft, NULL, 0), (float)log(.6), 0);
+    sb_tree_draw(tree, 0, 1, SB_DRAW_IID, sb_enum_row(c->draft, NULL, 0), (float)log(.6), 0);
 }
 
 static void a_deterministic_chain_under_rejection_is_caught(void **state)
@@ -537,10 +537,10 @@ static void redrawing_from_the_target_after_a_rejection_is_caught(void **state)
 }
 
 /* Methods C 3: dropping a token already drawn because q of it is low. */
-static void propose_and_drop(const struct enum_case *c, const struct sb_dice *dice,
+static void propose_and_drop(const struct sb_enum_case *c, const struct sb_dice *dice,
                              struct sb_tree *tree)
 {
-    const double *q = enum_row(c->draft, NULL, 0);
+    const double *q = sb_enum_row(c->draft, NULL, 0);
     size_t t = dice->pick(dice->self, q, c->draft->n_vocab);
     if (q[t] >= .5)
         sb_tree_draw(tree, 0, (sb_token)t, SB_DRAW_IID, q, (float)log(q[t]), 0);

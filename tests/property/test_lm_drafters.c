@@ -531,14 +531,14 @@ static void stochastic_beam_search_has_the_law_of_the_perturbed_one(void **state
     static double law[OUTCOMES];
     static int32_t count[OUTCOMES];
     struct rows rows = read_rows(text, N_TEXT);
-    struct enum_dice dice = { 0 };
+    struct sb_enum_dice dice = { 0 };
     struct rig rig;
     double total = 0, pairs[9][9] = { { 0 } };
     memset(law, 0, sizeof law);
     memset(count, 0, sizeof count);
     rig_open(&rig, "rsd-s:model=x,width=2,k=2", three, SB_DRAFT_ROWS_NONE);
     do {
-        struct sb_dice choose = enum_dice_start(&dice);
+        struct sb_dice choose = sb_enum_dice_start(&dice);
         rig_begin(&rig, text, N_TEXT);
         rig_propose(&rig, text, N_TEXT, choose, 2);
         assert_int_equal(rig.tree.n, 5);
@@ -552,8 +552,8 @@ static void stochastic_beam_search_has_the_law_of_the_perturbed_one(void **state
         }
         pairs[leaf[0] < leaf[1] ? leaf[0] : leaf[1]][leaf[0] < leaf[1] ? leaf[1] : leaf[0]] +=
             dice.weight;
-        assert_false(dice.overflow);
-    } while (enum_dice_next(&dice));
+        assert_false(dice.trouble);
+    } while (sb_enum_dice_next(&dice));
     assert_true(fabs(total - 1) < 1e-12);
     for (int x = 0; x < 9; x++)
         for (int y = x + 1; y < 9; y++) {

@@ -9,17 +9,17 @@
 #include "tests/property/toy_tables.h"
 
 /* K i.i.d. paths: as many draws at a node as paths arrive there. */
-static void propose_paths(const struct enum_case *c, const struct sb_dice *dice,
+static void propose_paths(const struct sb_enum_case *c, const struct sb_dice *dice,
                           struct sb_tree *tree)
 {
     for (int32_t node = 0; node < tree->n; node++) {
-        sb_token x[ENUM_MAX_LENGTH];
+        sb_token x[(SB_ENUM_DEPTH + 1)];
         int32_t depth = tree->node[node].depth, arrived = node == 0 ? c->width : 0;
         for (int32_t i = node, d = depth; d-- > 0; i = tree->node[i].parent)
             x[d] = tree->node[i].token;
         for (int32_t d = 0; d < tree->n_draws; d++)
             arrived += tree->draw[d] == node;
-        const double *q = enum_row(c->draft, x, (size_t)depth);
+        const double *q = sb_enum_row(c->draft, x, (size_t)depth);
         for (int32_t i = 0; i < arrived && depth < c->depth; i++) {
             size_t t = dice->pick(dice->self, q, c->draft->n_vocab);
             sb_tree_draw(tree, node, (sb_token)t, SB_DRAW_PATHS, q, 0, 0);
@@ -51,7 +51,7 @@ static void verifiers_of_a_law_sample_it_exactly(void **state)
         "scd:beta=2,a=0,bonus=expert",
         "ot-flow", /* which has no law of its own, on paths */
     };
-    static struct enum_table p, q;
+    static struct sb_enum_table p, q;
     struct sb_rng rng = sb_rng_make(21, SB_STREAM_INIT);
     for (size_t v = 0; v < sizeof texts / sizeof *texts; v++) {
         struct plug plug;
@@ -63,13 +63,14 @@ static void verifiers_of_a_law_sample_it_exactly(void **state)
                 if (shapes[s].propose == enum_propose_top && !plug.ops->law)
                     continue;
                 random_tables(&p, &q, shapes[s].n_vocab, kind, &rng);
-                struct enum_result r = enum_run(&(struct enum_case){ .target = &p,
-                                                                     .draft = &q,
-                                                                     .propose = shapes[s].propose,
-                                                                     .depth = shapes[s].depth,
-                                                                     .width = shapes[s].width,
-                                                                     .verifier = plug.ops,
-                                                                     .params = plug.params });
+                struct enum_result r =
+                    enum_run(&(struct sb_enum_case){ .target = &p,
+                                                     .draft = &q,
+                                                     .propose = shapes[s].propose,
+                                                     .depth = shapes[s].depth,
+                                                     .width = shapes[s].width,
+                                                     .verifier = plug.ops,
+                                                     .params = plug.params });
                 assert_int_equal(r.status, SB_OK);
                 close_to(r.total, 1);
                 if (!(r.max_error < 1e-12))
@@ -87,20 +88,20 @@ static void verifiers_of_a_law_sample_it_exactly(void **state)
 static void sampling_the_target_in_the_place_of_the_law_is_caught(void **state)
 {
     (void)state;
-    static struct enum_table p, q;
+    static struct sb_enum_table p, q;
     struct plug plug;
     fill(&p, 3, toy_p);
     fill(&q, 3, toy_q);
     plug_open(&plug, "scd");
     struct sb_verifier_ops wrong = *plug.ops;
     wrong.verify = sb_verifier_find("naive-sample")->verify;
-    struct enum_result r = enum_run(&(struct enum_case){ .target = &p,
-                                                         .draft = &q,
-                                                         .propose = enum_propose_iid,
-                                                         .depth = 1,
-                                                         .width = 1,
-                                                         .verifier = &wrong,
-                                                         .params = plug.params });
+    struct enum_result r = enum_run(&(struct sb_enum_case){ .target = &p,
+                                                            .draft = &q,
+                                                            .propose = enum_propose_iid,
+                                                            .depth = 1,
+                                                            .width = 1,
+                                                            .verifier = &wrong,
+                                                            .params = plug.params });
     assert_true(r.variation > .1);
     plug_close(&plug);
 }
@@ -109,7 +110,7 @@ static void sampling_the_target_in_the_place_of_the_law_is_caught(void **state)
 
 static void law_is(const char *text, const double *p, const double *q, size_t n, const double *want)
 {
-    double pi[ENUM_MAX_VOCAB];
+    double pi[SB_ENUM_VOCAB];
     struct plug plug;
     plug_open(&plug, text);
     plug.ops->law(plug.params, pi, p, q, n);

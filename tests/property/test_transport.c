@@ -29,7 +29,7 @@ static double all_inside(const double *q, size_t n, unsigned H, bool repeats, in
     if (k == 0 || !(total > 0)) /* fewer tokens than draws: all were drawn */
         return 1;
     for (size_t t = 0; t < n; t++) {
-        double rest[ENUM_MAX_VOCAB];
+        double rest[SB_ENUM_VOCAB];
         if (!(H >> t & 1) || !(q[t] > 0))
             continue;
         memcpy(rest, q, n * sizeof *q);
@@ -68,7 +68,7 @@ static void the_bound_is_that_of_brute_force(void **state)
     (void)state;
     struct sb_rng rng = sb_rng_make(31, SB_STREAM_INIT);
     for (int i = 0; i < 600; i++) {
-        double p[ENUM_MAX_VOCAB], q[ENUM_MAX_VOCAB], sum = 0;
+        double p[SB_ENUM_VOCAB], q[SB_ENUM_VOCAB], sum = 0;
         size_t n = 2 + (size_t)i % 4;
         random_row(p, n, &rng);
         random_row(q, n, &rng);
@@ -107,7 +107,7 @@ static void flow_attains_the_bound(void **state)
     (void)state;
     struct sb_rng rng = sb_rng_make(32, SB_STREAM_INIT);
     for (int i = 0; i < 300; i++) {
-        double p[ENUM_MAX_VOCAB], q[ENUM_MAX_VOCAB];
+        double p[SB_ENUM_VOCAB], q[SB_ENUM_VOCAB];
         size_t n = 2 + (size_t)i % 4;
         random_row(p, n, &rng);
         random_row(q, n, &rng);

@@ -17,7 +17,7 @@ static inline void close_to(double got, double want)
         fail_msg("got %.15g, expected %.15g", got, want);
 }
 
-static inline void fill(struct enum_table *table, size_t n_vocab, const double *row)
+static inline void fill(struct sb_enum_table *table, size_t n_vocab, const double *row)
 {
     table->n_vocab = n_vocab;
     for (size_t i = 0; i < sizeof table->row / sizeof *table->row; i++)
@@ -60,7 +60,7 @@ static inline void one_hot(double *row, size_t n, struct sb_rng *rng)
     row[sb_rng_below(rng, n)] = 1;
 }
 
-static inline void random_tables(struct enum_table *p, struct enum_table *q, size_t n,
+static inline void random_tables(struct sb_enum_table *p, struct sb_enum_table *q, size_t n,
                                  enum flavour kind, struct sb_rng *rng)
 {
     p->n_vocab = q->n_vocab = n;
@@ -68,7 +68,7 @@ static inline void random_tables(struct enum_table *p, struct enum_table *q, siz
         random_row(p->row[i], n, rng);
         random_row(q->row[i], n, rng);
         size_t cut = 1 + sb_rng_below(rng, n - 1);
-        double below[ENUM_MAX_VOCAB] = { 0 }, above[ENUM_MAX_VOCAB] = { 0 };
+        double below[SB_ENUM_VOCAB] = { 0 }, above[SB_ENUM_VOCAB] = { 0 };
         random_row(below, cut, rng);
         random_row(above + cut, n - cut, rng);
         if (kind == EQUAL)
@@ -112,24 +112,25 @@ static inline void plug_close(struct plug *plug)
     sb_spec_finish(&plug->spec);
 }
 
-typedef void proposer(const struct enum_case *c, const struct sb_dice *dice, struct sb_tree *tree);
+typedef void proposer(const struct sb_enum_case *c, const struct sb_dice *dice,
+                      struct sb_tree *tree);
 
 /* One row for all prefixes. */
 static inline struct enum_result run_rows(const char *verifier, proposer *propose, int32_t depth,
                                           int32_t width, size_t n, const double *p, const double *q)
 {
-    static struct enum_table target, draft;
+    static struct sb_enum_table target, draft;
     struct plug plug;
     fill(&target, n, p);
     fill(&draft, n, q);
     plug_open(&plug, verifier);
-    struct enum_result r = enum_run(&(struct enum_case){ .target = &target,
-                                                         .draft = &draft,
-                                                         .propose = propose,
-                                                         .depth = depth,
-                                                         .width = width,
-                                                         .verifier = plug.ops,
-                                                         .params = plug.params });
+    struct enum_result r = enum_run(&(struct sb_enum_case){ .target = &target,
+                                                            .draft = &draft,
+                                                            .propose = propose,
+                                                            .depth = depth,
+                                                            .width = width,
+                                                            .verifier = plug.ops,
+                                                            .params = plug.params });
     plug_close(&plug);
     assert_int_equal(r.status, SB_OK);
     return r;

@@ -4,6 +4,7 @@
 #ifndef SB_TESTS_RESULTS_SAMPLE_H
 #define SB_TESTS_RESULTS_SAMPLE_H
 
+#include <math.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
@@ -118,6 +119,105 @@ static void sample_generation(struct sb_store *s, int64_t arm, int64_t prompt, i
         fail_msg("%s", err.message);
 }
 
+/* A finished certificate of the sample's host: greedy passed, "loose" is lossy, one planted rule caught. */
+static int64_t sample_certificate(const struct sample *id, struct sb_store *s, const char *verdict)
+{
+    static const struct sb_check_row checks[] = {
+        { .part = "exact",
+          .verifier = "greedy",
+          .guarantee = "greedy-exact",
+          .kind = "onehot",
+          .target = "tables",
+          .n = 200,
+          .outcomes = 900,
+          .max_error = 1e-16,
+          .variation = 2e-17,
+          .variation_upper = 4e-17,
+          .accepted = 1,
+          .equal = -1,
+          .ties = -1,
+          .numerical = -1,
+          .real = -1,
+          .verdict = "pass" },
+        { .part = "greedy",
+          .verifier = "greedy",
+          .guarantee = "greedy-exact",
+          .drafter = "pld",
+          .policy = "constant",
+          .target = "tiny",
+          .n = 6,
+          .outcomes = 192,
+          .max_error = NAN,
+          .variation = NAN,
+          .variation_upper = NAN,
+          .accepted = .5,
+          .equal = 6,
+          .verdict = "pass" },
+        { .part = "exact",
+          .verifier = "loose",
+          .verifier_params = "x=1",
+          .guarantee = "lossy",
+          .kind = "iid",
+          .target = "tables",
+          .n = 200,
+          .outcomes = 800,
+          .max_error = .2,
+          .variation = .07,
+          .variation_upper = .3,
+          .accepted = .9,
+          .equal = -1,
+          .ties = -1,
+          .numerical = -1,
+          .real = -1,
+          .verdict = "lossy" },
+        { .part = "sample",
+          .planted = true,
+          .verifier = "redraw",
+          .guarantee = "distribution-exact",
+          .drafter = "probe",
+          .target = "toy",
+          .setting = "temperature=1",
+          .n = 400,
+          .outcomes = 6000,
+          .max_error = NAN,
+          .variation = .02,
+          .variation_upper = .1,
+          .accepted = 1,
+          .g = 40,
+          .df = 20,
+          .g_p = .005,
+          .drift = .09,
+          .drift_upper = .1,
+          .drift_p = 1e-40,
+          .p_holm = 1e-38,
+          .detectable = .1,
+          .equal = -1,
+          .ties = -1,
+          .numerical = -1,
+          .real = -1,
+          .verdict = "caught" },
+    };
+    const struct sb_certificate_row row = {
+        .host_id = id->host, .model_id = id->model, .size = "quick", .level = .001
+    };
+    int64_t certificate = 0;
+    assert_int_equal(sb_store_certificate(s, &row, &certificate, NULL), SB_OK);
+    for (int i = 0; i < 4; i++) {
+        struct sb_check_row check = checks[i];
+        check.certificate_id = certificate;
+        check.check_no = i;
+        check.verifier_params = check.verifier_params ? check.verifier_params : "";
+        if (check.g == 0)
+            check.g = check.df = check.g_p = check.drift = check.drift_upper = check.drift_p =
+                check.p_holm = check.detectable = NAN;
+        assert_int_equal(sb_store_check(s, &check, NULL), SB_OK);
+    }
+    if (verdict)
+        assert_int_equal(sb_store_certificate_end(s, certificate, verdict, 1000000000, NULL),
+                         SB_OK);
+    return certificate;
+}
+
 /* none: 11 plain steps of 10 ms. pld: the chain of methods C 5.2 (drafts of 4; accepted 4, 2, 0, 1:
  * 5 + 3 + 1 + 2 = 11 tokens) in 55 ms. tree: 5 steps, the first of them a tree with two branches. */
 static void sample_fill(struct sample *id, struct sb_store *s, const char *key)
@@ -169,6 +269,7 @@ static void sample_fill(struct sample *id, struct sb_store *s, const char *key)
                                       .c_lo = 1.0,
                                       .c_hi = 1.2 };
     assert_int_equal(sb_store_cost(s, &cost, NULL), SB_OK);
+    sample_certificate(id, s, "holds");
 }
 
 #endif

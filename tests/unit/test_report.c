@@ -200,6 +200,66 @@ static void every_view_of_the_list_prints(void **state)
     }
 }
 
+static const char *text_of(const json_t *row, const char *column)
+{
+    return json_string_value(json_object_get(row, column));
+}
+
+static void a_certificate_has_a_row_per_verifier_and_planted_rules_last(void **state)
+{
+    (void)state;
+    json_t *rows = report("certificate", 0);
+    assert_int_equal(json_array_size(rows), 3);
+    const json_t *greedy = json_array_get(rows, 0), *loose = json_array_get(rows, 1),
+                 *planted = json_array_get(rows, 2);
+    assert_string_equal(text_of(greedy, "verifier"), "greedy");
+    assert_string_equal(text_of(greedy, "equal"), "6/6");
+    assert_string_equal(text_of(greedy, "verdict"), "pass");
+    assert_int_equal(json_integer_value(json_object_get(greedy, "tables")), 200);
+    assert_true(json_is_null(json_object_get(greedy, "p_holm")));
+    assert_string_equal(text_of(loose, "verifier_params"), "x=1");
+    assert_string_equal(text_of(loose, "verdict"), "lossy");
+    assert_true(json_real_value(json_object_get(loose, "variation")) == .07);
+    assert_string_equal(text_of(planted, "guarantee"), "planted");
+    assert_string_equal(text_of(planted, "verdict"), "caught");
+    assert_true(json_real_value(json_object_get(planted, "variation_upper")) == .1);
+    json_decref(rows);
+    rows = report("checks", 0);
+    assert_int_equal(json_array_size(rows), 4);
+    json_decref(rows);
+}
+
+/* Only a finished certificate of the arm's own build counts, and the newest of them. */
+static void the_leaderboard_says_what_is_certified(void **state)
+{
+    (void)state;
+    char lossless[SB_LOSSLESS_BYTES];
+    json_t *rows = report(NULL, 0);
+    assert_string_equal(text_of(row_of(rows, "pld", "all"), "lossless"), "certified");
+    json_decref(rows);
+    assert_int_equal(sb_report_lossless(lossless, store, NULL, "greedy", NULL), SB_OK);
+    assert_string_equal(lossless, "certified");
+    assert_int_equal(sb_report_lossless(lossless, store, "abc1234", "greedy", NULL), SB_OK);
+    assert_string_equal(lossless, "");
+    assert_int_equal(sb_report_lossless(lossless, store, NULL, "loose", NULL), SB_OK);
+    assert_string_equal(lossless, ""); /* with other parameters only */
+
+    int64_t newer = sample_certificate(&id, store, NULL); /* still running */
+    sqlite3_exec(sb_store_handle(store),
+                 "UPDATE certificate_check SET verdict = 'fail' WHERE certificate_id = 2"
+                 " AND check_no = 0",
+                 NULL, NULL, NULL);
+    assert_int_equal(sb_report_lossless(lossless, store, NULL, "greedy", NULL), SB_OK);
+    assert_string_equal(lossless, "certified");
+    assert_int_equal(sb_store_certificate_end(store, newer, "refused", 1, NULL), SB_OK);
+    assert_int_equal(sb_report_lossless(lossless, store, NULL, "greedy", NULL), SB_OK);
+    assert_string_equal(lossless, "certified");
+    assert_int_equal(sb_store_certificate_end(store, newer, "refuted", 1, NULL), SB_OK);
+    rows = report(NULL, 0);
+    assert_string_equal(text_of(row_of(rows, "pld", "all"), "lossless"), "refuted");
+    json_decref(rows);
+}
+
 static void unknown_views_and_experiments_are_refused(void **state)
 {
     (void)state;
@@ -208,13 +268,16 @@ static void unknown_views_and_experiments_are_refused(void **state)
     struct sb_report_options o = { .view = "best" };
     assert_int_equal(sb_report_table(&t, store, &o, &err), SB_EUSAGE);
     assert_string_equal(err.message, "no view 'best'; there are: leaderboard, tasks, positions, "
-                                     "breakdown, runs");
+                                     "breakdown, runs, certificate, checks");
     o = (struct sb_report_options){ .experiment_id = 77 };
     assert_int_equal(sb_report_table(&t, store, &o, &err), SB_EUSAGE);
     assert_string_equal(err.message, ":memory:: has no experiment 77");
     struct sb_store *empty = NULL;
     assert_int_equal(sb_store_open(&empty, ":memory:", NULL, NULL), SB_OK);
     assert_int_equal(sb_report_table(&t, empty, NULL, &err), SB_EINPUT);
+    o = (struct sb_report_options){ .view = "certificate" };
+    assert_int_equal(sb_report_table(&t, empty, &o, &err), SB_EINPUT);
+    assert_non_null(strstr(err.message, "holds no certificate"));
     struct sb_equality e;
     assert_int_equal(sb_report_equality(&e, empty, 0, &err), SB_EINPUT);
     assert_null(t);
@@ -408,6 +471,8 @@ int main(void)
         TEST(without_a_baseline_there_is_no_speedup),
         TEST(equality_is_only_claimed_for_greedy_decoding),
         TEST(every_view_of_the_list_prints),
+        TEST(a_certificate_has_a_row_per_verifier_and_planted_rules_last),
+        TEST(the_leaderboard_says_what_is_certified),
         TEST(unknown_views_and_experiments_are_refused),
         TEST(the_first_difference_is_named),
         TEST(running_out_of_memory_anywhere_is_an_error),

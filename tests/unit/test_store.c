@@ -420,7 +420,7 @@ static void a_newer_database_is_refused(void **state)
     sqlite3_exec(sb_store_handle(s), "PRAGMA user_version=9", NULL, NULL, NULL);
     sb_store_close(s);
     expect_refusal(NULL, SB_EFORMAT,
-                   "was written by a newer specbench (schema 9; this one knows 1)");
+                   "was written by a newer specbench (schema 9; this one knows 2)");
 }
 
 static void missing_files_folders_and_directories_are_refused(void **state)
@@ -641,6 +641,34 @@ static void the_schema_file_describes_what_the_migrations_build(void **state)
     sb_store_close(s);
 }
 
+/* A database of the first release keeps its rows and gets the tables that came later. */
+static void an_older_database_is_brought_up_to_date(void **state)
+{
+    (void)state;
+    static char text[1 << 16];
+    FILE *f = fopen(SB_SOURCE_DIR "/results/migrations/001_initial.sql", "rb");
+    assert_non_null(f);
+    text[fread(text, 1, sizeof text - 1, f)] = '\0';
+    fclose(f);
+    sqlite3 *db;
+    sqlite3_open(path, &db);
+    assert_int_equal(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db,
+                                  "PRAGMA application_id=1399865957; PRAGMA user_version=1;"
+                                  "INSERT INTO model (content_key, name, n_params, size_bytes)"
+                                  " VALUES ('k', 'old', 1, 1)",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    sqlite3_close(db);
+    expect_refusal(&(struct sb_store_options){ .read_only = true }, SB_EFORMAT,
+                   "has schema 1; open it for writing once to bring it to 2");
+    struct sb_store *s = open_store(NULL);
+    assert_int_equal(number(s, "PRAGMA user_version"), 2);
+    assert_int_equal(number(s, "SELECT count(*) FROM model WHERE name = 'old'"), 1);
+    assert_int_equal(number(s, "SELECT count(*) FROM certificate_check"), 0);
+    sb_store_close(s);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_folder, remove_folder)
 
 int main(void)
@@ -665,6 +693,7 @@ int main(void)
         TEST(a_cost_row_is_replaced_by_a_newer_measurement),
         TEST(positions_below_a_branch_that_was_left_are_not_decided),
         TEST(the_schema_file_describes_what_the_migrations_build),
+        TEST(an_older_database_is_brought_up_to_date),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
