@@ -70,6 +70,9 @@ static enum sb_status load(void *loader, const char *name, struct sb_model **mod
 /* Several ways to run one drafter. A drafter that is not listed runs with its defaults. */
 static const char *const variants[] = {
     "none",
+    "ngram-cache",
+    "ngram-cache:scope=prompt,k=3,ngram_min=2,ngram_max=3",
+    "ngram-cache:scope=run,k=30",
     "pld",
     "pld:match=ref,k=3",
     "pld:match=first,k=5",
@@ -857,6 +860,14 @@ static void wrong_setups_are_refused_with_one_line(void **state)
         { { .policy = "x" }, "no policy is named 'x'; there are: " },
         { { .drafter = "pld:k=0" }, "drafter pld: k=0: expected a whole number from 1 to 1000" },
         { { .drafter = "none:k=1" }, "drafter none has no parameter 'k'; it takes none" },
+        { { .drafter = "ngram-cache:ngram_min=3,ngram_max=2" },
+          "drafter ngram-cache: ngram_min=3: expected at most ngram_max=2" },
+        { { .drafter = "ngram-cache:save=/tmp/x" },
+          "drafter ngram-cache: save=/tmp/x: goes with scope=run only, not scope=conversation" },
+        { { .drafter = "ngram-cache:scope=run,save=/no-such-directory/x" },
+          "drafter ngram-cache: save=/no-such-directory/x: No such file or directory" },
+        { { .drafter = "ngram-cache:static=/no-such-file" },
+          "drafter ngram-cache: /no-such-file: No such file or directory" },
         { { .drafter = "small-lm" },
           "drafter small-lm needs model=... (path of the draft model, or the name of a bundled "
           "one)" },
@@ -1019,8 +1030,8 @@ static void running_out_of_memory_while_opening_leaks_nothing(void **state)
 {
     (void)state;
     static const char *const drafters[] = { "small-lm:model=near,tree=3x2", "rsd-c:model=near",
-                                            "rsd-s:model=near" };
-    for (size_t i = 0; i < 3; i++)
+                                            "rsd-s:model=near", "ngram-cache:scope=run" };
+    for (size_t i = 0; i < sizeof drafters / sizeof *drafters; i++)
         run_out_of_memory(drafters[i]);
 }
 

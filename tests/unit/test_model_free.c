@@ -1,0 +1,521 @@
+/* Drafters that need no model: the worked examples of the method cards, and slow counting by definition
+ * as the judge of the n-gram tables. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "drafters/ngrams.h"
+#include "drafters/turns.h"
+#include "harness/core/alloc.h"
+#include "harness/core/rng.h"
+#include "harness/decode/drafter.h"
+
+enum { CONTEXT = 256, CAP = 40, V = 100 };
+
+struct rig {
+    void *st, *params;
+    struct sb_spec spec;
+    struct sb_policy policy;
+    struct sb_tree tree;
+    const struct sb_drafter_ops *ops;
+    int64_t constant_k;
+};
+
+static enum sb_status rig_open(struct rig *rig, const char *text, struct sb_error *err)
+{
+    *rig = (struct rig){ .constant_k = 0 };
+    assert_int_equal(sb_spec_parse(&rig->spec, text, NULL), SB_OK);
+    rig->ops = sb_drafter_find(rig->spec.name);
+    assert_non_null(rig->ops);
+    rig->st = sb_alloc_zero(1, rig->ops->state_size);
+    rig->params = sb_alloc_zero(1, rig->ops->params_size);
+    rig->policy =
+        (struct sb_policy){ .ops = sb_policy_find("constant"), .params = &rig->constant_k };
+    assert_int_equal(sb_tree_create(&rig->tree, CAP, NULL), SB_OK);
+    assert_int_equal(sb_params_apply(rig->params, rig->ops->params, &rig->spec, text, NULL), SB_OK);
+    return rig->ops->open(
+        rig->st,
+        &(struct sb_drafter_env){
+            .max_context = CONTEXT, .n_vocab = V, .params = rig->params, .policy = &rig->policy },
+        err);
+}
+
+static void rig_close(struct rig *rig)
+{
+    rig->ops->close(rig->st);
+    sb_tree_finish(&rig->tree);
+    sb_spec_finish(&rig->spec);
+    sb_free(rig->st);
+    sb_free(rig->params);
+}
+
+static struct sb_context context(const struct rig *rig, const sb_token *x, size_t n,
+                                 size_t n_prompt)
+{
+    return (struct sb_context){ .tokens = x, .n = n, .n_prompt = n_prompt, .policy = &rig->policy };
+}
+
+static void rig_begin(struct rig *rig, const sb_token *x, size_t n, size_t n_prompt)
+{
+    struct sb_context ctx = context(rig, x, n, n_prompt);
+    assert_int_equal(rig->ops->begin(rig->st, &ctx, NULL), SB_OK);
+}
+
+/* As if x[..n) were committed now. */
+static void rig_observe(struct rig *rig, const sb_token *x, size_t n, size_t n_prompt)
+{
+    struct sb_context ctx = context(rig, x, n, n_prompt);
+    if (rig->ops->observe)
+        assert_int_equal(rig->ops->observe(rig->st, &ctx, &(struct sb_outcome){ 0 }, NULL), SB_OK);
+}
+
+static int32_t rig_propose(struct rig *rig, const sb_token *x, size_t n, size_t n_prompt,
+                           sb_token *draft)
+{
+    struct sb_context ctx = context(rig, x, n, n_prompt);
+    sb_tree_reset(&rig->tree, x[n - 1], CAP);
+    assert_int_equal(rig->ops->propose(rig->st, &ctx, &rig->tree, NULL), SB_OK);
+    assert_int_equal(sb_tree_check(&rig->tree, V, NULL), SB_OK);
+    assert_true(sb_tree_is_chain(&rig->tree));
+    for (int32_t i = 1; i < rig->tree.n; i++)
+        draft[i - 1] = rig->tree.node[i].token;
+    return rig->tree.n - 1;
+}
+
+#define SEQ(...) \
+    (const sb_token[]){ __VA_ARGS__ }, sizeof(sb_token[]){ __VA_ARGS__ } / sizeof(sb_token)
+
+static void assert_tokens(const sb_token *got, int32_t n, const sb_token *want, size_t n_want)
+{
+    assert_int_equal(n, n_want);
+    for (size_t i = 0; i < n_want; i++)
+        assert_int_equal(got[i], want[i]);
+}
+
+/* The draft after x[0..n), the first n_prompt of which are prompt; sources too, unless NULL. */
+static void expect_after(const char *text, size_t n_prompt, const sb_token *x, size_t n,
+                         const sb_token *want, size_t n_want, const int32_t *source)
+{
+    struct rig rig;
+    sb_token draft[CAP];
+    struct sb_error err;
+    if (rig_open(&rig, text, &err) != SB_OK)
+        fail_msg("%s: %s", text, err.message);
+    rig_begin(&rig, x, n, n_prompt);
+    assert_tokens(draft, rig_propose(&rig, x, n, n_prompt, draft), want, n_want);
+    for (size_t i = 0; source && i < n_want; i++)
+        assert_int_equal(rig.tree.node[i + 1].source, source[i]);
+    rig_close(&rig);
+}
+
+static void expect(const char *text, const sb_token *x, size_t n, const sb_token *want,
+                   size_t n_want)
+{
+    expect_after(text, 1, x, n, want, n_want, NULL);
+}
+
+/* ---- counted n-grams ---- */
+
+static int32_t scan_count(const sb_token *x, size_t n, const sb_token *gram, size_t order,
+                          sb_token token)
+{
+    int32_t count = 0;
+    for (size_t i = order; i < n; i++)
+        count += x[i] == token && memcmp(x + i - order, gram, order * sizeof *x) == 0;
+    return count;
+}
+
+/* The best successor by definition; -1: none. */
+static sb_token scan_best(const sb_token *x, size_t n, const sb_token *gram, size_t order,
+                          enum sb_ngram_tie tie, int32_t *count)
+{
+    sb_token best = -1;
+    size_t seen = 0; /* where the best was first seen */
+    *count = 0;
+    for (sb_token t = 0; t < 5; t++) {
+        int32_t c = scan_count(x, n, gram, order, t);
+        size_t first = order;
+        while (first < n && (x[first] != t || memcmp(x + first - order, gram, order * sizeof *x)))
+            first++;
+        if (c > *count || (c > 0 && c == *count && tie == SB_NGRAM_LATEST && first > seen)) {
+            best = t;
+            *count = c;
+            seen = first;
+        }
+    }
+    return best;
+}
+
+static void counts_and_best_successors_are_those_of_a_scan(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        struct sb_ngrams t = { .tie = seed % 2 ? SB_NGRAM_LATEST : SB_NGRAM_SMALLEST };
+        struct sb_rng rng = sb_rng_make(seed, SB_STREAM_DATA);
+        sb_token x[120];
+        for (size_t i = 0; i < 120; i++)
+            x[i] = (sb_token)sb_rng_below(&rng, 2 + seed % 4);
+        size_t n = 20 + seed % 100;
+        for (size_t i = 0; i < n; i++) { /* grows bit by bit: old counts survive */
+            assert_int_equal(sb_ngrams_reserve(&t, 4, 4, NULL), SB_OK);
+            sb_ngrams_count(&t, x, i, 1, 4);
+        }
+        for (size_t end = 1; end <= 60; end++) {
+            int32_t node[5];
+            size_t found = sb_ngrams_walk(&t, x, end, 4, node);
+            for (size_t order = 1; order <= found; order++) {
+                int32_t count;
+                sb_token best = scan_best(x, n, x + end - order, order, t.tie, &count);
+                const struct sb_ngram_node *entry = &t.node[node[order]];
+                assert_int_equal(best < 0, entry->best < 0);
+                if (best < 0)
+                    continue;
+                assert_int_equal(t.next[entry->best].token, best);
+                assert_int_equal(t.next[entry->best].count, count);
+                int64_t total = 0;
+                for (sb_token s = 0; s < 5; s++)
+                    total += scan_count(x, n, x + end - order, order, s);
+                assert_int_equal(entry->total, total);
+            }
+            for (size_t order = found + 1; order <= 4 && order <= end; order++)
+                for (sb_token s = 0; s < 5; s++)
+                    assert_int_equal(scan_count(x, n, x + end - order, order, s), 0);
+        }
+        sb_ngrams_finish(&t);
+    }
+}
+
+static void counts_stop_at_their_limit_and_without_room(void **state)
+{
+    (void)state;
+    struct sb_ngrams t = { .tie = SB_NGRAM_SMALLEST };
+    const sb_token a[] = { 1 }, b[] = { 2 };
+    assert_false(sb_ngrams_add(&t, a, 1, 5, 1)); /* an empty table has no room at all */
+    assert_int_equal(sb_ngrams_walk(&t, a, 1, 4, (int32_t[5]){ 0 }), 0);
+    assert_int_equal(sb_ngrams_reserve(&t, 1, 1, NULL), SB_OK);
+    assert_true(sb_ngrams_add(&t, a, 1, 5, INT32_MAX));
+    assert_true(sb_ngrams_add(&t, a, 1, 5, INT32_MAX));
+    assert_int_equal(t.next[0].count, SB_NGRAM_COUNT_MAX);
+    assert_int_equal(t.node[1].total, SB_NGRAM_COUNT_MAX);
+    assert_false(sb_ngrams_add(&t, a, 1, 6, 1));
+    assert_false(sb_ngrams_add(&t, b, 1, 6, 1));
+    sb_ngrams_clear(&t);
+    assert_true(sb_ngrams_add(&t, b, 1, 6, 1));
+    assert_int_equal(sb_ngrams_reserve(&t, SIZE_MAX, 0, NULL), SB_ENOMEM);
+    assert_int_equal(sb_ngrams_reserve(&t, INT32_MAX / 2, 0, NULL), SB_ENOMEM);
+    sb_ngrams_finish(&t);
+}
+
+/* ---- their files ---- */
+
+static char *temporary(const char *name)
+{
+    return sb_strf("/tmp/specbench-%ld-%s", (long)getpid(), name);
+}
+
+static void put_file(const char *path, const int32_t *word, size_t n)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(word, sizeof *word, n, f), n); /* tests run on little-endian machines */
+    assert_int_equal(fclose(f), 0);
+}
+
+#define WORDS(...) \
+    (const int32_t[]){ __VA_ARGS__ }, sizeof(int32_t[]){ __VA_ARGS__ } / sizeof(int32_t)
+
+static void malformed_files_are_refused_with_the_byte(void **state)
+{
+    (void)state;
+    static const struct {
+        int32_t word[12];
+        size_t bytes;
+        const char *message;
+    } cases[] = {
+        { { 1, -1, -1, -1, 1, 2, 3 }, 27, "f: byte 16: 1 successors, but 7 bytes are left" },
+        { { 1, -1, -1, -1 }, 16, "f: ends inside the record at byte 0" },
+        { { 1, -1, -1, -1, 1, 2, 3, 9 }, 32, "f: ends inside the record at byte 28" },
+        { { 1, -1, -1, -1, 0 }, 20, "f: byte 16: 0 successors, expected at least 1" },
+        { { 1, -1, -1, -1, -5 }, 20, "f: byte 16: -5 successors, expected at least 1" },
+        { { 1, -1, -1, -1, INT32_MAX, 2, 3 },
+          28,
+          "f: byte 16: 2147483647 successors, but 8 bytes are left" },
+        { { 1, -1, 2, -1, 1, 2, 3 }, 28, "f: byte 8: token 2 behind the end of an n-gram" },
+        { { 1, 100, -1, -1, 1, 2, 3 }, 28, "f: byte 4: token 100, the vocabulary has 100" },
+        { { 1, -2, -1, -1, 1, 2, 3 }, 28, "f: byte 4: token -2, the vocabulary has 100" },
+        { { 1, -1, -1, -1, 1, -1, 3 }, 28, "f: byte 20: token -1, the vocabulary has 100" },
+        { { 1, -1, -1, -1, 1, 2, 0 }, 28, "f: byte 24: a count of 0, expected at least 1" },
+        { { -1, -1, -1, -1, 1, 2, 3 }, 28, "f: byte 0: an n-gram of 0 tokens, expected 1 to 3" },
+        { { 1, 2, 3, 4, 1, 2, 3 }, 28, "f: byte 0: an n-gram of 4 tokens, expected 1 to 3" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sb_ngrams t = { .tie = SB_NGRAM_SMALLEST };
+        struct sb_error err;
+        assert_int_equal(
+            sb_ngrams_parse(&t, "f", (const uint8_t *)cases[i].word, cases[i].bytes, V, 1, 3, &err),
+            SB_EFORMAT);
+        assert_string_equal(err.message, cases[i].message);
+        assert_int_equal(t.n_nodes, 0);
+    }
+}
+
+static void saved_caches_load_again_and_add_up(void **state)
+{
+    (void)state;
+    struct sb_ngrams t = { .tie = SB_NGRAM_SMALLEST }, back = { .tie = SB_NGRAM_SMALLEST };
+    struct sb_rng rng = sb_rng_make(4, SB_STREAM_DATA);
+    sb_token x[200];
+    assert_int_equal(sb_ngrams_reserve(&t, 1000, 1000, NULL), SB_OK);
+    for (size_t i = 0; i < 200; i++) {
+        x[i] = (sb_token)sb_rng_below(&rng, 6);
+        sb_ngrams_count(&t, x, i, 1, 5); /* files end at 4 */
+    }
+    char *path = temporary("round-trip");
+    assert_int_equal(sb_ngrams_save(&t, path, NULL), SB_OK);
+    for (int twice = 1; twice <= 2; twice++) {
+        assert_int_equal(sb_ngrams_load(&back, path, V, 1, 4, NULL), SB_OK);
+        for (size_t end = 1; end < 200; end++) {
+            int32_t node[6], again[6];
+            size_t order = sb_ngrams_walk(&t, x, end, 4, node);
+            assert_int_equal(sb_ngrams_walk(&back, x, end, 5, again), order);
+            for (size_t o = 1; o <= order; o++) {
+                assert_int_equal(back.node[again[o]].total, twice * t.node[node[o]].total);
+                for (int32_t j = t.node[node[o]].first; j >= 0; j = t.next[j].link) {
+                    int32_t at = sb_ngrams_find(&back, again[o], t.next[j].token);
+                    assert_true(at >= 0);
+                    assert_int_equal(back.next[at].count, twice * t.next[j].count);
+                }
+            }
+        }
+    }
+    struct sb_error err;
+    assert_int_equal(sb_ngrams_load(&back, path, 5, 1, 4, &err), SB_EFORMAT);
+    assert_int_equal(sb_ngrams_save(&t, "/no-such-directory/x", &err), SB_EIO);
+    remove(path);
+    sb_free(path);
+    sb_ngrams_finish(&t);
+    sb_ngrams_finish(&back);
+}
+
+/* ---- conversations ---- */
+
+static void a_turn_continues_only_what_its_prompt_begins_with(void **state)
+{
+    (void)state;
+    struct sb_turns turns;
+    assert_int_equal(sb_turns_init(&turns, 10, NULL), SB_OK);
+    const sb_token first[] = { 1, 2, 3, 4, 5 }, next[] = { 1, 2, 3, 4, 7, 8 },
+                   other[] = { 1, 2, 9, 9, 9, 9, 9 };
+    struct sb_context ctx = { .tokens = first, .n = 5, .n_prompt = 3 };
+    assert_int_equal(sb_turns_begin(&turns, &ctx), 0);
+    sb_turns_see(&turns, &ctx);
+    assert_int_equal(turns.n, 5);
+    assert_int_equal(sb_turns_begin(&turns, &ctx), 0); /* the same prompt: another conversation */
+    sb_turns_see(&turns, &ctx);
+    ctx = (struct sb_context){ .tokens = next, .n = 6, .n_prompt = 6 };
+    assert_int_equal(sb_turns_begin(&turns, &ctx), 4);
+    sb_turns_see(&turns, &ctx);
+    assert_int_equal(turns.n, 6);
+    assert_int_equal(turns.text[4], 7);
+    ctx = (struct sb_context){ .tokens = other, .n = 7, .n_prompt = 7 };
+    assert_int_equal(sb_turns_begin(&turns, &ctx), 0);
+    sb_turns_finish(&turns);
+}
+
+/* ---- ngram-cache ---- */
+
+static void ngram_cache_follows_the_card(void **state)
+{
+    (void)state;
+    char *file = temporary("static");
+    put_file(file, WORDS(2, 3, -1, -1, 2, 5, 9, 4, 1, /**/ 3, 5, -1, -1, 2, 7, 3, 8, 3));
+    char *with_static = sb_strf("ngram-cache:k=6,static=%s", file);
+    const sb_token x[] = { 1, 2, 3, 4, 1, 2, 3, 5, 1, 2 };
+    const int32_t orders[] = { 2, 3, 4, 4, 4, 4 };
+    expect_after("ngram-cache:k=6", 1, x, 10, SEQ(3, 4, 1, 2, 3, 5), orders);
+    expect(with_static, x, 10, SEQ(3, 5, 1, 2, 3, 5));
+    expect("ngram-cache:k=6", SEQ(1, 2, 3, 4, 6, 2, 3), NULL, 0);
+    expect_after(with_static, 1, SEQ(1, 2, 3, 4, 6, 2, 3), SEQ(5, 7), (const int32_t[]){ 22, 22 });
+    expect("ngram-cache", SEQ(7), NULL, 0);
+    remove(file);
+    sb_free(file);
+    sb_free(with_static);
+}
+
+/* The score of every successor by definition, against the shortcut. */
+static void ngram_cache_weighs_by_the_static_cache(void **state)
+{
+    (void)state;
+    char *file = temporary("weights");
+    char *spec = sb_strf("ngram-cache:k=1,ngram_max=1,static=%s", file);
+    for (uint64_t seed = 0; seed < 300; seed++) {
+        struct sb_rng rng = sb_rng_make(seed, SB_STREAM_DATA);
+        int32_t word[5 + 2 * 8] = { 9, 0, -1, -1, 0 }, share[8] = { 0 }, count[8] = { 0 };
+        for (sb_token t = 1; t < 8; t++)
+            if (sb_rng_below(&rng, 2)) {
+                share[t] = 1 + (int32_t)sb_rng_below(&rng, 3);
+                word[5 + 2 * word[4]] = t;
+                word[6 + 2 * word[4]++] = share[t];
+            }
+        if (word[4] == 0)
+            continue;
+        put_file(file, word, 5 + 2 * (size_t)word[4]);
+        sb_token x[64], want = -1;
+        size_t n = 0;
+        for (size_t i = 0; i < 20; i++) { /* pairs of 0 and a successor */
+            x[n++] = 0;
+            x[n] = 1 + (sb_token)sb_rng_below(&rng, 1 + seed % 7);
+            count[x[n++]]++;
+        }
+        x[n++] = 9;
+        x[n++] = 0;
+        int64_t highest = 0;
+        for (sb_token t = 1; t < 8; t++) {
+            int64_t score = (int64_t)count[t] * (share[t] ? 100 * share[t] : 1);
+            if (score > highest) {
+                highest = score;
+                want = t;
+            }
+        }
+        /* Order 1 asks for two thirds of the 20 counts. Else the static cache answers or is silent. */
+        int32_t total = 0, most = 0;
+        for (sb_token t = 1; t < 8; t++) {
+            total += share[t];
+            most = share[t] > share[most] ? t : most;
+        }
+        if (100 * count[want] < 66 * 20)
+            want = total >= 2 && 100 * share[most] >= 50 * total ? most : -1;
+        expect(spec, x, n, &want, want >= 0);
+    }
+    remove(file);
+    sb_free(file);
+    sb_free(spec);
+}
+
+static void ngram_cache_learns_as_far_as_its_scope(void **state)
+{
+    (void)state;
+    /* "1 2 3" twice, then "5 6 7" four times, in a request of its own each time. */
+    const sb_token a[] = { 8, 5, 6, 7, 5, 6, 7, 5, 6, 7, 5, 6, 7 }, b[] = { 9, 5, 6 };
+    static const char *const specs[] = { "ngram-cache:k=1,scope=prompt", "ngram-cache:k=1",
+                                         "ngram-cache:k=1,scope=run" };
+    for (size_t s = 0; s < 3; s++) {
+        struct rig rig;
+        sb_token draft[CAP];
+        assert_int_equal(rig_open(&rig, specs[s], NULL), SB_OK);
+        rig_begin(&rig, a, 13, 13);
+        rig_begin(&rig, b, 3, 3);
+        int32_t n = rig_propose(&rig, b, 3, 3, draft);
+        assert_int_equal(n, s == 2);
+        if (n) {
+            assert_int_equal(draft[0], 7);
+            assert_int_equal(rig.tree.node[1].source, 12);
+        }
+        rig_close(&rig);
+    }
+}
+
+static void ngram_cache_counts_a_conversation_once(void **state)
+{
+    (void)state;
+    /* The second turn repeats the first in its prompt. "4" follows "3" once: below the limit of 2. */
+    const sb_token x[] = { 1, 3, 4, 6, 3 };
+    static const char *const specs[] = { "ngram-cache:scope=prompt", "ngram-cache",
+                                         "ngram-cache:scope=run" };
+    for (size_t s = 0; s < 3; s++) {
+        struct rig rig;
+        sb_token draft[CAP];
+        assert_int_equal(rig_open(&rig, specs[s], NULL), SB_OK);
+        rig_begin(&rig, x, 4, 2);
+        rig_begin(&rig, x, 5, 4);
+        assert_int_equal(rig_propose(&rig, x, 5, 4, draft), 0);
+        rig_close(&rig);
+    }
+}
+
+static void ngram_cache_saves_what_the_next_run_loads(void **state)
+{
+    (void)state;
+    const sb_token a[] = { 8, 5, 6, 7, 5, 6, 7, 5, 6, 7, 5, 6, 7 };
+    char *file = temporary("saved"), *save = sb_strf("ngram-cache:scope=run,save=%s", file),
+         *load = sb_strf("ngram-cache:k=2,dynamic=%s", file);
+    struct rig rig;
+    assert_int_equal(rig_open(&rig, save, NULL), SB_OK);
+    rig_begin(&rig, a, 5, 5);
+    rig_observe(&rig, a, 13, 5);
+    rig_close(&rig);
+    expect_after(load, 1, SEQ(9, 5, 6), SEQ(7, 5), (const int32_t[]){ 12, 13 });
+    remove(file);
+    sb_free(file);
+    sb_free(save);
+    sb_free(load);
+}
+
+/* ---- what all share ---- */
+
+/* A fixed text as if the target wrote it: the accepted tokens per step, without any model. */
+static int32_t replay(const char *text, const sb_token *x, size_t n, size_t n_prompt)
+{
+    struct rig rig;
+    sb_token draft[CAP];
+    int32_t accepted = 0;
+    assert_int_equal(rig_open(&rig, text, NULL), SB_OK);
+    size_t at = n_prompt + 1;
+    rig_begin(&rig, x, at, n_prompt);
+    size_t before = sb_alloc_count();
+    while (at < n) {
+        int32_t drafted = rig_propose(&rig, x, at, n_prompt, draft), a = 0;
+        while (a < drafted && at + (size_t)a < n - 1 && draft[a] == x[at + (size_t)a])
+            a++;
+        accepted += a;
+        at += (size_t)a + 1;
+        rig_observe(&rig, x, at, n_prompt);
+    }
+    assert_int_equal(sb_alloc_count(), before);
+    rig_close(&rig);
+    return accepted;
+}
+
+static void replays_accept_what_they_did(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *spec;
+        int32_t accepted; /* of 199 */
+    } cases[] = {
+        { "ngram-cache", 156 },
+    };
+    sb_token x[240];
+    struct sb_rng rng = sb_rng_make(11, SB_STREAM_DATA);
+    for (size_t i = 0; i < 240; i++) /* phrases of 12 come back with a typing error now and then */
+        x[i] = i < 12 || sb_rng_below(&rng, 15) == 0 ? (sb_token)sb_rng_below(&rng, 30) : x[i - 12];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int32_t got = replay(cases[i].spec, x, 240, 40);
+        if (got != cases[i].accepted)
+            fail_msg("%s: %d accepted, expected %d", cases[i].spec, got, cases[i].accepted);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(counts_and_best_successors_are_those_of_a_scan),
+        cmocka_unit_test(counts_stop_at_their_limit_and_without_room),
+        cmocka_unit_test(malformed_files_are_refused_with_the_byte),
+        cmocka_unit_test(saved_caches_load_again_and_add_up),
+        cmocka_unit_test(a_turn_continues_only_what_its_prompt_begins_with),
+        cmocka_unit_test(ngram_cache_follows_the_card),
+        cmocka_unit_test(ngram_cache_weighs_by_the_static_cache),
+        cmocka_unit_test(ngram_cache_learns_as_far_as_its_scope),
+        cmocka_unit_test(ngram_cache_counts_a_conversation_once),
+        cmocka_unit_test(ngram_cache_saves_what_the_next_run_loads),
+        cmocka_unit_test(replays_accept_what_they_did),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
