@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define DRAFTERS(X) \
+    X(anpd)         \
     X(ngram_cache)  \
     X(none)         \
     X(pld)          \

@@ -166,8 +166,10 @@ static int bench_draws(size_t n)
 
 int main(void)
 {
-    static const char *const drafters[] = { "pld:match=ref", "pld:match=first", "pld:match=last",
-                                            "pld:match=best", "ngram-cache" };
+    static const char *const drafters[] = { "pld:match=ref",      "pld:match=first",
+                                            "pld:match=last",     "pld:match=best",
+                                            "ngram-cache",        "anpd",
+                                            "anpd:backoff=stupid" };
     static const char *const texts[] = { "zipf-like text", "text without repeats",
                                          "one token repeated" };
     static sb_token x[CONTEXT];

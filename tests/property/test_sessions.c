@@ -69,6 +69,9 @@ static enum sb_status load(void *loader, const char *name, struct sb_model **mod
 
 /* Several ways to run one drafter. A drafter that is not listed runs with its defaults. */
 static const char *const variants[] = {
+    "anpd",
+    "anpd:n=3,k=20,tie=smallest,scope=prompt",
+    "anpd:n=9,backoff=stupid,scope=run",
     "none",
     "ngram-cache",
     "ngram-cache:scope=prompt,k=3,ngram_min=2,ngram_max=3",
@@ -860,6 +863,10 @@ static void wrong_setups_are_refused_with_one_line(void **state)
         { { .policy = "x" }, "no policy is named 'x'; there are: " },
         { { .drafter = "pld:k=0" }, "drafter pld: k=0: expected a whole number from 1 to 1000" },
         { { .drafter = "none:k=1" }, "drafter none has no parameter 'k'; it takes none" },
+        { { .drafter = "anpd:source=corpus" },
+          "drafter anpd: source=corpus needs corpus=... (path of an n-gram cache file)" },
+        { { .drafter = "anpd:corpus=x" },
+          "drafter anpd: corpus=x: goes with source=both or corpus only" },
         { { .drafter = "ngram-cache:ngram_min=3,ngram_max=2" },
           "drafter ngram-cache: ngram_min=3: expected at most ngram_max=2" },
         { { .drafter = "ngram-cache:save=/tmp/x" },
@@ -1030,7 +1037,7 @@ static void running_out_of_memory_while_opening_leaks_nothing(void **state)
 {
     (void)state;
     static const char *const drafters[] = { "small-lm:model=near,tree=3x2", "rsd-c:model=near",
-                                            "rsd-s:model=near", "ngram-cache:scope=run" };
+                                            "rsd-s:model=near", "ngram-cache:scope=run", "anpd" };
     for (size_t i = 0; i < sizeof drafters / sizeof *drafters; i++)
         run_out_of_memory(drafters[i]);
 }

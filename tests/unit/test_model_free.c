@@ -457,6 +457,177 @@ static void ngram_cache_saves_what_the_next_run_loads(void **state)
     sb_free(load);
 }
 
+/* ---- anpd ---- */
+
+static void anpd_follows_the_card(void **state)
+{
+    (void)state;
+    expect("anpd:n=3,k=5", SEQ(1, 2, 3, 1, 2, 4, 1, 2), SEQ(4, 1, 2, 4, 1));
+    expect("anpd:n=3,k=5", SEQ(1, 2, 3, 1, 2, 3, 4, 1, 2), SEQ(3, 4, 1, 2, 3));
+    expect("anpd:n=3,k=5,tie=smallest", SEQ(1, 2, 3, 1, 2, 4, 1, 2), SEQ(3, 1, 2, 3, 1));
+    expect("anpd", SEQ(1, 2, 3), NULL, 0);
+    expect("anpd", SEQ(7), NULL, 0);
+    /* Shorter contexts: "5" is known after 2 alone. */
+    expect_after("anpd:k=1", 1, SEQ(1, 2, 5, 9, 2), SEQ(5), (const int32_t[]){ 1 });
+}
+
+static void anpd_lets_orders_compete_when_told_to(void **state)
+{
+    (void)state;
+    /* After "1 2" came 3, 4, 5, once each; after "2" alone 9 came seven times of ten: .28 < 1/3. */
+#define COMPETE SEQ(1, 2, 3, 1, 2, 4, 1, 2, 5, 2, 9, 2, 9, 2, 9, 9, 2, 9, 2, 9, 2, 9, 2, 9, 1, 2)
+    expect_after("anpd:n=3,k=1", 1, COMPETE, SEQ(5), (const int32_t[]){ 2 });
+    expect_after("anpd:n=3,k=1,backoff=stupid", 1, COMPETE, SEQ(5), (const int32_t[]){ 2 });
+    /* Once each of four, and eight times of twelve: .267 > 1/4. */
+    expect_after("anpd:n=3,k=1,backoff=stupid", 1,
+                 SEQ(1, 2, 3, 1, 2, 4, 1, 2, 5, 1, 2, 6, 2, 9, 2, 9, 2, 9, 2, 9, 2, 9, 2, 9, 2, 9,
+                     2, 9, 1, 2),
+                 SEQ(9), (const int32_t[]){ 1 });
+    /* What followed the longer context has that score alone, 1/4, however often it follows "2". */
+    expect_after("anpd:n=3,k=1,backoff=stupid", 1,
+                 SEQ(1, 2, 9, 1, 2, 3, 1, 2, 4, 1, 2, 5, 2, 9, 2, 9, 2, 9, 2, 9, 2, 9, 2, 9, 2, 9,
+                     2, 9, 1, 2),
+                 SEQ(5), (const int32_t[]){ 2 });
+}
+
+/* A text and a corpus, counted by scanning. */
+struct scanned {
+    const sb_token *text, *corpus;
+    size_t n_text, n_corpus;
+    int32_t weight;
+    enum sb_ngram_tie tie;
+};
+
+static int64_t scanned_count(const struct scanned *s, const sb_token *gram, size_t order,
+                             sb_token token)
+{
+    return scan_count(s->text, s->n_text, gram, order, token) +
+           (int64_t)s->weight * scan_count(s->corpus, s->n_corpus, gram, order, token);
+}
+
+/* Corpus first, then text. */
+static size_t scanned_first(const struct scanned *s, const sb_token *gram, size_t order,
+                            sb_token token)
+{
+    for (size_t i = order; i < s->n_corpus; i++)
+        if (scan_count(s->corpus + i - order, order + 1, gram, order, token))
+            return i;
+    for (size_t i = order; i < s->n_text; i++)
+        if (scan_count(s->text + i - order, order + 1, gram, order, token))
+            return 1000 + i;
+    return 0;
+}
+
+static sb_token scanned_draft(const struct scanned *s, const sb_token *x, size_t n, size_t orders,
+                              bool stupid)
+{
+    sb_token winner = -1;
+    double score = 0, factor = 1;
+    bool taken[5] = { 0 };
+    for (size_t o = orders < n ? orders : n; o >= 1; o--) {
+        const sb_token *gram = x + n - o;
+        int64_t all = 0, most = 0;
+        sb_token best = -1;
+        for (sb_token t = 0; t < 5; t++) {
+            int64_t c = scanned_count(s, gram, o, t);
+            all += c;
+            if (taken[t] || c == 0)
+                continue;
+            bool later = best >= 0 && s->tie == SB_NGRAM_LATEST &&
+                         scanned_first(s, gram, o, t) > scanned_first(s, gram, o, best);
+            if (c > most || (c == most && later)) {
+                most = c;
+                best = t;
+            }
+        }
+        for (sb_token t = 0; t < 5; t++)
+            taken[t] = taken[t] || scanned_count(s, gram, o, t) > 0;
+        if (best >= 0 && factor * (double)most > score * (double)all) {
+            score = factor * (double)most / (double)all;
+            winner = best;
+        }
+        if (all > 0 && !stupid)
+            break;
+        factor *= all > 0 || factor < 1 ? .4 : 1;
+    }
+    return winner;
+}
+
+static void anpd_drafts_what_a_scan_drafts(void **state)
+{
+    (void)state;
+    static const char *const sources[] = { "text", "both", "corpus" };
+    char *file = temporary("corpus");
+    for (uint64_t seed = 0; seed < 144; seed++) {
+        struct sb_rng rng = sb_rng_make(seed, SB_STREAM_DATA);
+        sb_token x[120], corpus[60], draft[CAP];
+        for (size_t i = 0; i < 120; i++)
+            x[i] = sb_rng_below(&rng, 4) ? 0 : (sb_token)sb_rng_below(&rng, 2 + seed % 4);
+        for (size_t i = 0; i < 60; i++)
+            corpus[i] = (sb_token)sb_rng_below(&rng, 5);
+        int source = (int)(seed % 3), tie = seed / 3 % 2, stupid = seed / 6 % 2;
+        struct sb_ngrams t = { .tie = SB_NGRAM_SMALLEST };
+        assert_int_equal(sb_ngrams_reserve(&t, 300, 300, NULL), SB_OK);
+        for (size_t i = 0; i < 60; i++)
+            sb_ngrams_count(&t, corpus, i, 1, 4);
+        assert_int_equal(sb_ngrams_save(&t, file, NULL), SB_OK);
+        sb_ngrams_finish(&t);
+        struct scanned s = { x, corpus, 0, source ? 60 : 0, 1 + (int32_t)(seed % 5), tie };
+        char *spec =
+            sb_strf("anpd:n=5,k=4,source=%s,weight=%d,tie=%s,backoff=%s%s%s", sources[source],
+                    s.weight, tie ? "latest" : "smallest", stupid ? "stupid" : "first",
+                    source ? ",corpus=" : "", source ? file : "");
+        struct rig rig;
+        assert_int_equal(rig_open(&rig, spec, NULL), SB_OK);
+        rig_begin(&rig, x, 10, 9);
+        for (size_t n = 10; n < 100; n += 1 + sb_rng_below(&rng, 7)) {
+            rig_observe(&rig, x, n, 9);
+            s.n_text = source < 2 ? n : 0;
+            sb_token all[110];
+            memcpy(all, x, n * sizeof *x);
+            int32_t got = rig_propose(&rig, x, n, 9, draft);
+            for (int32_t i = 0; i < 4; i++) {
+                sb_token want = scanned_draft(&s, all, n + (size_t)i, 4, stupid);
+                if (want < 0) {
+                    assert_int_equal(got, i);
+                    break;
+                }
+                assert_true(i < got);
+                assert_int_equal(draft[i], want);
+                all[n + (size_t)i] = want;
+            }
+        }
+        rig_close(&rig);
+        sb_free(spec);
+    }
+    remove(file);
+    sb_free(file);
+}
+
+static void anpd_forgets_as_its_scope_says(void **state)
+{
+    (void)state;
+    const sb_token a[] = { 1, 2, 3, 4 }, b[] = { 9, 2, 3 }, next[] = { 1, 2, 5, 2 };
+    static const struct {
+        const char *spec;
+        size_t in_other, in_next; /* drafts in another conversation, and in the next turn */
+    } cases[] = { { "anpd:k=1,scope=prompt", 0, 5 }, /* the new turn says 5 after 2 */
+                  { "anpd:k=1,tie=smallest", 0, 3 }, /* the old one said 3 */
+                  { "anpd:k=1,tie=smallest,scope=run", 4, 3 } };
+    for (size_t c = 0; c < 3; c++) {
+        for (size_t other = 0; other < 2; other++) {
+            struct rig rig;
+            sb_token draft[CAP] = { 0 };
+            assert_int_equal(rig_open(&rig, cases[c].spec, NULL), SB_OK);
+            rig_begin(&rig, a, 4, 2);
+            rig_begin(&rig, other ? b : next, other ? 3 : 4, other ? 3 : 4);
+            rig_propose(&rig, other ? b : next, other ? 3 : 4, 3, draft);
+            assert_int_equal(draft[0], other ? cases[c].in_other : cases[c].in_next);
+            rig_close(&rig);
+        }
+    }
+}
+
 /* ---- what all share ---- */
 
 /* A fixed text as if the target wrote it: the accepted tokens per step, without any model. */
@@ -489,17 +660,22 @@ static void replays_accept_what_they_did(void **state)
         const char *spec;
         int32_t accepted; /* of 199 */
     } cases[] = {
+        { "anpd", 150 },
+        { "anpd:n=3", 144 },
         { "ngram-cache", 156 },
     };
     sb_token x[240];
     struct sb_rng rng = sb_rng_make(11, SB_STREAM_DATA);
     for (size_t i = 0; i < 240; i++) /* phrases of 12 come back with a typing error now and then */
         x[i] = i < 12 || sb_rng_below(&rng, 15) == 0 ? (sb_token)sb_rng_below(&rng, 30) : x[i - 12];
+    int wrong = 0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int32_t got = replay(cases[i].spec, x, 240, 40);
         if (got != cases[i].accepted)
-            fail_msg("%s: %d accepted, expected %d", cases[i].spec, got, cases[i].accepted);
+            print_error("%s: %d accepted, expected %d\n", cases[i].spec, got, cases[i].accepted);
+        wrong += got != cases[i].accepted;
     }
+    assert_int_equal(wrong, 0);
 }
 
 int main(void)
@@ -515,6 +691,10 @@ int main(void)
         cmocka_unit_test(ngram_cache_learns_as_far_as_its_scope),
         cmocka_unit_test(ngram_cache_counts_a_conversation_once),
         cmocka_unit_test(ngram_cache_saves_what_the_next_run_loads),
+        cmocka_unit_test(anpd_follows_the_card),
+        cmocka_unit_test(anpd_lets_orders_compete_when_told_to),
+        cmocka_unit_test(anpd_drafts_what_a_scan_drafts),
+        cmocka_unit_test(anpd_forgets_as_its_scope_says),
         cmocka_unit_test(replays_accept_what_they_did),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
