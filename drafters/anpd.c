@@ -13,13 +13,14 @@
  * Differs from the source: the prompt is counted once, not twice; nothing known means no draft, not
  * token 1; works on ids. Its draft is chosen, never drawn: there is no row q.
  *
- * scope as in drafters/turns.h: prompt, conversation, or run, which forgets nothing.
+ * scope as in drafters/scope.h; what a text shares with the one before, from its beginning, counts once.
  * Memory: about 1 MiB at n=5 and 4,096 positions, the corpus beside it; with scope=run it grows
  * between requests, never in a step. */
 #include <string.h>
 
 #include "drafters/ngrams.h"
-#include "drafters/turns.h"
+#include "drafters/scope.h"
+#include "drafters/seen.h"
 #include "harness/decode/drafter.h"
 
 enum { MOST_ORDERS = 15 };
@@ -59,7 +60,7 @@ static const struct sb_param anpd_params[] = {
       .type = SB_PARAM_CHOICE,
       .offset = offsetof(struct anpd_params, scope),
       .fallback = "conversation",
-      .choices = SB_SCOPES,
+      .choices = SB_SCOPE_CHOICES,
       .meaning = "how long counts of the text live" },
     { .name = "source",
       .type = SB_PARAM_CHOICE,
@@ -85,11 +86,11 @@ static const struct sb_param anpd_params[] = {
 
 struct anpd {
     struct anpd_params params;
-    enum sb_scope scope;
+    struct sb_scope scope;
     bool learns, competes;
     size_t orders, max_context;
     struct sb_ngrams text, corpus;
-    struct sb_turns turns;
+    struct sb_seen seen;
 };
 
 static enum sb_status load_corpus(struct anpd *a, size_t n_vocab, struct sb_error *err)
@@ -110,7 +111,6 @@ static enum sb_status anpd_open(void *st, const struct sb_drafter_env *env, stru
 {
     struct anpd *a = st;
     a->params = *(const struct anpd_params *)env->params;
-    a->scope = sb_scope_of(a->params.scope);
     a->learns = strcmp(a->params.source, "corpus") != 0;
     a->competes = strcmp(a->params.backoff, "stupid") == 0;
     a->orders = (size_t)a->params.n - 1;
@@ -119,7 +119,9 @@ static enum sb_status anpd_open(void *st, const struct sb_drafter_env *env, stru
         strcmp(a->params.tie, "latest") == 0 ? SB_NGRAM_LATEST : SB_NGRAM_SMALLEST;
     enum sb_status rc = load_corpus(a, env->n_vocab, err);
     if (rc == SB_OK)
-        rc = sb_turns_init(&a->turns, env->max_context, err);
+        rc = sb_scope_init(&a->scope, a->params.scope, env->max_context, "anpd", err);
+    if (rc == SB_OK)
+        rc = sb_seen_init(&a->seen, env->max_context, err);
     if (rc == SB_OK && a->learns)
         rc = sb_ngrams_reserve(&a->text, env->max_context * a->orders, env->max_context * a->orders,
                                err);
@@ -131,29 +133,28 @@ static void anpd_close(void *st)
     struct anpd *a = st;
     sb_ngrams_finish(&a->text);
     sb_ngrams_finish(&a->corpus);
-    sb_turns_finish(&a->turns);
+    sb_seen_finish(&a->seen);
+    sb_scope_finish(&a->scope);
 }
 
 static void learn(struct anpd *a, const struct sb_context *ctx)
 {
-    for (size_t at = a->turns.n; at < ctx->n && a->learns; at++)
+    for (size_t at = a->seen.n; at < ctx->n && a->learns; at++)
         sb_ngrams_count(&a->text, ctx->tokens, at, 1, a->orders);
-    sb_turns_see(&a->turns, ctx);
+    sb_seen_all(&a->seen, ctx);
 }
 
 static enum sb_status anpd_begin(void *st, const struct sb_context *ctx, struct sb_error *err)
 {
     struct anpd *a = st;
-    bool goes_on = sb_turns_begin(&a->turns, ctx) > 0;
-    if (a->scope == SB_SCOPE_PROMPT || (a->scope == SB_SCOPE_CONVERSATION && !goes_on)) {
+    bool forgets = sb_scope_forgets(&a->scope, ctx);
+    sb_seen_begin(&a->seen, ctx, forgets);
+    if (forgets)
         sb_ngrams_clear(&a->text);
-        a->turns.n = 0;
-    } else if (a->learns) {
-        size_t most = a->max_context * a->orders;
-        enum sb_status rc = sb_ngrams_reserve(&a->text, most, most, err);
-        if (rc != SB_OK)
-            return sb_fail_context(err, rc, "drafter anpd");
-    }
+    size_t most = a->learns ? a->max_context * a->orders : 0;
+    enum sb_status rc = sb_ngrams_reserve(&a->text, most, most, err);
+    if (rc != SB_OK)
+        return sb_fail_context(err, rc, "drafter anpd");
     learn(a, ctx);
     return SB_OK;
 }

@@ -21,7 +21,8 @@
 #include <string.h>
 
 #include "drafters/ngrams.h"
-#include "drafters/turns.h"
+#include "drafters/scope.h"
+#include "drafters/seen.h"
 #include "harness/decode/drafter.h"
 
 enum { ORDERS = 4, STATIC_ORDER = 2 };
@@ -66,7 +67,7 @@ static const struct sb_param cache_params[] = {
       .type = SB_PARAM_CHOICE,
       .offset = offsetof(struct cache_params, scope),
       .fallback = "conversation",
-      .choices = SB_SCOPES,
+      .choices = SB_SCOPE_CHOICES,
       .meaning = "how long counts live; run: they pass into the dynamic cache" },
     { .name = "static",
       .type = SB_PARAM_STRING,
@@ -84,10 +85,11 @@ static const struct limits strict = { { 0, 4, 3, 2, 2 }, { 0, 75, 66, 66, 66 } }
 
 struct cache {
     struct cache_params params;
-    enum sb_scope scope;
+    struct sb_scope scope; /* of the context: run is conversation here */
+    bool merges;           /* scope=run: finished conversations into the dynamic cache */
     size_t n_vocab, max_context;
     struct sb_ngrams context, dynamic, corpus;
-    struct sb_turns turns;
+    struct sb_seen seen;
 };
 
 static enum sb_status cache_load(struct cache *c, struct sb_error *err)
@@ -106,7 +108,7 @@ static enum sb_status check_save(const struct cache *c, struct sb_error *err)
 {
     if (!c->params.save)
         return SB_OK;
-    if (c->scope != SB_SCOPE_RUN)
+    if (!c->merges)
         return sb_fail(err, SB_EUSAGE,
                        "drafter ngram-cache: save=%s: goes with scope=run only, not scope=%s",
                        c->params.save, c->params.scope);
@@ -122,7 +124,7 @@ static enum sb_status cache_open(void *st, const struct sb_drafter_env *env, str
 {
     struct cache *c = st;
     c->params = *(const struct cache_params *)env->params;
-    c->scope = sb_scope_of(c->params.scope);
+    c->merges = strcmp(c->params.scope, "run") == 0;
     c->n_vocab = env->n_vocab;
     c->max_context = env->max_context;
     if (c->params.ngram_min > c->params.ngram_max)
@@ -135,7 +137,10 @@ static enum sb_status cache_open(void *st, const struct sb_drafter_env *env, str
         rc = cache_load(c, err);
     if (rc != SB_OK)
         return rc;
-    rc = sb_turns_init(&c->turns, env->max_context, err);
+    rc = sb_scope_init(&c->scope, c->merges ? "conversation" : c->params.scope, env->max_context,
+                       "ngram-cache", err);
+    if (rc == SB_OK)
+        rc = sb_seen_init(&c->seen, env->max_context, err);
     if (rc == SB_OK)
         rc = sb_ngrams_reserve(&c->context, env->max_context * ORDERS, env->max_context * ORDERS,
                                err);
@@ -153,36 +158,35 @@ static enum sb_status merge_context(struct cache *c, struct sb_error *err)
 static void cache_close(void *st)
 {
     struct cache *c = st;
-    if (c->params.save && c->turns.text && merge_context(c, NULL) == SB_OK)
+    if (c->params.save && c->seen.text && merge_context(c, NULL) == SB_OK)
         sb_ngrams_save(&c->dynamic, c->params.save, NULL);
     sb_ngrams_finish(&c->context);
     sb_ngrams_finish(&c->dynamic);
     sb_ngrams_finish(&c->corpus);
-    sb_turns_finish(&c->turns);
+    sb_seen_finish(&c->seen);
+    sb_scope_finish(&c->scope);
 }
 
 static void learn(struct cache *c, const struct sb_context *ctx)
 {
-    for (size_t at = c->turns.n; at < ctx->n; at++)
+    for (size_t at = c->seen.n; at < ctx->n; at++)
         sb_ngrams_count(&c->context, ctx->tokens, at, (size_t)c->params.ngram_min,
                         (size_t)c->params.ngram_max);
-    sb_turns_see(&c->turns, ctx);
+    sb_seen_all(&c->seen, ctx);
 }
 
 static enum sb_status cache_begin(void *st, const struct sb_context *ctx, struct sb_error *err)
 {
     struct cache *c = st;
-    bool goes_on = sb_turns_begin(&c->turns, ctx) > 0;
-    enum sb_status rc = SB_OK;
-    if (goes_on && c->scope != SB_SCOPE_PROMPT) {
-        /* Tokens of the last turn that were spelt differently stay counted: make room beyond them. */
-        rc = sb_ngrams_reserve(&c->context, c->max_context * ORDERS, c->max_context * ORDERS, err);
-    } else {
-        if (c->scope == SB_SCOPE_RUN)
-            rc = merge_context(c, err);
+    bool forgets = sb_scope_forgets(&c->scope, ctx);
+    enum sb_status rc = forgets && c->merges ? merge_context(c, err) : SB_OK;
+    sb_seen_begin(&c->seen, ctx, forgets);
+    if (forgets)
         sb_ngrams_clear(&c->context);
-        c->turns.n = 0;
-    }
+    /* Tokens of the last turn that were spelt differently stay counted: make room beyond them. */
+    size_t most = c->max_context * ORDERS;
+    if (rc == SB_OK)
+        rc = sb_ngrams_reserve(&c->context, most, most, err);
     if (rc != SB_OK)
         return sb_fail_context(err, rc, "drafter ngram-cache");
     learn(c, ctx);

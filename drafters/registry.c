@@ -11,6 +11,7 @@
     X(pld)          \
     X(rsd_c)        \
     X(rsd_s)        \
+    X(sam)          \
     X(small_lm)     \
     /* end */
 

@@ -101,6 +101,8 @@ static const char *const variants[] = {
     "small-lm:model=near,k=4,draw=coupled",
     "small-lm:model=narrow,tree=2x2x1,draw=coupled",
     "small-lm:model=short,k=6,draw=paths,paths=2",
+    "sam:k=12",
+    "sam:scope=run,alpha=1,min_match=2",
     "rsd-c:model=near",
     "rsd-c:model=narrow,tree=1x3x2",
     "rsd-s:model=near",
