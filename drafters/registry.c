@@ -6,11 +6,14 @@
 
 #define DRAFTERS(X) \
     X(anpd)         \
+    X(llma)         \
+    X(mag)          \
     X(ngram_cache)  \
     X(none)         \
     X(pld)          \
     X(rsd_c)        \
     X(rsd_s)        \
+    X(sad)          \
     X(sam)          \
     X(small_lm)     \
     /* end */

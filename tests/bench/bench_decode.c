@@ -56,7 +56,7 @@ static int bench_drafter(const char *text, const sb_token *x)
     int failed = !params || !st ||
                  sb_params_apply(params, ops->params, &spec, text, NULL) != SB_OK ||
                  sb_tree_create(&tree, 41, NULL) != SB_OK || ops->open(st, &env, NULL) != SB_OK;
-    struct sb_context ctx = { .tokens = x, .n = WARM, .n_prompt = WARM, .policy = &policy };
+    struct sb_context ctx = { .tokens = x, .n = WARM, .n_prompt = WARM - 1, .policy = &policy };
     size_t n = 0;
     if (!failed)
         ops->begin(st, &ctx, NULL);
@@ -166,10 +166,16 @@ static int bench_draws(size_t n)
 
 int main(void)
 {
-    static const char *const drafters[] = { "pld:match=ref",      "pld:match=first",
-                                            "pld:match=last",     "pld:match=best",
-                                            "ngram-cache",        "anpd",
-                                            "anpd:backoff=stupid" };
+    static const char *const drafters[] = { "pld:match=ref",
+                                            "pld:match=first",
+                                            "pld:match=last",
+                                            "pld:match=best",
+                                            "ngram-cache",
+                                            "anpd",
+                                            "anpd:backoff=stupid",
+                                            "llma",
+                                            "mag",
+                                            "sad" };
     static const char *const texts[] = { "zipf-like text", "text without repeats",
                                          "one token repeated" };
     static sb_token x[CONTEXT];

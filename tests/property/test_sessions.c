@@ -72,6 +72,10 @@ static const char *const variants[] = {
     "anpd",
     "anpd:n=3,k=20,tie=smallest,scope=prompt",
     "anpd:n=9,backoff=stupid,scope=run",
+    "llma",
+    "llma:separator=9,ngram_min=2,k=4,doc_max=5",
+    "mag",
+    "mag:k=3,min_match=2",
     "none",
     "ngram-cache",
     "ngram-cache:scope=prompt,k=3,ngram_min=2,ngram_max=3",
@@ -103,6 +107,8 @@ static const char *const variants[] = {
     "small-lm:model=short,k=6,draw=paths,paths=2",
     "sam:k=12",
     "sam:scope=run,alpha=1,min_match=2",
+    "sad",
+    "sad:from=1,to=11,q_max=2,k=5",
     "rsd-c:model=near",
     "rsd-c:model=narrow,tree=1x3x2",
     "rsd-s:model=near",
@@ -869,6 +875,10 @@ static void wrong_setups_are_refused_with_one_line(void **state)
           "drafter anpd: source=corpus needs corpus=... (path of an n-gram cache file)" },
         { { .drafter = "anpd:corpus=x" },
           "drafter anpd: corpus=x: goes with source=both or corpus only" },
+        { { .drafter = "llma:ngram_min=6" },
+          "drafter llma: ngram_min=6: expected at most ngram_max=5" },
+        { { .drafter = "mag:bigram=/no-such-file" },
+          "drafter mag: /no-such-file: No such file or directory" },
         { { .drafter = "ngram-cache:ngram_min=3,ngram_max=2" },
           "drafter ngram-cache: ngram_min=3: expected at most ngram_max=2" },
         { { .drafter = "ngram-cache:save=/tmp/x" },
@@ -1038,8 +1048,14 @@ static void run_out_of_memory(const char *text)
 static void running_out_of_memory_while_opening_leaks_nothing(void **state)
 {
     (void)state;
-    static const char *const drafters[] = { "small-lm:model=near,tree=3x2", "rsd-c:model=near",
-                                            "rsd-s:model=near", "ngram-cache:scope=run", "anpd" };
+    static const char *const drafters[] = { "small-lm:model=near,tree=3x2",
+                                            "rsd-c:model=near",
+                                            "rsd-s:model=near",
+                                            "ngram-cache:scope=run",
+                                            "anpd",
+                                            "llma",
+                                            "mag",
+                                            "sad" };
     for (size_t i = 0; i < sizeof drafters / sizeof *drafters; i++)
         run_out_of_memory(drafters[i]);
 }

@@ -8,6 +8,7 @@
 
 #include "drafters/ngrams.h"
 #include "drafters/seen.h"
+#include "harness/core/paths.h"
 #include "harness/core/rng.h"
 
 enum { V = RIG_VOCAB };
@@ -544,6 +545,197 @@ static void anpd_forgets_as_its_scope_says(void **state)
     }
 }
 
+/* ---- llma ---- */
+
+#define DOCS 1, 2, 3, 4, 5, 99, 9, 3, 4, 7, 8, 99
+enum { N_DOCS = 12 };
+
+static void llma_follows_the_card(void **state)
+{
+    (void)state;
+    const char *spec = "llma:k=3,separator=99";
+    expect_after(spec, N_DOCS, SEQ(DOCS, 0, 3, 4), SEQ(5), (const int32_t[]){ 2 });
+    expect_after(spec, N_DOCS, SEQ(DOCS, 9, 3, 4), SEQ(7, 8), (const int32_t[]){ 3, 3 });
+    expect_after(spec, N_DOCS, SEQ(DOCS), NULL, 0, NULL); /* nothing generated yet */
+    /* Never across the end of a document, which is no match either: "5" has nothing behind it. */
+    expect_after(spec, N_DOCS, SEQ(DOCS, 5), NULL, 0, NULL);
+    /* "8" ends a document but occurs before; "4 8" falls back to it. */
+    expect_after(spec, 7, SEQ(6, 8, 2, 99, 4, 8, 99, /**/ 4, 8), SEQ(2), (const int32_t[]){ 1 });
+    /* Generated text is no reference. */
+    expect_after(spec, N_DOCS, SEQ(DOCS, 50, 51, 50), NULL, 0, NULL);
+    /* Only the first tokens of a document count. */
+    expect_after("llma:separator=99,doc_max=3", N_DOCS, SEQ(DOCS, 2), SEQ(3), NULL);
+    expect_after("llma:separator=99,doc_max=3", N_DOCS, SEQ(DOCS, 3), SEQ(4), NULL);
+    /* Without a tokenizer and a separator the prompt is one document. */
+    expect_after("llma:k=4", N_DOCS, SEQ(DOCS, 5), SEQ(99, 9, 3, 4), NULL);
+}
+
+/* Paragraphs of real text: each line is drafted to the end of its paragraph, not beyond. */
+static void llma_tells_paragraphs_by_blank_lines(void **state)
+{
+    (void)state;
+    static const char text[] = "The cat sat.\nIt purred.\n\nA dog ran \n \n\nThe end";
+    struct sb_tokenizer *tokenizer;
+    struct sb_tokens x = { 0 };
+    char *path = sb_data_path("models/tiny");
+    struct sb_error err;
+    if (sb_tokenizer_open(&tokenizer, path, &err) != SB_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(sb_tokenizer_encode(tokenizer, &x, text, strlen(text), 0, NULL), SB_OK);
+    size_t n_prompt = x.n;
+    static const struct {
+        const char *said, *draft;
+    } cases[] = { { " dog", " ran \n \n\n" },
+                  { " cat", " sat.\nIt purred.\n\n" },
+                  { " purred", ".\n\n" } };
+    struct rig rig;
+    sb_free(path);
+    assert_int_equal(rig_open(&rig, "llma:k=100", NULL), SB_OK);
+    rig.ops->close(rig.st);
+    memset(rig.st, 0, rig.ops->state_size);
+    assert_int_equal(
+        rig.ops->open(rig.st,
+                      &(struct sb_drafter_env){ .tokenizer = tokenizer,
+                                                .max_context = RIG_CONTEXT,
+                                                .n_vocab = sb_tokenizer_size(tokenizer),
+                                                .params = rig.params,
+                                                .policy = &rig.policy },
+                      NULL),
+        SB_OK);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        x.n = n_prompt;
+        assert_int_equal(
+            sb_tokenizer_encode(tokenizer, &x, cases[i].said, strlen(cases[i].said), 0, NULL),
+            SB_OK);
+        rig.n_prompt = n_prompt;
+        rig_begin(&rig, x.id, x.n);
+        struct sb_context ctx = rig_context(&rig, x.id, x.n);
+        sb_tree_reset(&rig.tree, x.id[x.n - 1], RIG_CONTEXT);
+        assert_int_equal(rig.ops->propose(rig.st, &ctx, &rig.tree, NULL), SB_OK);
+        sb_token draft[RIG_CAP];
+        for (int32_t j = 1; j < rig.tree.n; j++)
+            draft[j - 1] = rig.tree.node[j].token;
+        char *got;
+        size_t length;
+        assert_int_equal(sb_tokenizer_decode(tokenizer, &got, &length, draft,
+                                             (size_t)rig.tree.n - 1, true, NULL),
+                         SB_OK);
+        assert_string_equal(got, cases[i].draft);
+        sb_free(got);
+    }
+    rig_close(&rig);
+    sb_tokens_finish(&x);
+    sb_tokenizer_close(tokenizer);
+}
+
+/* ---- mag ---- */
+
+static void mag_follows_the_card(void **state)
+{
+    (void)state;
+    expect_after("mag:k=4", 1, SEQ(5, 6, 7, 8, 9, 5, 6), SEQ(7, 8, 9, 5),
+                 (const int32_t[]){ 2, 2, 2, 2 });
+    expect("mag", SEQ(5, 6, 7, 8, 9, 5, 6), SEQ(7, 8, 9, 5, 6)); /* to the end of the text */
+    expect("mag", SEQ(1, 1, 1), SEQ(1));                         /* occurrences may overlap */
+    expect("mag", SEQ(1, 2, 3), NULL, 0);
+    expect("mag", SEQ(7), NULL, 0);
+    expect("mag:min_match=3", SEQ(5, 6, 7, 8, 9, 5, 6), NULL, 0);
+    /* The first of two occurrences, and the longest match before that. */
+    expect("mag:k=1", SEQ(5, 6, 7, 5, 6, 8, 5, 6), SEQ(7));
+    expect("mag:k=1", SEQ(6, 7, 5, 6, 8, 5, 6), SEQ(8));
+}
+
+static void mag_goes_on_with_bigrams(void **state)
+{
+    (void)state;
+    char *file = temporary("bigram"), *spec = sb_strf("mag:k=8,bigram=%s", file);
+    put_file(file, WORDS(6, -1, -1, -1, 3, 20, 4, 12, 5, 11, 5, /**/ 11, -1, -1, -1, 1, 13, 1,
+                         /**/ 6, 7, -1, -1, 1, 30, 9, /**/ 3, -1, -1, -1, 1, 6, 1));
+    expect_after(spec, 1, SEQ(5, 6, 7, 5, 6), SEQ(7, 5, 6, 11, 13),
+                 (const int32_t[]){ 2, 2, 2, 0, 0 });
+    expect_after(spec, 1, SEQ(1, 2, 3), SEQ(6, 11, 13), (const int32_t[]){ 0, 0, 0 });
+    remove(file);
+    sb_free(file);
+    sb_free(spec);
+}
+
+static void mag_matches_as_a_scan_does(void **state)
+{
+    (void)state;
+    struct sb_rng rng = sb_rng_make(8, SB_STREAM_DATA);
+    for (uint64_t letters = 1; letters <= 4; letters++) {
+        struct rig rig;
+        sb_token x[150];
+        for (size_t i = 0; i < 150; i++)
+            x[i] = (sb_token)sb_rng_below(&rng, letters);
+        assert_int_equal(rig_open(&rig, "mag:k=7", NULL), SB_OK);
+        rig_begin(&rig, x, 3);
+        for (size_t n = 3; n < 150; n += 1 + sb_rng_below(&rng, 3)) {
+            size_t longest = 0, from = n;
+            for (size_t j = 1; j < n; j++) { /* what ends before j */
+                size_t m = 0;
+                while (m < j && x[j - 1 - m] == x[n - 1 - m])
+                    m++;
+                if (m > longest) {
+                    longest = m;
+                    from = j;
+                }
+            }
+            rig_propose(&rig, x, n);
+            rig_expect(&rig, x + from, NULL, (int32_t)(n - from < 7 ? n - from : 7));
+        }
+        rig_close(&rig);
+    }
+}
+
+/* ---- sad ---- */
+
+static void sad_follows_the_card(void **state)
+{
+    (void)state;
+#define INPUT 1, 2, 3, 4, 5, 6
+    expect_after("sad", 6, SEQ(INPUT), SEQ(1, 2, 3, 4, 5, 6), NULL);
+    expect_after("sad:k=2", 6, SEQ(INPUT), SEQ(1, 2), NULL);
+    expect_after("sad", 6, SEQ(INPUT, 1, 2, 9), NULL, 0, NULL); /* lost, and 9 is no input */
+    expect_after("sad", 6, SEQ(INPUT, 1, 2, 9, 4), SEQ(5, 6), (const int32_t[]){ 1, 1 });
+    expect_after("sad", 6, SEQ(INPUT, 1, 2), SEQ(3, 4, 5, 6), (const int32_t[]){ 0, 0, 0, 0 });
+    expect_after("sad", 6, SEQ(INPUT, 1, 2, 3, 4, 5, 6), NULL, 0, NULL); /* all copied */
+    expect_after("sad", 6, SEQ(INPUT, 1, 2, 3, 4, 5, 6, 3), SEQ(4, 5, 6), NULL);
+    /* Ambiguous, and no longer suffix of the output occurs. */
+    expect_after("sad", 3, SEQ(7, 7, 8, /**/ 9, 7), NULL, 0, NULL);
+    /* A longer suffix decides, unless q_max forbids it. */
+    expect_after("sad", 6, SEQ(7, 1, 2, 7, 3, 4, /**/ 9, 2, 7), SEQ(3, 4),
+                 (const int32_t[]){ 2, 2 });
+    expect_after("sad:q_max=1", 6, SEQ(7, 1, 2, 7, 3, 4, /**/ 9, 2, 7), NULL, 0, NULL);
+}
+
+static void sad_takes_the_marked_input(void **state)
+{
+    (void)state;
+#define MARKED 10, 11, 50, 1, 2, 3, 51, 12
+    expect_after("sad:from=50,to=51", 8, SEQ(MARKED), SEQ(1, 2, 3), NULL);
+    expect_after("sad:from=50", 8, SEQ(MARKED), SEQ(1, 2, 3, 51, 12), NULL);
+    expect_after("sad:to=50", 8, SEQ(MARKED), SEQ(10, 11), NULL);
+    expect_after("sad:from=60", 8, SEQ(MARKED), NULL, 0, NULL);
+    expect_after("sad:from=12", 8, SEQ(MARKED, 12), NULL, 0, NULL); /* an empty input */
+}
+
+/* The whole trace of the card: accepted 2, nothing, 2. */
+static void sad_follows_its_output_step_by_step(void **state)
+{
+    (void)state;
+    const sb_token x[] = { INPUT, 1, 2, 9, 4, 5, 6 };
+    struct rig rig;
+    assert_int_equal(rig_open(&rig, "sad", NULL), SB_OK);
+    rig.n_prompt = 6;
+    rig_begin(&rig, x, 6);
+    assert_int_equal(rig_propose(&rig, x, 6), 6);
+    assert_int_equal(rig_propose(&rig, x, 9), 0);
+    assert_int_equal(rig_propose(&rig, x, 10), 2);
+    assert_int_equal(rig_propose(&rig, x, 12), 0);
+    rig_close(&rig);
+}
+
 /* ---- what all share ---- */
 
 static void replays_accept_what_they_did(void **state)
@@ -553,9 +745,8 @@ static void replays_accept_what_they_did(void **state)
         const char *spec;
         int32_t accepted; /* of 199 */
     } cases[] = {
-        { "anpd", 151 },
-        { "anpd:n=3", 144 },
-        { "ngram-cache", 157 },
+        { "anpd", 151 }, { "anpd:n=3", 144 },    { "llma", 50 },
+        { "mag", 158 },  { "ngram-cache", 157 }, { "sad", 2 },
     };
     sb_token x[240];
     struct sb_rng rng = sb_rng_make(11, SB_STREAM_DATA);
@@ -592,6 +783,14 @@ int main(void)
         cmocka_unit_test(anpd_lets_orders_compete_when_told_to),
         cmocka_unit_test(anpd_drafts_what_a_scan_drafts),
         cmocka_unit_test(anpd_forgets_as_its_scope_says),
+        cmocka_unit_test(llma_follows_the_card),
+        cmocka_unit_test(llma_tells_paragraphs_by_blank_lines),
+        cmocka_unit_test(mag_follows_the_card),
+        cmocka_unit_test(mag_goes_on_with_bigrams),
+        cmocka_unit_test(mag_matches_as_a_scan_does),
+        cmocka_unit_test(sad_follows_the_card),
+        cmocka_unit_test(sad_takes_the_marked_input),
+        cmocka_unit_test(sad_follows_its_output_step_by_step),
         cmocka_unit_test(replays_accept_what_they_did),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
