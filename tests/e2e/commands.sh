@@ -22,7 +22,7 @@ for list in drafters verifiers policies datasets models; do
     done
 done
 check_code 0 "$SPECBENCH" list drafters
-for drafter in none pld rsd-c rsd-s small-lm; do check_out "$drafter"; done
+for drafter in anpd llma mag ngram-cache none pld rsd-c rsd-s sad sam small-lm; do check_out "$drafter"; done
 
 # Text to ids and back.
 text='The quick brown fox, 12 naïve äpfel — “quoted”.'
