@@ -284,7 +284,7 @@ static void ngram_cache_weighs_by_the_static_cache(void **state)
         size_t n = 0;
         for (size_t i = 0; i < 20; i++) { /* pairs of 0 and a successor */
             x[n++] = 0;
-            x[n] = 1 + (sb_token)sb_rng_below(&rng, 1 + seed % 7);
+            x[n] = sb_rng_below(&rng, 4) ? 1 : 1 + (sb_token)sb_rng_below(&rng, 1 + seed % 7);
             count[x[n++]]++;
         }
         x[n++] = 9;
@@ -350,6 +350,26 @@ static void ngram_cache_counts_a_conversation_once(void **state)
         rig.n_prompt = 4;
         rig_begin(&rig, x, 5);
         assert_int_equal(rig_propose(&rig, x, 5), 0);
+        rig_close(&rig);
+    }
+}
+
+/* A finished conversation passes on what it counted, and not once per turn. */
+static void ngram_cache_merges_a_conversation_once(void **state)
+{
+    (void)state;
+    const sb_token x[] = { 1, 3, 4, 6, 7, 2, 5, 3, 4, 6, 7 }, other[] = { 9, 3, 4, 6 };
+    for (size_t n = 6; n <= 11;
+         n += 5) { /* "7" came once, or twice: a limit of the dynamic cache */
+        struct rig rig;
+        assert_int_equal(rig_open(&rig, "ngram-cache:scope=run,k=1", NULL), SB_OK);
+        rig.n_prompt = 2;
+        rig_begin(&rig, x, 5);
+        rig.n_prompt = 5;
+        rig_begin(&rig, x, n);
+        rig.n_prompt = 4;
+        rig_begin(&rig, other, 4);
+        assert_int_equal(rig_propose(&rig, other, 4), n == 11);
         rig_close(&rig);
     }
 }
@@ -778,6 +798,7 @@ int main(void)
         cmocka_unit_test(ngram_cache_weighs_by_the_static_cache),
         cmocka_unit_test(ngram_cache_learns_as_far_as_its_scope),
         cmocka_unit_test(ngram_cache_counts_a_conversation_once),
+        cmocka_unit_test(ngram_cache_merges_a_conversation_once),
         cmocka_unit_test(ngram_cache_saves_what_the_next_run_loads),
         cmocka_unit_test(anpd_follows_the_card),
         cmocka_unit_test(anpd_lets_orders_compete_when_told_to),
