@@ -11,17 +11,22 @@
  * before the text), tie=smallest the smallest id. Equal scores of two orders go to the longer.
  *
  * Differs from the source: the prompt is counted once, not twice; nothing known means no draft, not
- * token 1; works on ids. Its draft is chosen, never drawn: there is no row q.
+ * token 1; works on ids.
+ *
+ * Drafts are chosen. With q=true and a temperature above 0 they are drawn instead, from the relative
+ * frequencies after the longest known context, and verifiers get that row.
  *
  * scope as in drafters/scope.h; what a text shares with the one before, from its beginning, counts once.
- * Memory: about 1 MiB at n=5 and 4,096 positions, the corpus beside it; with scope=run it grows
+ * Memory: about 1 MiB at n=5 and 4,096 positions, the corpus beside it, and with q up to k rows; with scope=run it grows
  * between requests, never in a step. */
 #include <string.h>
 
 #include "drafters/ngrams.h"
 #include "drafters/scope.h"
 #include "drafters/seen.h"
+#include "harness/core/alloc.h"
 #include "harness/decode/drafter.h"
+#include "kernels/kernels.h"
 
 enum { MOST_ORDERS = 15 };
 static const double BACKOFF = .4;
@@ -29,6 +34,7 @@ static const double BACKOFF = .4;
 struct anpd_params {
     int64_t k, n, weight;
     const char *source, *corpus, *backoff, *tie, *scope;
+    bool q;
 };
 
 static const struct sb_param anpd_params[] = {
@@ -56,6 +62,11 @@ static const struct sb_param anpd_params[] = {
       .min = 2,
       .max = MOST_ORDERS + 1,
       .meaning = "longest n-gram: n-1 tokens of context and their successor" },
+    { .name = "q",
+      .type = SB_PARAM_BOOL,
+      .offset = offsetof(struct anpd_params, q),
+      .fallback = "false",
+      .meaning = "above temperature 0: draw drafts from the relative frequencies" },
     { .name = "scope",
       .type = SB_PARAM_CHOICE,
       .offset = offsetof(struct anpd_params, scope),
@@ -84,8 +95,24 @@ static const struct sb_param anpd_params[] = {
     { 0 },
 };
 
+/* One context in both tables; -1: unknown there. */
+struct view {
+    int32_t text, corpus;
+};
+
+/* Rows for drafts that are drawn, zero but for the tokens listed: a draw costs what its context has
+ * successors, not the vocabulary. Verifiers may read them until the next draft. */
+struct rows {
+    double *q;       /* [cap, n_vocab]; NULL: drafts are chosen */
+    sb_token *token; /* [cap, n_vocab] successors; only used pages become real */
+    size_t *n_token; /* [cap] */
+    double *weight;  /* [n_vocab] of the row at hand */
+    size_t n, cap, n_vocab;
+};
+
 struct anpd {
     struct anpd_params params;
+    struct rows rows;
     struct sb_scope scope;
     bool learns, competes;
     size_t orders, max_context;
@@ -107,6 +134,29 @@ static enum sb_status load_corpus(struct anpd *a, size_t n_vocab, struct sb_erro
                : SB_OK;
 }
 
+static enum sb_status make_rows(struct anpd *a, const struct sb_drafter_env *env,
+                                struct sb_error *err)
+{
+    struct rows *r = &a->rows;
+    if (!a->params.q)
+        return SB_OK;
+    if (a->competes)
+        return sb_fail(err, SB_EUSAGE, "q=true: goes with backoff=first only");
+    if (env->sampling.temperature <= 0)
+        return SB_OK;
+    *r = (struct rows){ .cap = (size_t)sb_policy_longest(env->policy, (int32_t)a->params.k),
+                        .n_vocab = env->n_vocab };
+    r->q =
+        r->cap <= SIZE_MAX / r->n_vocab ? sb_alloc_zero(r->cap * r->n_vocab, sizeof *r->q) : NULL;
+    r->token = r->q ? sb_alloc_array(r->cap * r->n_vocab, sizeof *r->token) : NULL;
+    r->n_token = sb_alloc_array(r->cap, sizeof *r->n_token);
+    r->weight = sb_alloc_array(r->n_vocab, sizeof *r->weight);
+    return r->q && r->token && r->n_token && r->weight
+               ? SB_OK
+               : sb_fail(err, SB_ENOMEM, "no memory for %zu rows of %zu tokens", r->cap,
+                         r->n_vocab);
+}
+
 static enum sb_status anpd_open(void *st, const struct sb_drafter_env *env, struct sb_error *err)
 {
     struct anpd *a = st;
@@ -125,6 +175,8 @@ static enum sb_status anpd_open(void *st, const struct sb_drafter_env *env, stru
     if (rc == SB_OK && a->learns)
         rc = sb_ngrams_reserve(&a->text, env->max_context * a->orders, env->max_context * a->orders,
                                err);
+    if (rc == SB_OK)
+        rc = make_rows(a, env, err);
     return rc == SB_OK ? rc : sb_fail_context(err, rc, "drafter anpd");
 }
 
@@ -133,8 +185,18 @@ static void anpd_close(void *st)
     struct anpd *a = st;
     sb_ngrams_finish(&a->text);
     sb_ngrams_finish(&a->corpus);
+    sb_free(a->rows.q);
+    sb_free(a->rows.n_token);
+    sb_free(a->rows.weight);
+    sb_free(a->rows.token);
+    a->rows = (struct rows){ 0 };
     sb_seen_finish(&a->seen);
     sb_scope_finish(&a->scope);
+}
+
+static int32_t first_of(const struct sb_ngrams *t, int32_t node)
+{
+    return node < 0 ? -1 : t->node[node].first;
 }
 
 static void learn(struct anpd *a, const struct sb_context *ctx)
@@ -168,11 +230,6 @@ static enum sb_status anpd_observe(void *st, const struct sb_context *ctx,
 
 /* ---- drafting ---- */
 
-/* One context in both tables; -1: unknown there. */
-struct view {
-    int32_t text, corpus;
-};
-
 struct candidate {
     sb_token token;
     int64_t count;
@@ -203,11 +260,6 @@ static void keep_better(const struct anpd *a, struct candidate *best, struct can
         a->text.tie == SB_NGRAM_LATEST ? other.seen > best->seen : other.token < best->token;
     if (other.count > best->count || (other.count == best->count && ahead))
         *best = other;
-}
-
-static int32_t first_of(const struct sb_ngrams *t, int32_t node)
-{
-    return node < 0 ? -1 : t->node[node].first;
 }
 
 /* The most frequent successor. Those that one table alone has cannot beat its best; those that both
@@ -254,18 +306,25 @@ static struct candidate best_new(const struct anpd *a, const struct view *view, 
     return best;
 }
 
-/* The next token after tail[0..n); -1: no context is known. *order: the context that gave it. */
-static sb_token draft_token(const struct anpd *a, const sb_token *tail, size_t n, int32_t *order)
+/* view[1..result]: the contexts that end tail[0..n). */
+static size_t find_views(const struct anpd *a, const sb_token *tail, size_t n, struct view *view)
 {
     int32_t in_text[MOST_ORDERS + 1], in_corpus[MOST_ORDERS + 1];
-    struct view view[MOST_ORDERS + 1];
     size_t text = sb_ngrams_walk(&a->text, tail, n, a->orders, in_text);
     size_t corpus = sb_ngrams_walk(&a->corpus, tail, n, a->orders, in_corpus);
     size_t highest = text > corpus ? text : corpus;
-    sb_token token = -1;
-    double score = 0, factor = 1;
     for (size_t o = 1; o <= highest; o++)
         view[o] = (struct view){ o <= text ? in_text[o] : -1, o <= corpus ? in_corpus[o] : -1 };
+    return highest;
+}
+
+/* The next token after tail[0..n); -1: no context is known. *order: the context that gave it. */
+static sb_token draft_token(const struct anpd *a, const sb_token *tail, size_t n, int32_t *order)
+{
+    struct view view[MOST_ORDERS + 1];
+    size_t highest = find_views(a, tail, n, view);
+    sb_token token = -1;
+    double score = 0, factor = 1;
     for (size_t o = highest; o >= 1; o--) {
         double all = (double)total(a, view[o]);
         struct candidate best = { .token = -1 };
@@ -287,25 +346,87 @@ static sb_token draft_token(const struct anpd *a, const sb_token *tail, size_t n
     return token;
 }
 
+static void wipe_rows(struct rows *r)
+{
+    for (; r->n > 0; r->n--)
+        for (size_t i = 0, row = (r->n - 1) * r->n_vocab; i < r->n_token[r->n - 1]; i++)
+            r->q[row + (size_t)r->token[row + i]] = 0;
+}
+
+/* A row of the relative frequencies after a context; its tokens' counts are in r->weight. */
+static const double *make_row(struct anpd *a, struct view view)
+{
+    const struct sb_ngrams *text = &a->text, *corpus = &a->corpus;
+    struct rows *r = &a->rows;
+    double *q = r->q + r->n * r->n_vocab, all = (double)total(a, view);
+    sb_token *token = r->token + r->n * r->n_vocab;
+    size_t n = 0;
+    for (int32_t i = first_of(text, view.text); i >= 0; i = text->next[i].link)
+        token[n++] = text->next[i].token;
+    for (int32_t i = first_of(corpus, view.corpus); i >= 0; i = corpus->next[i].link)
+        if (view.text < 0 || sb_ngrams_find(text, view.text, corpus->next[i].token) < 0)
+            token[n++] = corpus->next[i].token;
+    for (size_t i = 0; i < n; i++) {
+        r->weight[i] = (double)candidate(a, view, token[i]).count;
+        q[token[i]] = r->weight[i] / all;
+    }
+    r->n_token[r->n++] = n;
+    return q;
+}
+
+/* Draw the next token from the longest known context; returns the new node, or -1: no context, no room. */
+static int32_t draw_token(struct anpd *a, const struct sb_context *ctx, struct sb_tree *tree,
+                          int32_t node, const sb_token *tail, size_t n)
+{
+    struct view view[MOST_ORDERS + 1];
+    struct rows *r = &a->rows;
+    size_t order = find_views(a, tail, n, view);
+    while (order > 0 && total(a, view[order]) == 0)
+        order--;
+    if (order == 0 || r->n == r->cap || !sb_tree_has_room(tree, node, SB_DRAW_IID, 1))
+        return -1;
+    const double *q = make_row(a, view[order]);
+    size_t at = ctx->dice.pick(ctx->dice.self, r->weight, r->n_token[r->n - 1]);
+    sb_token token = r->token[(r->n - 1) * r->n_vocab + at];
+    float log_q = (float)sb_log(q[token]);
+    return sb_tree_draw(tree, node, token, SB_DRAW_IID, q, log_q < 0 ? log_q : 0, (int32_t)order);
+}
+
+static int32_t choose_token(const struct anpd *a, struct sb_tree *tree, int32_t node,
+                            const sb_token *tail, size_t n)
+{
+    int32_t order = 0;
+    sb_token token = draft_token(a, tail, n, &order);
+    return token < 0 ? -1 : sb_tree_add(tree, node, token, order);
+}
+
 static enum sb_status anpd_propose(void *st, const struct sb_context *ctx, struct sb_tree *tree,
                                    struct sb_error *err)
 {
-    const struct anpd *a = st;
+    struct anpd *a = st;
     sb_token tail[MOST_ORDERS];
     size_t n = ctx->n < a->orders ? ctx->n : a->orders;
-    int32_t k = sb_policy_plan(ctx->policy, (int32_t)a->params.k), node = 0, order = 0;
+    int32_t k = sb_policy_plan(ctx->policy, (int32_t)a->params.k), node = 0;
     memcpy(tail, ctx->tokens + ctx->n - n, n * sizeof *tail);
+    wipe_rows(&a->rows);
     for (int32_t i = 0; i < k; i++) {
-        sb_token token = draft_token(a, tail, n, &order);
-        if (token < 0 || (node = sb_tree_add(tree, node, token, order)) < 0)
+        node = a->rows.q ? draw_token(a, ctx, tree, node, tail, n)
+                         : choose_token(a, tree, node, tail, n);
+        if (node < 0)
             break;
         if (n == a->orders)
             memmove(tail, tail + 1, (n - 1) * sizeof *tail);
         else
             n++;
-        tail[n - 1] = token;
+        tail[n - 1] = tree->node[node].token;
     }
     return SB_OK;
+}
+
+static unsigned anpd_kinds(const void *params, const struct sb_sampling *sampling)
+{
+    const struct anpd_params *p = params;
+    return SB_KIND_BIT(p && p->q && sampling->temperature > 0 ? SB_DRAW_IID : SB_DRAW_ONEHOT);
 }
 
 static int32_t anpd_max_nodes(const void *params, const struct sb_policy *policy)
@@ -321,6 +442,7 @@ const struct sb_drafter_ops sb_drafter_anpd = {
     .params_size = sizeof(struct anpd_params),
     .state_size = sizeof(struct anpd),
     .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT),
+    .kinds = anpd_kinds,
     .open = anpd_open,
     .begin = anpd_begin,
     .propose = anpd_propose,

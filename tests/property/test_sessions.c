@@ -70,6 +70,7 @@ static enum sb_status load(void *loader, const char *name, struct sb_model **mod
 /* Several ways to run one drafter. A drafter that is not listed runs with its defaults. */
 static const char *const variants[] = {
     "anpd",
+    "anpd:q=1,n=4",
     "anpd:n=3,k=20,tie=smallest,scope=prompt",
     "anpd:n=9,backoff=stupid,scope=run",
     "llma",
@@ -875,6 +876,8 @@ static void wrong_setups_are_refused_with_one_line(void **state)
           "drafter anpd: source=corpus needs corpus=... (path of an n-gram cache file)" },
         { { .drafter = "anpd:corpus=x" },
           "drafter anpd: corpus=x: goes with source=both or corpus only" },
+        { { .drafter = "anpd:q=1,backoff=stupid" },
+          "drafter anpd: q=true: goes with backoff=first only" },
         { { .drafter = "llma:ngram_min=6" },
           "drafter llma: ngram_min=6: expected at most ngram_max=5" },
         { { .drafter = "mag:bigram=/no-such-file" },
