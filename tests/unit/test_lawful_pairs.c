@@ -67,7 +67,14 @@ struct drafter_row {
 };
 
 static const struct drafter_row drafters[] = {
+    { "anpd", "o", false, false, "naive-sample" },
+    { "anpd:q=true", "i", false, false, "traversal block rejection" },
+    { "llma", "o", false, false, "naive-sample" },
+    { "mag", "o", false, false, "naive-sample" },
+    { "ngram-cache", "o", false, false, "naive-sample" },
     { "pld", "o", false, false, "naive-sample" },
+    { "sad", "o", false, false, "naive-sample" },
+    { "sam", "o", false, false, "naive-sample" },
     { "small-lm:model=x", "i", false, true, "traversal block rejection" },
     { "small-lm:model=x,draw=wor", "w", false, true, "traversal block rejection" },
     { "small-lm:model=x,draw=coupled", "w", false, true, "traversal block rejection" },
