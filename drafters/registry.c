@@ -5,12 +5,17 @@
 #include <string.h>
 
 #define DRAFTERS(X)    \
+    X(anpd)            \
     X(jacobi)          \
+    X(llma)            \
     X(lookahead)       \
+    X(mag)             \
+    X(ngram_cache)     \
     X(none)            \
     X(pld)             \
     X(rsd_c)           \
     X(rsd_s)           \
+    X(sad)             \
     X(sam)             \
     X(small_lm)        \
     X(suffix_decoding) \

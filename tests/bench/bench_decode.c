@@ -38,31 +38,46 @@ static size_t scan(const sb_token *x, size_t n)
     return 0;
 }
 
-static int bench_pld(const char *text, const sb_token *x)
+/* Per step: the draft, and what the drafter learns from one more committed token. Per prompt: begin. */
+static int bench_drafter(const char *text, const sb_token *x)
 {
     static uint64_t ns[CONTEXT];
-    const struct sb_drafter_ops *ops = sb_drafter_find("pld");
     struct sb_spec spec = { 0 };
+    if (sb_spec_parse(&spec, text, NULL) != SB_OK)
+        return 1;
+    const struct sb_drafter_ops *ops = sb_drafter_find(spec.name);
     int64_t k = 0;
     const struct sb_policy policy = { .ops = sb_policy_find("constant"), .params = &k };
     struct sb_tree tree = { 0 };
     void *params = sb_alloc_zero(1, ops->params_size), *st = sb_alloc_zero(1, ops->state_size);
-    struct sb_drafter_env env = { .max_context = CONTEXT, .params = params, .policy = &policy };
-    int failed = !params || !st || sb_spec_parse(&spec, text, NULL) != SB_OK ||
-                 sb_params_apply(params, ops->params, &spec, "pld", NULL) != SB_OK ||
-                 sb_tree_create(&tree, 11, NULL) != SB_OK || ops->open(st, &env, NULL) != SB_OK;
-    struct sb_context ctx = { .tokens = x, .n = WARM, .n_prompt = WARM, .policy = &policy };
+    struct sb_drafter_env env = {
+        .max_context = CONTEXT, .n_vocab = CONTEXT, .params = params, .policy = &policy
+    };
+    int failed = !params || !st ||
+                 sb_params_apply(params, ops->params, &spec, text, NULL) != SB_OK ||
+                 sb_tree_create(&tree, 41, NULL) != SB_OK || ops->open(st, &env, NULL) != SB_OK;
+    struct sb_context ctx = { .tokens = x, .n = WARM, .n_prompt = WARM - 1, .policy = &policy };
     size_t n = 0;
-    if (!failed)
-        ops->begin(st, &ctx, NULL);
+    uint64_t begin_ns[9];
+    for (size_t i = 0; !failed && i < 9; i++) {
+        uint64_t start = sb_now_ns();
+        failed = ops->begin(st, &ctx, NULL) != SB_OK;
+        begin_ns[i] = sb_now_ns() - start;
+    }
     for (; !failed && ctx.n <= CONTEXT; ctx.n++) {
         uint64_t start = sb_now_ns();
-        sb_tree_reset(&tree, x[ctx.n - 1], 10);
+        if (ops->observe)
+            ops->observe(st, &ctx, NULL, NULL);
+        sb_tree_reset(&tree, x[ctx.n - 1], 40);
         failed = ops->propose(st, &ctx, &tree, NULL) != SB_OK;
         ns[n++] = sb_now_ns() - start;
     }
-    if (!failed)
-        print_times(text, ns + 1, n - 1); /* the first one indexes the prompt */
+    if (!failed) {
+        char title[60];
+        snprintf(title, sizeof title, "%s begin", text);
+        print_times(title, begin_ns, 9);
+        print_times(text, ns + 1, n - 1); /* the first one indexes the prompt for pld */
+    }
     if (st)
         ops->close(st);
     sb_tree_finish(&tree);
@@ -290,8 +305,16 @@ static int bench_policies(struct sb_rng *rng)
 
 int main(void)
 {
-    static const char *const drafters[] = { "pld:match=ref", "pld:match=first", "pld:match=last",
-                                            "pld:match=best" };
+    static const char *const drafters[] = { "pld:match=ref",
+                                            "pld:match=first",
+                                            "pld:match=last",
+                                            "pld:match=best",
+                                            "ngram-cache",
+                                            "anpd",
+                                            "anpd:backoff=stupid",
+                                            "llma",
+                                            "mag",
+                                            "sad" };
     static const char *const texts[] = { "zipf-like text", "text without repeats",
                                          "one token repeated" };
     static sb_token x[CONTEXT];
@@ -301,8 +324,8 @@ int main(void)
         for (int i = 0; i < CONTEXT; i++)
             x[i] = t == 0 ? (sb_token)(2000 / (1 + sb_rng_below(&rng, 2000))) : t == 1 ? i : 7;
         printf("%s, %d to %d tokens\n", texts[t], WARM, CONTEXT);
-        for (size_t d = 0; d < 4; d++)
-            failed |= bench_pld(drafters[d], x);
+        for (size_t d = 0; d < sizeof drafters / sizeof *drafters; d++)
+            failed |= bench_drafter(drafters[d], x);
         bench_scan(x);
     }
     failed |= bench_policies(&rng);

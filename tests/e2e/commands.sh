@@ -22,7 +22,8 @@ for list in drafters verifiers policies datasets models; do
     done
 done
 check_code 0 "$SPECBENCH" list drafters
-for drafter in jacobi lookahead none pld rsd-c rsd-s small-lm; do check_out "$drafter"; done
+for drafter in anpd jacobi llma lookahead mag ngram-cache none pld rsd-c rsd-s sad sam small-lm suffix-decoding \
+    token-recycling trie-lookahead; do check_out "$drafter"; done
 
 # Text to ids and back.
 text='The quick brown fox, 12 naïve äpfel — “quoted”.'

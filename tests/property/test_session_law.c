@@ -186,6 +186,7 @@ static void exact_verifiers_pass(void **state)
         { "small-lm:model=x,tree=2x2", "naive-sample" },
         { "small-lm:model=x,tree=2x2", "traversal" }, /* draft numbers by step, not by position */
         { "small-lm:model=x,k=3", "block" },
+        { "anpd:q=1,n=2", "rejection" }, /* counts of the text itself */
         { "small-lm:model=x,tree=3x2", "ot-flow" },
         { "pld:wrap=1", "rejection" },
     };

@@ -69,6 +69,14 @@ static enum sb_status load(void *loader, const char *name, struct sb_model **mod
 
 /* Several ways to run one drafter. A drafter that is not listed runs with its defaults. */
 static const char *const variants[] = {
+    "anpd",
+    "anpd:q=1,n=4",
+    "anpd:n=3,k=20,tie=smallest,scope=prompt",
+    "anpd:n=9,backoff=stupid,scope=run",
+    "llma",
+    "llma:separator=9,ngram_min=2,k=4,doc_max=5",
+    "mag",
+    "mag:k=3,min_match=2",
     "none",
     "jacobi",
     "jacobi:m=3,fill=root",
@@ -78,6 +86,9 @@ static const char *const variants[] = {
     "lookahead:window=1,ngram=3,guesses=1",
     "lookahead:window=4,ngram=7,guesses=2,start=cyclic,prompt_pool=1",
     "lookahead:window=9,ngram=3,guesses=7,prompt_pool=1",
+    "ngram-cache",
+    "ngram-cache:scope=prompt,k=3,ngram_min=2,ngram_max=3",
+    "ngram-cache:scope=run,k=30",
     "pld",
     "pld:match=ref,k=3",
     "pld:match=first,k=5",
@@ -114,6 +125,8 @@ static const char *const variants[] = {
     "trie-lookahead",
     "trie-lookahead:branch=3,k=9,scope=prompt,select=dfs",
     "trie-lookahead:branch=5,query=3,k=20,keep=50,scope=conversation",
+    "sad",
+    "sad:from=1,to=11,q_max=2,k=5",
     "rsd-c:model=near",
     "rsd-c:model=narrow,tree=1x3x2",
     "rsd-s:model=near",
@@ -946,6 +959,24 @@ static void wrong_setups_are_refused_with_one_line(void **state)
         { { .policy = "x" }, "no policy is named 'x'; there are: " },
         { { .drafter = "pld:k=0" }, "drafter pld: k=0: expected a whole number from 1 to 1000" },
         { { .drafter = "none:k=1" }, "drafter none has no parameter 'k'; it takes none" },
+        { { .drafter = "anpd:source=corpus" },
+          "drafter anpd: source=corpus needs corpus=... (path of an n-gram cache file)" },
+        { { .drafter = "anpd:corpus=x" },
+          "drafter anpd: corpus=x: goes with source=both or corpus only" },
+        { { .drafter = "anpd:q=1,backoff=stupid" },
+          "drafter anpd: q=true: goes with backoff=first only" },
+        { { .drafter = "llma:ngram_min=6" },
+          "drafter llma: ngram_min=6: expected at most ngram_max=5" },
+        { { .drafter = "mag:bigram=/no-such-file" },
+          "drafter mag: /no-such-file: No such file or directory" },
+        { { .drafter = "ngram-cache:ngram_min=3,ngram_max=2" },
+          "drafter ngram-cache: ngram_min=3: expected at most ngram_max=2" },
+        { { .drafter = "ngram-cache:save=/tmp/x" },
+          "drafter ngram-cache: save=/tmp/x: goes with scope=run only, not scope=conversation" },
+        { { .drafter = "ngram-cache:scope=run,save=/no-such-directory/x" },
+          "drafter ngram-cache: save=/no-such-directory/x: No such file or directory" },
+        { { .drafter = "ngram-cache:static=/no-such-file" },
+          "drafter ngram-cache: /no-such-file: No such file or directory" },
         { { .drafter = "small-lm" },
           "drafter small-lm needs model=... (path of the draft model, or the name of a bundled "
           "one)" },
@@ -1119,7 +1150,12 @@ static void running_out_of_memory_while_opening_leaks_nothing(void **state)
                                             "sam",
                                             "suffix-decoding:scope=conversation",
                                             "token-recycling:scope=conversation",
-                                            "trie-lookahead:scope=conversation,keep=9" };
+                                            "trie-lookahead:scope=conversation,keep=9",
+                                            "ngram-cache:scope=run",
+                                            "anpd",
+                                            "llma",
+                                            "mag",
+                                            "sad" };
     for (size_t i = 0; i < sizeof drafters / sizeof *drafters; i++)
         run_out_of_memory(drafters[i]);
 }
