@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "harness/core/alloc.h"
+#include "harness/core/paths.h"
 #include "harness/model/tok_internal.h"
 #include "harness/model/torch_zip.h"
 
@@ -24,17 +25,41 @@ struct collector {
 
 /* ---- the archive ----------------------------------------------------------------------------------- */
 
-bool sb_torch_is_file(const uint8_t *bytes, size_t size)
+static bool begins_as_zip(const uint8_t *bytes, size_t size)
 {
-    return (size >= 4 && memcmp(bytes, "PK\3\4", 4) == 0) || (size >= 2 && bytes[0] == 0x80);
+    return size >= 4 && memcmp(bytes, "PK\3\4", 4) == 0;
+}
+
+static bool begins_as_pickle(const uint8_t *bytes, size_t size)
+{
+    return size >= 2 && bytes[0] == 0x80 && bytes[1] >= 2 && bytes[1] <= 5;
+}
+
+bool sb_torch_is_file(const char *path)
+{
+    static const char *const suffixes[] = { ".bin", ".pt", ".pth" };
+    uint8_t head[4] = { 0 };
+    size_t length = strlen(path);
+    FILE *f = sb_is_file(path) ? fopen(path, "rb") : NULL;
+    size_t n = f ? fread(head, 1, sizeof head, f) : 0;
+    if (f)
+        fclose(f);
+    if (!f || (n == 4 && memcmp(head, "GGUF", 4) == 0))
+        return false;
+    bool named = false;
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        size_t suffix_n = strlen(suffixes[i]);
+        named |= length > suffix_n && strcmp(path + length - suffix_n, suffixes[i]) == 0;
+    }
+    return named || begins_as_zip(head, n) || begins_as_pickle(head, n);
 }
 
 static enum sb_status check_kind(const uint8_t *bytes, size_t size, const char *path,
                                  struct sb_error *err)
 {
-    if (size >= 4 && memcmp(bytes, "PK\3\4", 4) == 0)
+    if (begins_as_zip(bytes, size))
         return SB_OK;
-    if (size >= 2 && bytes[0] == 0x80)
+    if (begins_as_pickle(bytes, size))
         return sb_fail(err, SB_EUNSUPPORTED,
                        "%s: is a bare pickle, as torch before 1.6 wrote; load and save it with a "
                        "newer torch, or convert it to safetensors",

@@ -37,8 +37,9 @@ void sb_torch_close(struct sb_torch_file *file);
 const struct sb_torch_tensor *sb_torch_find(const struct sb_torch_file *file,
                                             const char *name); /* or NULL */
 
-/* Whether the bytes begin as an archive, or as a file of torch before 1.6. */
-bool sb_torch_is_file(const uint8_t *bytes, size_t size);
+/* Whether a file is to be read as torch's: it begins as an archive or a pickle, or is called .bin, .pt or
+ * .pth and begins not as a GGUF. */
+bool sb_torch_is_file(const char *path);
 
 /* The same element type for the kernels; false when they have none (integers, truth values, f64). */
 bool sb_torch_dtype(enum sb_dtype *out, enum sb_torch_type type);
