@@ -43,7 +43,7 @@ static uint8_t *add_number(uint8_t *p, uint64_t value, size_t n)
 /* What the local and the central header have in common, from the flags on. */
 static uint8_t *add_header(uint8_t *p, size_t size, size_t name_n, size_t extra_n)
 {
-    p = add_number(p, 0, 12);
+    p = add(p, (const uint8_t[12]){ 0 }, 12);
     p = add_number(add_number(p, size, 4), size, 4);
     return add_number(add_number(p, name_n, 2), extra_n, 2);
 }
@@ -69,7 +69,7 @@ static void read_as_pickle(const uint8_t *data, size_t size)
     size_t directory = (size_t)(p - bytes);
     for (size_t i = 0; i < 2; i++) {
         p = add_header(add(p, "PK\1\2\0\0\0\0", 8), n[i], strlen(names[i]), 0);
-        p = add_number(add_number(p, 0, 10), at[i], 4);
+        p = add_number(add(p, zeros, 10), at[i], 4);
         p = add(p, names[i], strlen(names[i]));
     }
     size_t end = (size_t)(p - bytes);
