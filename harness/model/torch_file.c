@@ -9,7 +9,13 @@
 #include "harness/model/tok_internal.h"
 #include "harness/model/torch_zip.h"
 
-enum { MAX_DIMS = 4, MAX_NESTING = 16, MAX_NAME = 1024 };
+enum {
+    MAX_DIMS = 4,
+    MAX_NESTING = 16,
+    MAX_NAME = 1024,
+    MAX_DIRECTORY =
+        1 << 27, /* bytes of all tensors' names and records: 4 bytes of pickle name one more */
+};
 
 struct collector {
     const struct sb_zip *zip;
@@ -18,7 +24,7 @@ struct collector {
     const struct sb_zip_entry *data_pkl; /* its name begins with the archive's folder */
     size_t root_n;                       /* bytes of that folder's name, with its '/' */
     struct sb_torch_file *out;
-    size_t cap;
+    size_t cap, directory_bytes;
     struct sb_error *err;
     char name[MAX_NAME + 1]; /* of the value in hand */
 };
@@ -216,6 +222,11 @@ static enum sb_status place_tensor(const struct collector *c, struct sb_torch_te
 static enum sb_status add_tensor(struct collector *c, const struct sb_pickle_tensor *from)
 {
     struct sb_torch_file *f = c->out;
+    c->directory_bytes += sizeof *f->tensor + strlen(c->name) + 1;
+    if (c->directory_bytes > MAX_DIRECTORY)
+        return sb_fail(c->err, SB_EFORMAT,
+                       "%s: its %zu tensors and their names take more than %d bytes", c->path,
+                       f->n + 1, MAX_DIRECTORY);
     if (sb_grow((void **)&f->tensor, &c->cap, f->n + 1, sizeof *f->tensor))
         return sb_fail(c->err, SB_ENOMEM, "%s: out of memory for %zu tensors", c->path, f->n + 1);
     struct sb_torch_tensor *t = &f->tensor[f->n];

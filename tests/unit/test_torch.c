@@ -639,6 +639,33 @@ static void floods_are_refused(void **state)
     free(b.data);
 }
 
+/* Four bytes of pickle put one tensor more under a long name. */
+static void a_flood_of_names_is_refused(void **state)
+{
+    (void)state;
+    struct bytes b = { 0 };
+    char name[1024] = { 0 }, message[128];
+    size_t each = sizeof(struct sb_torch_tensor) + sizeof name, limit = (size_t)1 << 27;
+    memset(name, 'n', sizeof name - 1);
+    add(&b, "\x80\2}(X\377\3\0\0", 9);
+    add(&b, name, sizeof name - 1);
+    add(&b, "q\0" FOUR "q\1", sizeof("q\0" FOUR "q\1") - 1);
+    for (size_t i = 1; i < 1000; i++)
+        add(&b, "h\0h\1", 4);
+    add(&b, "u", 1);
+    for (size_t i = 1; i <= limit / each / 1000; i++) {
+        add(&b, "(", 1);
+        for (size_t k = 0; k < 1000; k++)
+            add(&b, "h\0h\1", 4);
+        add(&b, "u", 1);
+    }
+    add(&b, ".", 1);
+    snprintf(message, sizeof message, "its %zu tensors and their names take more than %zu bytes",
+             limit / each + 1, limit);
+    refuse_pickle(b.data, b.n, SB_EFORMAT, message);
+    free(b.data);
+}
+
 /* ---- tensors and dictionaries that are wrong ------------------------------------------------------- */
 
 static void tensors_lie_in_their_storage(void **state)
@@ -796,6 +823,7 @@ int main(void)
         cmocka_unit_test(the_stack_is_checked),
         cmocka_unit_test(counts_are_checked_before_use),
         cmocka_unit_test(floods_are_refused),
+        cmocka_unit_test(a_flood_of_names_is_refused),
         cmocka_unit_test(tensors_lie_in_their_storage),
         cmocka_unit_test(shapes_are_checked),
         cmocka_unit_test(dictionaries_are_checked),

@@ -167,7 +167,7 @@ def tensor(n=4, shape=b"K\4\x85", strides=b"K\1\x85", offset=b"K\0", kind=b"Floa
 
 def hostile():
     one = b"\x80\2}" + text(b"a")
-    pickled("os_system.pt", b"\x80\2cos\nsystem\n" + text(b"touch /tmp/pwned") + b"\x85R.")
+    pickled("os_system.pt", b"\x80\2cos\nsystem\n" + text(b"touch pwned") + b"\x85R.")
     pickled("eval.pt", b"\x80\2}" + text(b"w") + b"cbuiltins\neval\n" + text(b"__import__('os')") + b"\x85Rs.")
     pickled("eval_stack_global.pt", b"\x80\4\x95\x1a\0\0\0\0\0\0\0\x8c\x08builtins\x94\x8c\4eval\x94\x93\x94\x8c\0011\x85R.")
     pickled("inst.pt", b"\x80\2(" + text(b"id") + b"ios\nsystem\n.")
