@@ -187,6 +187,7 @@ static enum sb_status place_entry(const struct zip_reader *r, struct sb_zip_entr
                        "%s: entry '%.*s' of %llu bytes at %llu runs into the directory at %llu",
                        r->path, (int)e->name_n, e->name, (unsigned long long)s->unpacked,
                        (unsigned long long)s->at, (unsigned long long)directory);
+    e->header = p;
     e->data = p + LOCAL_SIZE + name_n + extra_n;
     e->size = (size_t)s->unpacked;
     return SB_OK;
@@ -228,7 +229,7 @@ static enum sb_status read_entry(const struct zip_reader *r, struct sb_zip_entry
 static int by_place(const void *a, const void *b)
 {
     const struct sb_zip_entry *x = a, *y = b;
-    return (x->data > y->data) - (x->data < y->data);
+    return (x->header > y->header) - (x->header < y->header);
 }
 
 static int by_name(const void *a, const void *b)
@@ -238,7 +239,7 @@ static int by_name(const void *a, const void *b)
     return order ? order : (x->name_n > y->name_n) - (x->name_n < y->name_n);
 }
 
-/* Between two entries' bytes there is at least the second one's header. */
+/* An entry ends before the next one's header. */
 static enum sb_status check_apart(const struct zip_reader *r, struct sb_zip *z)
 {
     if (z->n == 0)
@@ -246,7 +247,7 @@ static enum sb_status check_apart(const struct zip_reader *r, struct sb_zip *z)
     qsort(z->entry, z->n, sizeof *z->entry, by_place);
     for (size_t i = 1; i < z->n; i++) {
         const struct sb_zip_entry *a = &z->entry[i - 1], *b = &z->entry[i];
-        if ((size_t)(b->data - a->data) < a->size + LOCAL_SIZE + b->name_n)
+        if (b->header < a->data || (size_t)(b->header - a->data) < a->size)
             return sb_fail(r->err, SB_EFORMAT, "%s: entries '%.*s' and '%.*s' overlap", r->path,
                            (int)a->name_n, a->name, (int)b->name_n, b->name);
     }

@@ -14,6 +14,7 @@
 struct sb_zip_entry {
     const char *name; /* in the bytes given, not NUL-terminated */
     size_t name_n;
+    const uint8_t *header; /* its own; name, an extra field and data follow */
     const uint8_t *data;
     size_t size;
 };

@@ -478,6 +478,37 @@ static void entries_that_overlap_are_refused(void **state)
     free(inner.data);
 }
 
+/* Whatever stands between headers and bytes: entries that reach into the next one's header, zip64 fields
+ * that are too short, and an end record of 64 bits in a file too small for one. */
+static void edges_of_archives_are_checked(void **state)
+{
+    (void)state;
+    struct archive a = sound();
+    put(a.b.data + a.central[2] + 20, 40, 4);
+    put(a.b.data + a.central[2] + 24, 40, 4);
+    refuse_archive(a, SB_EFORMAT, "entries 'm/data/0' and 'm/version' overlap");
+    const struct entry entry[] = { { "m/data.pkl", ".", 1 } };
+    a = write_archive(entry, 1, true);
+    put(a.b.data + a.central[0] + 46 + 10 + 6, 16, 2);
+    refuse_archive(a, SB_EFORMAT, "entry 'm/data.pkl' lacks its zip64 sizes");
+    a = write_archive(entry, 1, true);
+    put(a.b.data + a.central[0] + 46 + 10 + 2, 0xffff, 2);
+    refuse_archive(a, SB_EFORMAT, "entry 'm/data.pkl' lacks its zip64 sizes");
+    struct bytes b = { 0 };
+    add(&b, "PK\3\4PK\6\7", 8);
+    add(&b, (const char[16]){ 0 }, 16);
+    add(&b, "PK\5\6", 4);
+    add(&b, (const char[18]){ 0 }, 18);
+    check_refused(&b, SB_EFORMAT,
+                  "its zip64 locator points to byte 0, where no zip64 directory ends");
+    free(b.data);
+    static const char pickle[] = IN_DICT(FOUR);
+    const struct entry odd[] = { { "m/data.pkl", pickle, sizeof pickle - 1 },
+                                 { "m/data/0", "0123456789abcdefgh", 18 } };
+    refuse_archive(write_archive(odd, 2, false), SB_EFORMAT,
+                   "tensor 'a': its entry data/0 has 18 bytes; expected 4 values of 4");
+}
+
 /* ---- pickles that are wrong ------------------------------------------------------------------------ */
 
 #define HOSTILE(global)                                                                          \
@@ -539,6 +570,36 @@ static void calls_take_what_they_take(void **state)
         "data.pkl: byte 51: a persistent id is not ('storage', type, key, device, count)");
     refuse_pickle(PICKLE(IN_DICT(FOUR "Nb")), SB_EFORMAT,
                   "data.pkl: byte 133: BUILD gives None to a tensor; expected dictionaries");
+}
+
+#define ID(text, message_at)                                                \
+    refuse_pickle(PICKLE("\x80\2(X\7\0\0\0storage" text "tQ."), SB_EFORMAT, \
+                  "data.pkl: byte " message_at                              \
+                  ": a persistent id is not ('storage', type, key, device, count)")
+
+static void ids_and_numbers_are_checked(void **state)
+{
+    (void)state;
+    ID("ctorch\nFloatStorage\nX\1\0\0\0"
+       "0X\3\0\0\0cpuJ\377\377\377\377",
+       "55");
+    ID("ccollections\nOrderedDict\nX\1\0\0\0"
+       "0X\3\0\0\0cpuK\4",
+       "57");
+    refuse_pickle(PICKLE(IN_DICT(TENSOR("\x8a\1\xfe", "K\4\x85", "K\1\x85"))), SB_EFORMAT,
+                  "tensor 'a': 16 bytes from value -2 pass the end of its storage of 4 values");
+    refuse_pickle(PICKLE("\x80\2}r\5\0\0\0."), SB_EFORMAT,
+                  "data.pkl: byte 3: memo entry 5; expected at most 0");
+    struct bytes b = { 0 };
+    static const char begin[] =
+        "\x80\2ctorch._utils\n_rebuild_tensor\n(" STORAGE_OF("Float", "0", "\4") "K\0(";
+    add(&b, begin, sizeof begin - 1);
+    for (int i = 0; i < 65; i++)
+        add(&b, "K\1", 2);
+    add(&b, "t)tR.", 5);
+    refuse_pickle(b.data, b.n, SB_EFORMAT,
+                  "data.pkl: byte 220: a tensor is not made from (storage, offset, size, stride)");
+    free(b.data);
 }
 
 static void the_stack_is_checked(void **state)
@@ -818,8 +879,10 @@ int main(void)
         cmocka_unit_test(ends_of_archives_are_checked),
         cmocka_unit_test(entries_of_archives_are_checked),
         cmocka_unit_test(entries_that_overlap_are_refused),
+        cmocka_unit_test(edges_of_archives_are_checked),
         cmocka_unit_test(nothing_but_tensors_is_made),
         cmocka_unit_test(calls_take_what_they_take),
+        cmocka_unit_test(ids_and_numbers_are_checked),
         cmocka_unit_test(the_stack_is_checked),
         cmocka_unit_test(counts_are_checked_before_use),
         cmocka_unit_test(floods_are_refused),
