@@ -13,10 +13,12 @@
 static const struct sb_usage usage = {
     .name = "inspect",
     .examples = "  specbench inspect tiny\n  specbench inspect m.gguf --format json\n"
+                "  specbench inspect medusa_lm_head.pt\n"
                 "  specbench inspect specbench.db\n",
     .synopsis = "specbench inspect FILE [--format table|json]",
-    .about = "For a model: format, metadata, architecture, tensors. For a results database: its\n"
-             "experiments and how far they are.",
+    .about =
+        "For a model, or a file of tensors (GGUF, safetensors, PyTorch .bin or .pt): format, metadata,\n"
+        "architecture, tensors. For a results database: its experiments and how far they are.",
 };
 
 static bool is_database(const char *path)

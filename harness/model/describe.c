@@ -5,6 +5,7 @@
 #include "harness/core/alloc.h"
 #include "harness/core/paths.h"
 #include "harness/model/loaders.h"
+#include "harness/model/torch_file.h"
 
 enum { SHOWN_ITEMS = 8, SHOWN_TEXT = 200 };
 
@@ -79,27 +80,87 @@ static enum sb_status describe_gguf(json_t *root, const char *path, struct sb_er
     return SB_OK;
 }
 
+/* One line of the list of tensors; `dim` is outermost first. */
+static json_t *tensor_value(const char *name, const char *type, const size_t *dim, size_t n_dims,
+                            size_t size_bytes)
+{
+    uint64_t dims[4];
+    for (size_t k = 0; k < n_dims; k++)
+        dims[k] = dim[k];
+    return json_pack("{s:s, s:s, s:o, s:I}", "name", name, "type", type, "shape",
+                     shape_value(dims, n_dims, false), "bytes", (json_int_t)size_bytes);
+}
+
+static void add_st_tensors(json_t *tensors, const struct sb_st_file *file)
+{
+    for (size_t i = 0; i < file->n; i++) {
+        const struct sb_st_tensor *t = &file->tensor[i];
+        json_array_append_new(tensors, tensor_value(t->name, sb_dtype_name(t->type), t->dim,
+                                                    t->n_dims, t->size_bytes));
+    }
+}
+
 static enum sb_status describe_hf(json_t *root, const struct sb_weights *w)
 {
     const struct sb_weight_files *files = w->private_files;
     json_t *tensors = json_array();
-    for (size_t s = 0; s < files->n_shards; s++) {
-        for (size_t i = 0; i < files->shard[s].n; i++) {
-            const struct sb_st_tensor *t = &files->shard[s].tensor[i];
-            uint64_t dims[4];
-            for (size_t k = 0; k < t->n_dims; k++)
-                dims[k] = t->dim[k];
-            json_array_append_new(tensors, json_pack("{s:s, s:s, s:o, s:I}", "name", t->name,
-                                                     "type", sb_dtype_name(t->type), "shape",
-                                                     shape_value(dims, t->n_dims, false), "bytes",
-                                                     (json_int_t)t->size_bytes));
-        }
-    }
+    for (size_t s = 0; s < files->n_shards; s++)
+        add_st_tensors(tensors, &files->shard[s]);
     json_object_set_new(root, "format", json_string("hf"));
     json_object_set_new(root, "files", json_integer((json_int_t)files->n_shards));
     json_object_set_new(root, "bytes", json_integer((json_int_t)w->file_bytes));
     json_object_set_new(root, "tensors", tensors);
     return SB_OK;
+}
+
+/* A bare file of tensors, as heads are published. */
+static enum sb_status describe_safetensors(json_t *root, const char *path, struct sb_error *err)
+{
+    struct sb_st_file f;
+    enum sb_status rc = sb_st_open(&f, path, err);
+    if (rc != SB_OK)
+        return rc;
+    json_t *tensors = json_array();
+    add_st_tensors(tensors, &f);
+    json_object_set_new(root, "format", json_string("safetensors"));
+    json_object_set_new(root, "bytes", json_integer((json_int_t)f.map.size));
+    json_object_set_new(root, "tensors", tensors);
+    sb_st_close(&f);
+    return SB_OK;
+}
+
+static enum sb_status describe_torch(json_t *root, const char *path, struct sb_error *err)
+{
+    struct sb_torch_file f;
+    enum sb_status rc = sb_torch_open(&f, path, err);
+    if (rc != SB_OK)
+        return rc;
+    json_t *tensors = json_array();
+    for (size_t i = 0; i < f.n; i++) {
+        const struct sb_torch_tensor *t = &f.tensor[i];
+        json_array_append_new(tensors, tensor_value(t->name, sb_torch_type_name(t->type), t->dim,
+                                                    t->n_dims, t->size_bytes));
+    }
+    json_object_set_new(root, "format", json_string("torch"));
+    json_object_set_new(root, "bytes", json_integer((json_int_t)f.map.size));
+    json_object_set_new(root, "other_values", json_integer((json_int_t)f.n_other));
+    json_object_set_new(root, "tensors", tensors);
+    sb_torch_close(&f);
+    return SB_OK;
+}
+
+static bool is_safetensors(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 12 && strcmp(path + n - 12, ".safetensors") == 0;
+}
+
+static enum sb_status describe_file(json_t *root, const char *path, struct sb_error *err)
+{
+    if (is_safetensors(path))
+        return describe_safetensors(root, path, err);
+    return sb_torch_is_file(path) ? describe_torch(root, path, err)
+                                  : describe_gguf(root, path, err);
 }
 
 /* Memory of the packed weights, and of the KV cache per 1,000 positions (float32). */
@@ -149,7 +210,7 @@ enum sb_status sb_model_file_describe(char **json, const char *path, struct sb_e
     json_object_set_new(root, "path", json_string(path));
     bool dir = sb_is_dir(path);
     if (rc == SB_OK && !dir)
-        rc = describe_gguf(root, path, err);
+        rc = describe_file(root, path, err);
     if (rc == SB_OK) {
         enum sb_status loaded = sb_weights_open(&w, path, err);
         if (loaded == SB_OK) {

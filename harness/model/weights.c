@@ -8,6 +8,7 @@
 #include "harness/core/alloc.h"
 #include "harness/core/paths.h"
 #include "harness/model/loaders.h"
+#include "harness/model/torch_file.h"
 
 enum { MAX_JSON = 256 << 20 };
 
@@ -127,6 +128,11 @@ enum sb_status sb_weights_open(struct sb_weights **out, const char *path, struct
         return sb_hf_weights(out, path, err);
     if (n > 12 && strcmp(path + n - 12, ".safetensors") == 0 && sb_is_file(path))
         return sb_fail(err, SB_EINPUT, "%s: give the directory that holds it with its config.json",
+                       path);
+    if (sb_torch_is_file(path))
+        return sb_fail(err, SB_EINPUT,
+                       "%s: is a PyTorch file of tensors; a model is a GGUF file or a directory of "
+                       "config.json and safetensors",
                        path);
     return sb_gguf_weights(out, path, err);
 }

@@ -48,6 +48,11 @@ for bytes in 0 3 8 100 20000 600000; do
 done
 head -c 4096 /dev/urandom >noise.gguf
 check_refused "noise.gguf" "$sb" inspect noise.gguf
+cp noise.gguf noise.bin
+check_refused "noise.bin: does not begin as a zip archive" "$sb" inspect noise.bin
+check_refused "the global 'os.system' is refused" "$sb" inspect "$ROOT/tests/fuzz/corpus/torch/os_system.pt"
+[ ! -e pwned ] || fail "a pickle was run"
+check_refused "is a PyTorch file of tensors" "$sb" generate --model "$ROOT/tests/golden/torch/medusa.pt" --prompt x
 mkdir empty
 check_refused "empty" "$sb" logits --model empty --tokens 1
 check_refused "empty" "$sb" tokenize --model empty

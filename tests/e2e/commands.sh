@@ -68,6 +68,10 @@ check_same "$(generate --temperature 0.8 --seed 3 --verifier naive-sample \
 check_code 0 "$SPECBENCH" inspect tiny
 check_out "llama"
 check_code 0 "$SPECBENCH" inspect tiny --format json
+check_code 0 "$SPECBENCH" inspect "$ROOT/tests/golden/torch/medusa.pt"
+check_out '  name="0.0.linear.weight" type="f32" shape=[4,4] bytes=64'
+check_code 0 "$SPECBENCH" inspect "$ROOT/tests/golden/models/llama-f32-hf/model.safetensors" --format json
+check_out '"format":"safetensors"'
 check_code 0 "$SPECBENCH" bench --model tiny-draft --batch 1,4 --repeats 3 --format json
 check_out '"decode_tokens_per_s"'
 check_code 0 "$SPECBENCH" bench --random 2x64x4x2x160x512 --type q8_0 --batch 1,3 --context 8 --repeats 3
