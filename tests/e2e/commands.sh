@@ -74,6 +74,6 @@ check_out "A/A"
 check_code 0 "$SPECBENCH" bench --model tiny-draft --batch 3 --tree --kv-type bf16 --context 40 --repeats 3 --format json
 check_out '"arithmetic": "kv=bf16"'
 check_code 0 "$SPECBENCH" run --target tiny --take 1 --tasks qa --max-new-tokens 8 --kv-type f16 --prefill openblas \
-    --drafter pld --quiet --db arithmetic.db
-check_same "$(sqlite3 arithmetic.db 'SELECT arithmetic FROM experiment')" "kv=f16 prefill=openblas" "the arithmetic of a run"
+    --drafter pld --quiet --db "$work/arithmetic.db"
+check_same "$(sqlite3 "$work/arithmetic.db" 'SELECT arithmetic FROM experiment')" "kv=f16 prefill=openblas" "the arithmetic of a run"
 finish
