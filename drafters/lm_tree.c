@@ -261,6 +261,7 @@ enum sb_status sb_lm_tree_grow(struct sb_lm_tree *lt, const struct sb_context *c
 {
     depth = plan_depth(lt, ctx, tree, depth);
     lt->used_rows = 0;
+    tree->trusted = true;
     if (depth < 0 || (depth == 0 && lt->gives != SB_DRAFT_ROWS_ALL))
         return SB_OK;
     enum sb_status rc = sb_lm_feeder_start(&lt->feeder, ctx, err);

@@ -118,9 +118,9 @@ static inline __m256d above(__m256d x, __m256d y)
     return _mm256_cmp_pd(x, y, _CMP_GT_OQ);
 }
 
-static inline __m256d equal(__m256d x, __m256d y)
+static inline __m256d least(__m256d x, __m256d y)
 {
-    return _mm256_cmp_pd(x, y, _CMP_EQ_OQ);
+    return _mm256_cmp_pd(x, y, _CMP_GE_OQ);
 }
 
 static inline unsigned d_signs(d16 x)
@@ -135,10 +135,10 @@ static inline unsigned d_above_mask(d16 x, double b)
     return d_signs(D_ALL_2(above, x, y));
 }
 
-static inline unsigned d_equal_mask(d16 x, double b)
+static inline unsigned d_least_mask(d16 x, double b)
 {
     d16 y = d_set1(b);
-    return d_signs(D_ALL_2(equal, x, y));
+    return d_signs(D_ALL_2(least, x, y));
 }
 
 static inline d16 d_expand(const double *p, unsigned mask)
@@ -169,6 +169,17 @@ static inline d16 d_keep_self(d16 x, double least)
 {
     d16 z = d_set1(least);
     return D_ALL_3(keep_least, x, x, z);
+}
+
+static inline __m256d keep_below(__m256d x, __m256d by, __m256d bar)
+{
+    return _mm256_and_pd(x, _mm256_cmp_pd(by, bar, _CMP_LT_OQ));
+}
+
+static inline d16 d_keep_below(d16 x, d16 by, double bar)
+{
+    d16 z = d_set1(bar);
+    return D_ALL_3(keep_below, x, by, z);
 }
 
 /* table[j] of sixteen; four loads beat a gather, and permutations of a table of this size. */

@@ -107,11 +107,11 @@ static inline unsigned d_above_mask(d16 a, double b)
            (unsigned)_mm512_cmp_pd_mask(a.hi, c, _CMP_GT_OQ) << 8;
 }
 
-static inline unsigned d_equal_mask(d16 a, double b)
+static inline unsigned d_least_mask(d16 a, double b)
 {
     __m512d c = _mm512_set1_pd(b);
-    return _mm512_cmp_pd_mask(a.lo, c, _CMP_EQ_OQ) |
-           (unsigned)_mm512_cmp_pd_mask(a.hi, c, _CMP_EQ_OQ) << 8;
+    return _mm512_cmp_pd_mask(a.lo, c, _CMP_GE_OQ) |
+           (unsigned)_mm512_cmp_pd_mask(a.hi, c, _CMP_GE_OQ) << 8;
 }
 
 static inline d16 d_expand(const double *p, unsigned mask)
@@ -133,6 +133,13 @@ static inline d16 d_keep_self(d16 a, double least)
     __m512d b = _mm512_set1_pd(least);
     return (d16){ _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(a.lo, b, _CMP_GE_OQ), a.lo),
                   _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(a.hi, b, _CMP_GE_OQ), a.hi) };
+}
+
+static inline d16 d_keep_below(d16 a, d16 by, double bar)
+{
+    __m512d b = _mm512_set1_pd(bar);
+    return (d16){ _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(by.lo, b, _CMP_LT_OQ), a.lo),
+                  _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(by.hi, b, _CMP_LT_OQ), a.hi) };
 }
 
 static inline __m512d power_16th(__m512d t)

@@ -98,7 +98,7 @@ static inline double d_sum(d16 a)
     return a.l[0];
 }
 
-/* Bit j: a[j] > b; a[j] == b. */
+/* Bit j: a[j] > b; a[j] >= b. */
 static inline unsigned d_above_mask(d16 a, double b)
 {
     unsigned mask = 0;
@@ -107,11 +107,11 @@ static inline unsigned d_above_mask(d16 a, double b)
     return mask;
 }
 
-static inline unsigned d_equal_mask(d16 a, double b)
+static inline unsigned d_least_mask(d16 a, double b)
 {
     unsigned mask = 0;
     for (int j = 0; j < 16; j++)
-        mask |= (unsigned)(a.l[j] == b) << j;
+        mask |= (unsigned)(a.l[j] >= b) << j;
     return mask;
 }
 
@@ -121,7 +121,7 @@ static inline d16 d_expand(const double *p, unsigned mask)
     EACH_LANE(mask >> j & 1 ? *p++ : 0);
 }
 
-/* Lanes of a where x[j] >= least, 0 elsewhere; where a >= least, likewise. */
+/* Lanes of a where x[j] >= least, 0 elsewhere; where a >= least, by < bar, likewise. */
 static inline d16 d_keep_floats(d16 a, const float *x, float least)
 {
     EACH_LANE(x[j] >= least ? a.l[j] : 0);
@@ -130,6 +130,11 @@ static inline d16 d_keep_floats(d16 a, const float *x, float least)
 static inline d16 d_keep_self(d16 a, double least)
 {
     EACH_LANE(a.l[j] >= least ? a.l[j] : 0);
+}
+
+static inline d16 d_keep_below(d16 a, d16 by, double bar)
+{
+    EACH_LANE(by.l[j] < bar ? a.l[j] : 0);
 }
 
 static inline double double_of_bits(uint64_t bits)

@@ -133,6 +133,16 @@ void sb_prob_spread(double *prob, size_t m, const float *x, size_t n, float leas
     sb_probs()->spread(prob, x, 0, behind, least, m);
 }
 
+void sb_prob_blend(double *out, double a, const double *p, double b, const double *q, size_t n)
+{
+    sb_probs()->blend(out, a, p, b, q, n);
+}
+
+double sb_prob_below(double *out, const double *x, const double *by, double bar, size_t n)
+{
+    return sb_probs()->below(out, x, by, bar, n);
+}
+
 double sb_prob_residual(double *out, double a, const double *p, double b, const double *q, size_t n)
 {
     return sb_probs()->residual(out, a, p, b, q, n);
@@ -163,8 +173,13 @@ double sb_prob_entropy(const double *p, size_t n)
 size_t sb_prob_argmax(const double *x, size_t n)
 {
     const struct sb_prob_table *kernels = sb_probs();
-    size_t at = kernels->find(x, n, kernels->largest(x, n));
+    size_t at = kernels->next(x, 0, n, kernels->largest(x, n));
     return at < n ? at : 0;
+}
+
+size_t sb_prob_next(const double *x, size_t from, size_t n, double least)
+{
+    return from < n ? sb_probs()->next(x, from, n, least) : n;
 }
 
 /* The last index of positive weight before which the partial sums do not exceed the target. */

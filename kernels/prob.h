@@ -42,8 +42,8 @@ struct sb_temper {
 struct sb_temper sb_temper_make(float max, double temperature);
 
 /* prob[n] = weights of x[n]; returns their sum. prob NULL: only the sum. One weight has a relative
- * error below (2 + 3 |z|) 2^-53, z = (x - max) / temperature: 2^(k / 16) from a table times a
- * polynomial of degree 6. The weight of max is exactly 1. */
+ * error below (53 + 3 |z|) 2^-53, z = (x - max) / temperature: 2^(k / 16) from a table times a
+ * polynomial of degree 5. The weight of max is exactly 1. */
 double sb_prob_exp(double *prob, const float *x, size_t n, const struct sb_temper *temper);
 /* The sum of the weights w of x[n]; *dot = sum of w * (x - max) * rate ln 2 / 16. The entropy of the
  * normalised weights is log(sum) - *dot / sum. */
@@ -64,6 +64,10 @@ void sb_prob_scale(double *out, const double *x, size_t n, double factor);
 /* prob[m] belongs to those of x[n] that are above `least`, and to the first `ties` (n or more: all) of
  * those equal to it, in their order; there are exactly m. Moves each to its index in prob[n]; 0 elsewhere. */
 void sb_prob_spread(double *prob, size_t m, const float *x, size_t n, float least, size_t ties);
+/* out[n] = a p + b q, each product and the sum rounded; out may be p or q. */
+void sb_prob_blend(double *out, double a, const double *p, double b, const double *q, size_t n);
+/* out[n] = x where by < bar, 0 elsewhere; returns the sum. out may be x or by. */
+double sb_prob_below(double *out, const double *x, const double *by, double bar, size_t n);
 /* out[n] = [a p - b q]+, each product rounded; returns the sum. out may be p, q, or NULL. */
 double sb_prob_residual(double *out, double a, const double *p, double b, const double *q,
                         size_t n);
@@ -77,6 +81,8 @@ double sb_prob_overlap(double a, const double *p, double b, const double *q, siz
 double sb_prob_entropy(const double *p, size_t n);
 /* Index of the largest of x[n], the smallest index on ties; NaN never wins; 0 if nothing does. */
 size_t sb_prob_argmax(const double *x, size_t n);
+/* The first index from `from` on with x[i] >= least; n: none. */
+size_t sb_prob_next(const double *x, size_t from, size_t n, double least);
 
 /* The index drawn by u in [0, 1) from weight[n], never one of weight 0 (0 if all are). With target =
  * u * sum: the first chunk of 256 whose sum, added to those before it, exceeds the target; in it, the

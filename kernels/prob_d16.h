@@ -102,18 +102,13 @@ static size_t prob_take(float *out, const float *x, size_t n, float least)
 
 /* e[count] = the weights of x[16 count]; d: NULL, or x - max where the weight is not 0.
  *
- * t = (x - max) rate = n + r with |r| <= 1/2; the weight is 2^(n / 16) 2^(r / 16). The polynomial
- * interpolates (2^(r / 16) - 1) / r at the Chebyshev points of [-1/2, 1/2]: 1.5e-17 off at most. Each
+ * t = (x - max) rate = n + r with |r| <= 1/2; the weight is 2^(n / 16) 2^(r / 16). The polynomial is
+ * the one of degree 5 and value 1 at 0 whose relative error is least, 5.7e-15. Each
  * step is taken for all the vectors before the next, so that nothing waits for a chain. */
 ALWAYS void weigh(d16 *e, d16 *d, const float *x, int count, const struct sb_temper *temper)
 {
-    static const double c[] = { 0x1.430a1d08ec681p-37,
-                                0x1.5d897e525c216p-30,
-                                0x1.3b2ab6fb41213p-23,
-                                0x1.c6b08d6f2a289p-17,
-                                0x1.ebfbdff82c590p-11,
-                                0x1.62e42fefa39f3p-5,
-                                1 };
+    static const double c[] = { 0x1.5d89ee9616089p-30, 0x1.3b2c78d7122bfp-23, 0x1.c6b08d6e1f1c3p-17,
+                                0x1.ebfbdff5ff796p-11, 0x1.62e42fefa3a02p-5,  1 };
     const d16 max = d_set1((double)temper->max), rate = d_set1(temper->rate);
     const d16 magic = d_set1(0x1.8p52);
     d16 t[ABREAST], r[ABREAST];
@@ -131,7 +126,7 @@ ALWAYS void weigh(d16 *e, d16 *d, const float *x, int count, const struct sb_tem
     }
     EACH (k, count)
         e[k] = d_fma(d_set1(c[0]), r[k], d_set1(c[1]));
-    EACH (i, 5) {
+    EACH (i, 4) {
         EACH (k, count)
             e[k] = d_fma(e[k], r[k], d_set1(c[i + 2]));
     }
@@ -297,15 +292,15 @@ static double prob_largest(const double *x, size_t n)
     return lane[0];
 }
 
-static size_t prob_find(const double *x, size_t n, double value)
+static size_t prob_next(const double *x, size_t from, size_t n, double least)
 {
     size_t i;
-    for (i = 0; i + 16 <= n; i += 16) {
-        unsigned mask = d_equal_mask(d_load(x + i), value);
+    for (i = from; i + 16 <= n; i += 16) {
+        unsigned mask = d_least_mask(d_load(x + i), least);
         if (mask)
             return i + (size_t)__builtin_ctz(mask);
     }
-    while (i < n && x[i] != value)
+    while (i < n && !(x[i] >= least))
         i++;
     return i;
 }
@@ -336,6 +331,40 @@ static size_t prob_spread(double *prob, const float *x, size_t from, size_t to, 
         d_store(prob + to - 16, a);
     }
     return m;
+}
+
+static void prob_blend(double *out, double a, const double *p, double b, const double *q, size_t n)
+{
+    const d16 va = d_set1(a), vb = d_set1(b);
+    size_t i;
+    for (i = 0; i + 16 <= n; i += 16)
+        d_store(out + i, d_add(d_mul(d_load(p + i), va), d_mul(d_load(q + i), vb)));
+    if (i < n) {
+        size_t left = n - i;
+        d16 x = d_mul(d_load_n(p + i, left), va), y = d_mul(d_load_n(q + i, left), vb);
+        d_store_n(out + i, d_add(x, y), left);
+    }
+}
+
+static double prob_below(double *out, const double *x, const double *by, double bar, size_t n)
+{
+    double total = 0;
+    for (size_t first = 0; first < n; first += SB_CHUNK) {
+        size_t end = first + smaller(n - first, SB_CHUNK), i;
+        d16 sum = d_set1(0), a;
+        for (i = first; i + 16 <= end; i += 16) {
+            a = d_keep_below(d_load(x + i), d_load(by + i), bar);
+            d_store(out + i, a);
+            sum = d_add(sum, a);
+        }
+        if (i < end) {
+            a = d_keep_below(d_load_n(x + i, end - i), d_load_n(by + i, end - i), bar);
+            d_store_n(out + i, a, end - i);
+            sum = d_add(sum, a);
+        }
+        total += d_sum(sum);
+    }
+    return total;
 }
 
 static double prob_residual(double *out, double a, const double *p, double b, const double *q,
@@ -543,9 +572,11 @@ const struct sb_prob_table SB_PROB_TABLE = {
     .sum = prob_sum,
     .check = prob_check,
     .largest = prob_largest,
-    .find = prob_find,
+    .next = prob_next,
     .scale = prob_scale,
     .spread = prob_spread,
+    .blend = prob_blend,
+    .below = prob_below,
     .residual = prob_residual,
     .overlap = prob_overlap,
     .entropy = prob_entropy,

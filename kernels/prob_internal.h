@@ -33,10 +33,12 @@ struct sb_prob_table {
     double (*sum)(const double *x, size_t n, double *chunk); /* chunk: NULL, or each one's sum */
     double (*check)(const double *x, size_t n);
     double (*largest)(const double *x, size_t n);
-    size_t (*find)(const double *x, size_t n, double value); /* the first one; n: none */
+    size_t (*next)(const double *x, size_t from, size_t n, double least);
     void (*scale)(double *out, const double *x, size_t n, double factor);
     /* sb_prob_spread to x[from .. to); returns how many of prob[0 .. m) are left for what is before. */
     size_t (*spread)(double *prob, const float *x, size_t from, size_t to, float least, size_t m);
+    void (*blend)(double *out, double a, const double *p, double b, const double *q, size_t n);
+    double (*below)(double *out, const double *x, const double *by, double bar, size_t n);
     double (*residual)(double *out, double a, const double *p, double b, const double *q, size_t n);
     double (*overlap)(double a, const double *p, double b, const double *q, size_t n);
     double (*entropy)(const double *p, size_t n);

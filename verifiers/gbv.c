@@ -11,6 +11,7 @@
  * early may depend on its own tokens, not on other paths. */
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 #include "harness/decode/verifier.h"
 
@@ -32,7 +33,8 @@ struct gbv {
     int32_t k;
     struct place *place;   /* [max_nodes] of path.at[i] */
     struct ranked *ranked; /* [n_vocab] */
-    double *row;           /* [n_vocab] a row of the selected path's law */
+    struct ranked *room; /* [n_vocab] for sorting: the residual and the row, not yet in use then */
+    double *row;         /* [n_vocab] a row of the selected path's law */
 };
 
 static size_t gbv_scratch(const void *params, size_t n_vocab, int32_t max_nodes)
@@ -72,27 +74,32 @@ static double selected(struct place prefix, struct place token, double q_t, int3
     return q_t * slope(token.below, token.mass, k) / slope(prefix.below, prefix.mass, k);
 }
 
-static void sift_down(struct ranked *heap, size_t n, size_t at)
+static size_t digit_of(double key, int shift, size_t digits)
 {
-    struct ranked item = heap[at];
-    for (size_t child; (child = 2 * at + 1) < n; at = child) {
-        child += child + 1 < n && smaller(heap[child], heap[child + 1]);
-        if (!smaller(item, heap[child]))
-            break;
-        heap[at] = heap[child];
-    }
-    heap[at] = item;
+    uint64_t bits;
+    memcpy(&bits, &key, sizeof bits);
+    return bits >> shift & (digits - 1);
 }
 
-static void sort(struct ranked *item, size_t n)
+/* Stable, so that equal keys stay in the order of tokens: by digits of the key's bits, whose order is
+ * that of numbers that are not negative. Comparing 32,000 took 16 ms. */
+static void sort(struct ranked *item, struct ranked *room, size_t n)
 {
-    for (size_t i = n / 2; i-- > 0;)
-        sift_down(item, n, i);
-    while (n-- > 1) {
-        struct ranked largest = item[0];
-        item[0] = item[n];
-        item[n] = largest;
-        sift_down(item, n, 0);
+    enum { DIGIT = 11, DIGITS = 1 << DIGIT, PASSES = 6 };
+    for (int pass = 0; pass < PASSES; pass++) {
+        size_t place[DIGITS] = { 0 }, sum = 0;
+        for (size_t i = 0; i < n; i++)
+            place[digit_of(item[i].key, pass * DIGIT, DIGITS)]++;
+        for (size_t d = 0; d < DIGITS; d++) {
+            size_t count = place[d];
+            place[d] = sum;
+            sum += count;
+        }
+        for (size_t i = 0; i < n; i++)
+            room[place[digit_of(item[i].key, pass * DIGIT, DIGITS)]++] = item[i];
+        struct ranked *other = item;
+        item = room;
+        room = other;
     }
 }
 
@@ -104,12 +111,11 @@ static const double *selected_row(void *self, int32_t i)
     const double *q = g->path.tree->node[node].q, *p = g->rows->row(g->rows->self, node);
     size_t n = 0;
     double smaller_q = 0;
-    for (size_t t = 0; t < g->rows->n_vocab; t++) {
-        g->row[t] = 0;
+    for (size_t t = 0; t < g->rows->n_vocab; t++)
         if (q[t] > 0)
             g->ranked[n++] = rank_of(p, q, t);
-    }
-    sort(g->ranked, n);
+    sort(g->ranked, g->room, n);
+    memset(g->row, 0, g->rows->n_vocab * sizeof *g->row); /* room ends here */
     for (size_t r = 0; r < n; r++) {
         size_t t = g->ranked[r].token;
         g->row[t] = selected(g->place[i], place_of(g->place[i], smaller_q, q[t]), q[t], g->k);
@@ -189,6 +195,7 @@ static enum sb_status gbv_verify(const void *params, const struct sb_tree *tree,
         return sb_greedy_verify(tree, rows, verdict, err);
     double *residual = scratch;
     struct gbv g = { .rows = rows, .k = tree->node[0].n_draws };
+    g.room = scratch;
     g.row = residual + rows->n_vocab;
     g.ranked = (struct ranked *)(g.row + rows->n_vocab);
     g.path = (struct sb_path){ .tree = tree,

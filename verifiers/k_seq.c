@@ -70,10 +70,10 @@ static double smallest_rho(const double *p, const double *q, int32_t k, size_t n
 static double law_of_rest(double *out, const double *p, const double *q, double rho, int32_t k,
                           size_t n)
 {
-    double f = tries(sb_prob_overlap(1 / rho, p, 1, q, n), k), share = 1 - f / rho;
+    double f = k == 1 ? 1 : tries(sb_prob_overlap(1 / rho, p, 1, q, n), k), share = 1 - f / rho;
     double sum = f * sb_prob_residual(out, 1 / rho, p, 1, q, n) + share;
-    for (size_t t = 0; t < n && share != 0; t++)
-        out[t] += p[t] * (share / f);
+    if (share != 0)
+        sb_prob_blend(out, 1, out, share / f, p, n);
     return sum;
 }
 

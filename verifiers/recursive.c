@@ -2,6 +2,8 @@
 
 #include <inttypes.h>
 
+#include "kernels/prob.h"
+
 size_t sb_law_scratch(const void *params, size_t n_vocab, int32_t max_nodes)
 {
     return 2 * n_vocab * sizeof(double);
@@ -15,20 +17,11 @@ static enum sb_status draft_row(const struct sb_verifier_ops *verifier, enum sb_
     const struct sb_node *n = &tree->node[node];
     bool leaf = n->kind == SB_DRAW_NONE;
     *row = leaf && wants != SB_DRAFT_ROWS_ALL ? NULL : n->draft_row ? n->draft_row : n->q;
-    if (!*row || sb_row_is_law(*row, n_vocab))
+    if (!*row || sb_draft_row_is_law(tree, *row, n_vocab))
         return SB_OK;
     return sb_fail(err, SB_EINTERNAL,
                    "verifier %s: the drafter's row at node %" PRId32 " is no probability row",
                    verifier->name, node);
-}
-
-static size_t largest(const double *x, size_t n)
-{
-    size_t best = 0;
-    for (size_t i = 1; i < n; i++)
-        if (x[i] > x[best])
-            best = i;
-    return best;
 }
 
 /* Temperature 0: the arg max of pi in *token; where there is no pi, the target's own. */
@@ -45,7 +38,7 @@ static enum sb_status most_likely(const struct sb_verifier_ops *verifier, const 
         return SB_OK;
     }
     verifier->law(params, pi, p, q, rows->n_vocab);
-    *token = (sb_token)largest(pi, rows->n_vocab);
+    *token = (sb_token)sb_prob_argmax(pi, rows->n_vocab);
     return SB_OK;
 }
 

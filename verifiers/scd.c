@@ -14,7 +14,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/kernels.h"
+#include "kernels/prob.h"
 #include "verifiers/recursive.h"
 
 struct scd {
@@ -52,38 +52,35 @@ static enum sb_draft_rows scd_rows(const void *params)
     return strcmp(s->bonus, "expert") == 0 ? SB_DRAFT_ROWS_PARENTS : SB_DRAFT_ROWS_ALL;
 }
 
-/* The smallest positive q, and the largest p. */
-static void borders(const double *p, const double *q, size_t n, double *least_q, double *most_p)
+static double least_positive(const double *q, size_t n)
 {
-    *least_q = 1;
-    *most_p = 0;
-    for (size_t t = 0; t < n; t++) {
-        *least_q = q[t] > 0 && q[t] < *least_q ? q[t] : *least_q;
-        *most_p = p[t] > *most_p ? p[t] : *most_p;
-    }
+    double least = 1;
+    for (size_t t = 0; t < n; t++)
+        least = q[t] > 0 && q[t] < least ? q[t] : least;
+    return least;
 }
 
 static void scd_law(const void *params, double *pi, const double *p, const double *q, size_t n)
 {
     const struct scd *s = params;
-    double least_q, most_p, top = -INFINITY, sum = 0;
+    double top = -INFINITY, sum = 0, least_q = 0;
     if (!q) {
         memcpy(pi, p, n * sizeof *pi);
         return;
     }
-    borders(p, q, n, &least_q, &most_p);
-    for (size_t t = 0; t < n; t++) {
-        pi[t] = -INFINITY;
-        if (p[t] > 0 && p[t] >= s->a * most_p)
-            pi[t] = (1 + s->beta) * sb_log(p[t]) - s->beta * sb_log(q[t] > 0 ? q[t] : least_q);
+    double bar = fmax(s->a * p[sb_prob_argmax(p, n)], 5e-324);
+    memset(pi, 0, n * sizeof *pi);
+    for (size_t t = sb_prob_next(p, 0, n, bar); t < n; t = sb_prob_next(p, t + 1, n, bar)) {
+        if (!(q[t] > 0) && least_q == 0)
+            least_q = least_positive(q, n);
+        pi[t] = (1 + s->beta) * sb_log(p[t]) - s->beta * sb_log(q[t] > 0 ? q[t] : least_q);
         top = pi[t] > top ? pi[t] : top;
     }
-    for (size_t t = 0; t < n; t++) {
-        pi[t] = pi[t] > -INFINITY ? sb_exp(pi[t] - top) : 0;
+    for (size_t t = sb_prob_next(p, 0, n, bar); t < n; t = sb_prob_next(p, t + 1, n, bar)) {
+        pi[t] = sb_exp(pi[t] - top);
         sum += pi[t];
     }
-    for (size_t t = 0; t < n; t++)
-        pi[t] /= sum;
+    sb_prob_scale(pi, pi, n, 1 / sum);
 }
 
 extern const struct sb_verifier_ops sb_verifier_scd;

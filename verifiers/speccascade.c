@@ -18,6 +18,7 @@
  * is made from both rows at temperature 1, and its arg max taken. */
 #include <string.h>
 
+#include "kernels/prob.h"
 #include "verifiers/recursive.h"
 
 struct cascade {
@@ -37,18 +38,12 @@ static const struct sb_param cascade_params[] = {
 
 static double max_of(const double *x, size_t n)
 {
-    double max = x[0];
-    for (size_t i = 1; i < n; i++)
-        max = x[i] > max ? x[i] : max;
-    return max;
+    return x[sb_prob_argmax(x, n)];
 }
 
 static double variation(const double *p, const double *q, size_t n)
 {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += p[i] > q[i] ? p[i] - q[i] : q[i] - p[i];
-    return sum / 2;
+    return (sb_prob_residual(NULL, 1, p, 1, q, n) + sb_prob_residual(NULL, 1, q, 1, p, n)) / 2;
 }
 
 static bool chow_defers(double alpha, const double *p, const double *q, size_t n)
@@ -76,11 +71,9 @@ static void choose_row(double *pi, const double *p, const double *q, size_t n, b
 static void mix_tokens(double *pi, const double *p, const double *q, size_t n, const double *figure,
                        double bar)
 {
-    double deferred = 0;
-    for (size_t t = 0; t < n; t++)
-        deferred += figure[t] < bar ? q[t] : 0;
-    for (size_t t = 0; t < n; t++)
-        pi[t] = (figure[t] < bar ? 0 : q[t]) + p[t] * deferred;
+    double deferred = sb_prob_below(pi, q, figure, bar, n);
+    sb_prob_blend(pi, 1, q, -1, pi, n);
+    sb_prob_blend(pi, 1, pi, deferred, p, n);
 }
 
 static void chow_law(const void *params, double *pi, const double *p, const double *q, size_t n)

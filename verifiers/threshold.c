@@ -120,13 +120,16 @@ static enum sb_status threshold_verify(const struct rule *rule, const void *para
         return rc;
     int32_t last = longest(tree, score);
     accept_path(verdict, tree, last);
-    rc = sb_rows_get(rows, last, &p, err);
+    sb_token token;
+    rc = rows->greedy ? sb_rows_greedy(rows, last, &token, err) : sb_rows_get(rows, last, &p, err);
     if (rc != SB_OK)
         return rc;
-    sb_dice_seek(dice, (uint64_t)tree->node[last].depth + 1);
-    size_t token =
-        rule->samples ? dice->pick(dice->self, p, rows->n_vocab) : rows->argmax(rows->self, last);
-    sb_verdict_close(verdict, tree, (sb_token)token);
+    if (!rows->greedy) {
+        sb_dice_seek(dice, (uint64_t)tree->node[last].depth + 1);
+        token = (sb_token)(rule->samples ? dice->pick(dice->self, p, rows->n_vocab)
+                                         : rows->argmax(rows->self, last));
+    }
+    sb_verdict_close(verdict, tree, token);
     return SB_OK;
 }
 

@@ -8,8 +8,10 @@
  * there is room, and takes no token into S that would leave q' without mass. That S is the top of q
  * is the drafter's business; the rule is exact for any S that is a function of the context. */
 #include <inttypes.h>
+#include <string.h>
 
 #include "harness/decode/verifier.h"
+#include "kernels/prob.h"
 
 extern const struct sb_verifier_ops sb_verifier_topk_plus_one;
 
@@ -18,23 +20,18 @@ static size_t topk_scratch(const void *params, size_t n_vocab, int32_t max_nodes
     return n_vocab * sizeof(double);
 }
 
-/* rest[n] = q', from the node's row and all draws but the last. */
+/* rest[n] = q' times *sum, from the node's row and all draws but the last. */
 static enum sb_status sampled_row(const struct sb_tree *tree, int32_t node, double *rest, size_t n,
-                                  struct sb_error *err)
+                                  double *sum, struct sb_error *err)
 {
     const struct sb_node *parent = &tree->node[node];
     enum sb_status rc = sb_draws_check(&sb_verifier_topk_plus_one, tree, node, n, err);
     if (rc != SB_OK)
         return rc;
-    double sum = 0;
-    for (size_t t = 0; t < n; t++)
-        rest[t] = parent->q[t];
+    memcpy(rest, parent->q, n * sizeof *rest);
     for (int32_t d = 0; d + 1 < parent->n_draws; d++)
         rest[tree->node[tree->draw[parent->first_draw + d]].token] = 0;
-    for (size_t t = 0; t < n; t++)
-        sum += rest[t];
-    for (size_t t = 0; t < n; t++)
-        rest[t] /= sum;
+    *sum = sb_prob_sum(rest, n);
     return SB_OK;
 }
 
@@ -46,16 +43,18 @@ static enum sb_status try_node(const struct sb_tree *tree, int32_t node, const d
     const struct sb_node *parent = &tree->node[node];
     const double *law = p;
     if (parent->kind != SB_DRAW_NONE) {
-        enum sb_status rc = sampled_row(tree, node, row, n, err);
+        double mass;
+        enum sb_status rc = sampled_row(tree, node, row, n, &mass, err);
         if (rc != SB_OK)
             return rc;
         int32_t last = tree->draw[parent->first_draw + parent->n_draws - 1];
         sb_token y = tree->node[last].token;
-        if (dice->flip(dice->self, p[y] < row[y] ? p[y] / row[y] : 1)) {
+        double q_y = row[y] / mass;
+        if (dice->flip(dice->self, p[y] < q_y ? p[y] / q_y : 1)) {
             *child = last;
             return SB_OK;
         }
-        double sum = sb_residual(row, 1, p, row, 1, y, n);
+        double sum = sb_residual(row, 1, p, row, mass, y, n);
         law = sum > SB_EMPTY_RESIDUAL ? row : p;
     }
     *token = (sb_token)dice->pick(dice->self, law, n);

@@ -47,6 +47,7 @@ void sb_tree_reset(struct sb_tree *tree, sb_token root, int32_t max_depth)
     tree->n = 1;
     tree->n_draws = 0;
     tree->n_auxiliary = 0;
+    tree->trusted = false;
     tree->max_depth = max_depth;
 }
 

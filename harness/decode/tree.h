@@ -57,6 +57,9 @@ struct sb_tree {
     int32_t n, cap;        /* nodes, root included */
     int32_t n_draws;
     int32_t n_auxiliary;
+    /* Were all rows that the drafter gives in this draft made by S? They are laws then, or NaN from the
+     * first entry on, and verifiers look at that only. A reset takes it back. */
+    bool trusted;
     int32_t max_depth;   /* deepest verified node allowed: the token budget */
     const sb_token *eos; /* [n_eos] tokens that end a generation; borrowed, kept by a reset */
     size_t n_eos;

@@ -60,6 +60,19 @@ bool sb_row_is_law(const double *row, size_t n)
     return fabs(sb_prob_check(row, n) - 1) <= 1e-6; /* false for NaN */
 }
 
+bool sb_draft_row_is_law(const struct sb_tree *tree, const double *row, size_t n)
+{
+    return tree->trusted ? !isnan(row[0]) : sb_row_is_law(row, n);
+}
+
+static enum sb_status no_row(int32_t node, struct sb_error *err)
+{
+    return sb_fail(err, SB_EFORMAT,
+                   "the target's row at node %" PRId32
+                   " is no probability row (its logits hold NaN or infinity)",
+                   node);
+}
+
 enum sb_status sb_rows_greedy(const struct sb_rows *rows, int32_t node, sb_token *token,
                               struct sb_error *err)
 {
@@ -75,10 +88,7 @@ enum sb_status sb_rows_get(const struct sb_rows *rows, int32_t node, const doubl
 {
     const double *p = rows->row(rows->self, node);
     if (!p || (rows->trusted ? isnan(p[0]) : !sb_row_is_law(p, rows->n_vocab)))
-        return sb_fail(err, SB_EFORMAT,
-                       "the target's row at node %" PRId32
-                       " is no probability row (its logits hold NaN or infinity)",
-                       node);
+        return no_row(node, err);
     *row = p;
     return SB_OK;
 }
@@ -86,16 +96,17 @@ enum sb_status sb_rows_get(const struct sb_rows *rows, int32_t node, const doubl
 enum sb_status sb_rows_softmax(const struct sb_rows *rows, int32_t node, double *prob,
                                struct sb_error *err)
 {
+    const float *logits = rows->logits ? rows->logits(rows->self, node) : NULL;
+    if (logits) {
+        sb_sampling_apply(prob, &(struct sb_sampling){ .temperature = 1 }, logits, rows->n_vocab,
+                          NULL);
+        return isnan(prob[0]) ? no_row(node, err) : SB_OK;
+    }
     const double *p;
     enum sb_status rc = sb_rows_get(rows, node, &p, err);
-    if (rc != SB_OK)
-        return rc;
-    if (rows->logits)
-        sb_sampling_apply(prob, &(struct sb_sampling){ .temperature = 1 },
-                          rows->logits(rows->self, node), rows->n_vocab, NULL);
-    else
+    if (rc == SB_OK)
         memcpy(prob, p, rows->n_vocab * sizeof *prob);
-    return SB_OK;
+    return rc;
 }
 
 /* ---- draws ---- */
@@ -141,7 +152,7 @@ enum sb_status sb_draws_check(const struct sb_verifier_ops *verifier, const stru
                            node);
         if (parent->kind == SB_DRAW_ONEHOT)
             continue;
-        if (!draw.q || (draw.q != checked && !sb_row_is_law(draw.q, n_vocab)))
+        if (!draw.q || (draw.q != checked && !sb_draft_row_is_law(tree, draw.q, n_vocab)))
             return sb_fail(err, SB_EINTERNAL,
                            "verifier %s: the drafter's row at node %" PRId32
                            " is no probability row",
@@ -158,8 +169,17 @@ enum sb_status sb_draws_check(const struct sb_verifier_ops *verifier, const stru
 double sb_residual(double *out, double a, const double *p, const double *q, double mass, sb_token t,
                    size_t n)
 {
-    return q ? sb_prob_residual(out, a, p, 1 / mass, q, n)
-             : sb_prob_residual_onehot(out, a, p, 1 / mass, (size_t)t, n);
+    if (!q)
+        return sb_prob_residual_onehot(out, a, p, 1 / mass, (size_t)t, n);
+    if (1 / mass < INFINITY)
+        return sb_prob_residual(out, a, p, 1 / mass, q, n);
+    double sum = 0; /* so small a mass has no inverse */
+    for (size_t i = 0; i < n; i++) {
+        double rest = a * p[i] - q[i] / mass;
+        out[i] = rest > 0 ? rest : 0;
+        sum += out[i];
+    }
+    return sum;
 }
 
 struct sb_rest sb_rest_begin(const double *target, size_t n)
@@ -185,8 +205,7 @@ static double mass_left(const struct sb_tree *tree, const struct sb_node *parent
             size_t t = (size_t)tree->node[tree->draw[parent->first_draw + d]].token;
             to = t >= from && t < to ? t : to;
         }
-        for (size_t i = from; i < to; i++)
-            mass += q[i];
+        mass += sb_prob_sum(q + from, to - from);
     }
     return mass;
 }

@@ -89,6 +89,8 @@ enum sb_status sb_rows_softmax(const struct sb_rows *rows, int32_t node, double 
                                struct sb_error *err);
 /* Is row[n] finite, nonnegative and of sum 1 within 1e-6? */
 bool sb_row_is_law(const double *row, size_t n);
+/* The same of a row that the tree's drafter gave, which may be known to be one (tree->trusted). */
+bool sb_draft_row_is_law(const struct sb_tree *tree, const double *row, size_t n);
 /* Accept all nodes from below the root down to `node`. */
 void sb_verdict_accept_path(struct sb_verdict *verdict, const struct sb_tree *tree, int32_t node);
 

@@ -117,6 +117,8 @@ static double time_of(void (*run)(struct rows *), struct rows *r)
     X(prob_scale, (sb_prob_scale(r->out, r->p, r->n, 3), 0))                      \
     X(prob_residual, sb_prob_residual(r->out, 1, r->p, 1, r->q, r->n))            \
     X(prob_residual_onehot, sb_prob_residual_onehot(r->out, 1, r->p, 1, 9, r->n)) \
+    X(prob_blend, (sb_prob_blend(r->out, 1, r->p, 1, r->q, r->n), 0))             \
+    X(prob_below, sb_prob_below(r->out, r->p, r->q, .1, r->n))                    \
     X(prob_overlap, sb_prob_overlap(1, r->p, 1, r->q, r->n))                      \
     X(prob_entropy, sb_prob_entropy(r->p, r->n))                                  \
     X(prob_argmax, sb_prob_argmax(r->p, r->n))                                    \
@@ -237,23 +239,28 @@ static void run_verifier(struct step *step, uint64_t position)
         step->failed = true;
 }
 
-/* The root with one drawn child, a token that q likes better than p does. */
+/* The root with one drawn child, a token that q likes better than p does, or one that is not the best. */
 static bool make_tree(struct step *step)
 {
     const struct rows *r = step->rows;
-    size_t token = 0;
+    size_t token = sb_prob_argmax(r->q, r->n);
     if (sb_tree_create(&step->tree, 4, NULL) != SB_OK)
         return false;
     sb_tree_reset(&step->tree, 0, 3);
+    step->tree.trusted = true; /* as small-lm says, since S makes its rows */
     for (size_t i = 0; i < r->n; i++)
-        if (r->q[i] - 3 * r->p[i] > r->q[token] - 3 * r->p[token])
+        if (r->q[i] > 0 && r->q[i] - 3 * r->p[i] > r->q[token] - 3 * r->p[token])
             token = i;
-    bool drawn = (step->verifier->kinds & SB_KIND_BIT(SB_DRAW_IID)) != 0;
-    if (r->sampling.temperature > 0 && drawn)
-        sb_tree_draw(&step->tree, 0, (sb_token)token, SB_DRAW_IID, r->q, (float)log(r->q[token]),
-                     0);
+    /* Independent draws if the verifier takes them, else the first kind of draw that it takes. */
+    unsigned kinds = step->verifier->kinds & ~SB_KIND_BIT(SB_DRAW_ONEHOT);
+    enum sb_draw_kind kind = SB_DRAW_IID;
+    while (kinds && !(kinds & SB_KIND_BIT(kind)))
+        kind++;
+    bool chosen = (step->verifier->kinds & SB_KIND_BIT(SB_DRAW_ONEHOT)) != 0;
+    if (kinds && (r->sampling.temperature > 0 || !chosen))
+        sb_tree_draw(&step->tree, 0, (sb_token)token, kind, r->q, (float)log(r->q[token]), 0);
     else
-        sb_tree_add(&step->tree, 0, (sb_token)token, 0);
+        sb_tree_add(&step->tree, 0, (sb_token)((sb_logits_argmax(r->x, r->n) + 1) % r->n), 0);
     step->tree.node[0].draft_row = step->tree.node[1].draft_row = r->q;
     return true;
 }
@@ -308,14 +315,13 @@ static void bench_verifiers(struct rows *peaked)
     } laws[] = { { "T=0", { 0 } },
                  { "T=1", { .temperature = 1 } },
                  { "T=1, top_k=50", { .temperature = 1, .top_k = 50 } } };
-    const unsigned chains = SB_KIND_BIT(SB_DRAW_IID) | SB_KIND_BIT(SB_DRAW_ONEHOT);
     sb_cpu_select(NULL, NULL);
     printf("\nverifier, one visited row of %zu, %s\n", peaked->n, sb_cpu_name(sb_cpu_active()));
     for (size_t i = 0; sb_verifiers[i]; i++)
         for (size_t l = 0; l < 3; l++) {
             const struct sb_verifier_ops *v = sb_verifiers[i];
             bool samples = laws[l].sampling.temperature > 0;
-            if (!(v->kinds & chains) || (samples && v->guarantee == SB_GREEDY_EXACT))
+            if (samples && (v->guarantee == SB_GREEDY_EXACT || v->greedy_only))
                 continue;
             peaked->sampling = laws[l].sampling;
             sb_sampling_apply(peaked->p, &peaked->sampling, peaked->x, peaked->n, peaked->kept);

@@ -68,7 +68,7 @@ static void make_input(struct input *in, size_t n, uint64_t seed)
 struct output {
     double number[40];
     size_t index[40];
-    double row[8][MOST];
+    double row[9][MOST];
     float logits[3][MOST];
 };
 
@@ -104,9 +104,14 @@ static void run_kernels(struct output *out, const struct input *in)
     memcpy(out->row[3], row, n * sizeof *row);
     out->number[d++] = sb_prob_residual_onehot(row, .9, p, .3, n / 3, n);
     memcpy(out->row[4], row, n * sizeof *row);
+    sb_prob_blend(row, .9, p, -.3, q, n);
+    memcpy(out->row[7], row, n * sizeof *row);
+    out->number[d++] = sb_prob_below(row, p, q, .3, n);
+    memcpy(out->row[8], row, n * sizeof *row);
     out->number[d++] = sb_prob_overlap(.9, p, 1.1, q, n);
     out->number[d++] = sb_prob_entropy(p, n);
     out->index[i++] = sb_prob_argmax(p, n);
+    out->index[i++] = sb_prob_next(p, n / 5, n, .01);
     memcpy(kept, in->x, n * sizeof *kept);
     size_t m = out->index[i++] = sb_prob_take(w, kept, n, 1);
     memcpy(out->row[5], w, m * sizeof *w);
@@ -142,7 +147,7 @@ static void every_variant_has_the_bits_of_plain_c(void **state)
                         fail_msg("%s n=%zu: number %zu is %a, not %a; index %zu, not %zu",
                                  sb_cpu_name(cpu), in.n, k, got.number[k], want.number[k],
                                  got.index[k], want.index[k]);
-                for (size_t r = 0; r < 8; r++)
+                for (size_t r = 0; r < 9; r++)
                     if (memcmp(got.row[r], want.row[r], sizeof got.row[r]) != 0)
                         fail_msg("%s n=%zu: row %zu", sb_cpu_name(cpu), in.n, r);
                 assert_memory_equal(got.logits, want.logits, sizeof got.logits);
@@ -183,6 +188,8 @@ static void sums_have_the_stated_order(void **state)
             for (size_t i = 0; i < n; i++)
                 row[i] = fmin(in.p[i], in.q[i]);
             assert_true(sb_prob_overlap(1, in.p, 1, in.q, n) == sum_as_stated(row, n));
+            double below = sb_prob_below(row, in.p, in.q, .3, n);
+            assert_true(below == sum_as_stated(row, n));
             for (size_t i = 0; i < n; i++)
                 row[i] = in.x[i] >= -1 ? in.q[i] : 0;
             assert_true(sb_prob_mass(in.q, in.x, n, -1, &count) == sum_as_stated(row, n));

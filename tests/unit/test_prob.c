@@ -120,7 +120,7 @@ static void weights_are_exponentials_within_the_stated_error(void **state)
                 sum += got[i];
                 if (z < -701)
                     assert_true(got[i] == 0);
-                else if (z > -699 && !(error <= (2 + 3 * fabsl(z)) * 0x1p-53L))
+                else if (z > -699 && !(error <= (53 + 3 * fabsl(z)) * 0x1p-53L))
                     fail_msg("exp(%Lg): %.17g, relative error %Lg", z, got[i], error);
                 if (x[i] == max)
                     assert_true(got[i] == 1);
@@ -226,6 +226,33 @@ static void residuals_and_overlaps_follow_their_definitions(void **state)
             assert_true(sb_prob_residual(q, a, p, b, q, n) == sum);
             assert_memory_equal(q, got, n * sizeof *q);
         }
+}
+
+static void blends_and_selections_follow_their_definitions(void **state)
+{
+    (void)state;
+    static double p[MOST], q[MOST], got[MOST], want[MOST];
+    for (size_t n = 0; n < MOST; n += n < 70 ? 1 : 111) {
+        double sum = 0;
+        fill_weights(p, n, 2 * n);
+        fill_weights(q, n, 2 * n + 1);
+        for (size_t i = 0; i < n; i++)
+            want[i] = .3 * p[i] + -1.7 * q[i];
+        sb_prob_blend(got, .3, p, -1.7, q, n);
+        assert_memory_equal(got, want, n * sizeof *got);
+        sb_prob_blend(q, .3, p, -1.7, q, n);
+        assert_memory_equal(q, want, n * sizeof *q);
+        if (n > 5)
+            q[5] = .25, q[4] = NAN; /* neither is below */
+        for (size_t i = 0; i < n; i++) {
+            want[i] = q[i] < .25 ? p[i] : 0;
+            sum += want[i];
+        }
+        close_to(sb_prob_below(got, p, q, .25, n), sum, 1e-13 * (1 + sum));
+        assert_memory_equal(got, want, n * sizeof *got);
+        sb_prob_below(q, p, q, .25, n);
+        assert_memory_equal(q, want, n * sizeof *q);
+    }
 }
 
 static void a_one_hot_residual_is_that_of_the_row(void **state)
@@ -371,6 +398,22 @@ static void the_arg_max_is_the_smallest_of_the_largest(void **state)
     for (size_t i = 0; i < 100; i++)
         x[i] = NAN;
     assert_int_equal(sb_prob_argmax(x, 100), 0);
+}
+
+static void the_next_index_from_a_border_on(void **state)
+{
+    (void)state;
+    double x[200];
+    struct sb_rng rng = sb_rng_make(6, SB_STREAM_DATA);
+    for (size_t n = 1; n < 200; n += 7)
+        for (size_t from = 0; from <= n + 1; from++) {
+            for (size_t i = 0; i < n; i++)
+                x[i] = sb_rng_uniform(&rng) < .9 ? .5 : i % 3 ? .75 : NAN;
+            size_t want = from < n ? from : n;
+            while (want < n && !(x[want] >= .75))
+                want++;
+            assert_int_equal(sb_prob_next(x, from, n, .75), want);
+        }
 }
 
 /* ---- picks ---- */
@@ -625,12 +668,14 @@ int main(void)
         cmocka_unit_test(the_moment_gives_the_entropy_of_the_weights),
         cmocka_unit_test(a_row_is_checked_for_signs_and_nan),
         cmocka_unit_test(residuals_and_overlaps_follow_their_definitions),
+        cmocka_unit_test(blends_and_selections_follow_their_definitions),
         cmocka_unit_test(a_one_hot_residual_is_that_of_the_row),
         cmocka_unit_test(scaling_multiplies_each_element_once),
         cmocka_unit_test(the_mass_from_a_border_on),
         cmocka_unit_test(pairs_are_taken_and_spread_to_their_places_again),
         cmocka_unit_test(entropies_of_known_rows),
         cmocka_unit_test(the_arg_max_is_the_smallest_of_the_largest),
+        cmocka_unit_test(the_next_index_from_a_border_on),
         cmocka_unit_test(equal_weights_are_picked_in_equal_parts),
         cmocka_unit_test(a_pick_on_a_border_is_the_upper_index),
         cmocka_unit_test(weight_zero_is_never_picked),

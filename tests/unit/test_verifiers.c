@@ -592,16 +592,25 @@ static const double *no_row(void *self, int32_t node)
     return NULL;
 }
 
+static const float *given_logits(void *self, int32_t node)
+{
+    return self;
+}
+
 /* Root -> 1 -> 2 where the arg max is 1, then 3: one token is accepted, then 3 corrects. */
 static void at_temperature_zero_verifiers_make_no_rows(void **state)
 {
     (void)state;
-    static const char *const names[] = { "greedy", "naive-sample", "rejection" };
+    static const char *const names[] = { "block", "greedy",    "gumbel-coupled", "k-seq",    "mss",
+                                         "rrs",   "rejection", "naive-sample",   "traversal" };
     static const double one[V] = { 0, 1, 0, 0 };
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         for (int sampled = 0; sampled < 2; sampled++) {
             struct rig rig;
-            double scratch[V];
+            double scratch[64];
+            const struct sb_verifier_ops *v = sb_verifier_find(names[i]);
+            if (!sampled && !(v->kinds & SB_KIND_BIT(SB_DRAW_ONEHOT)))
+                continue;
             rig_open(&rig);
             for (int32_t node = 0; node < 2; node++)
                 sampled ? sb_tree_draw(&rig.tree, node, 1, SB_DRAW_IID, one, 0, 0)
@@ -614,7 +623,6 @@ static void at_temperature_zero_verifiers_make_no_rows(void **state)
                                     .greedy = true,
                                     .self = &rig.table,
                                     .n_vocab = V };
-            const struct sb_verifier_ops *v = sb_verifier_find(names[i]);
             assert_int_equal(
                 v->verify(&exact, &rig.tree, &rows, &dice, scratch, &rig.verdict, NULL), SB_OK);
             assert_int_equal(rig.verdict.n_path, 2);
@@ -646,6 +654,62 @@ static void trusted_rows_are_refused_by_their_first_entry(void **state)
     rows.trusted = true;
     table.row[0][0] = NAN;
     assert_int_equal(sb_rows_get(&rows, 0, &row, NULL), SB_EFORMAT);
+}
+
+/* So are those of a draft, where the drafter says that S made them. */
+static void rows_of_a_trusted_draft_are_refused_by_their_first_entry(void **state)
+{
+    (void)state;
+    double q[V] = { .5, .4, 0, 0 }; /* no law */
+    const struct sb_verifier_ops *v = sb_verifier_find("rejection");
+    struct rig rig;
+    struct sb_error err;
+    rig_open(&rig);
+    sb_tree_draw(&rig.tree, 0, 1, SB_DRAW_IID, q, -.9f, 0);
+    assert_int_equal(sb_draws_check(v, &rig.tree, 0, V, NULL), SB_EINTERNAL);
+    rig.tree.trusted = true;
+    assert_int_equal(sb_draws_check(v, &rig.tree, 0, V, NULL), SB_OK);
+    q[0] = NAN;
+    assert_int_equal(sb_draws_check(v, &rig.tree, 0, V, &err), SB_EINTERNAL);
+    assert_string_equal(err.message,
+                        "verifier rejection: the drafter's row at node 0 is no probability row");
+    q[0] = .5;
+    q[1] = 0; /* no token of q = 0 is ever trusted */
+    assert_int_equal(sb_draws_check(v, &rig.tree, 0, V, NULL), SB_EINTERNAL);
+    sb_tree_reset(&rig.tree, 0, 3);
+    assert_false(rig.tree.trusted);
+    sb_tree_finish(&rig.tree);
+}
+
+/* Without replacement, what is left of q after its likely tokens may be as small as numbers get. */
+static void a_residual_divides_by_masses_without_an_inverse(void **state)
+{
+    (void)state;
+    const double p[V] = { .5, .25, .25, 0 }, q[V] = { 0, 2e-310, 0, 2e-310 };
+    double rest[V];
+    assert_true(1 / 4e-310 == INFINITY);
+    assert_true(sb_residual(rest, 1, p, q, 4e-310, -1, V) == .75);
+    assert_true(rest[0] == .5 && rest[1] == 0 && rest[2] == .25 && rest[3] == 0);
+}
+
+/* Rules that look behind S need the row at temperature 1 alone, and refuse what S refuses. */
+static void a_softmax_of_the_logits_makes_no_other_row(void **state)
+{
+    (void)state;
+    float logits[V] = { 0, 0, -INFINITY, -INFINITY };
+    double prob[V];
+    struct sb_rows rows = {
+        .row = no_row, .logits = given_logits, .greedy = true, .self = logits, .n_vocab = V
+    };
+    struct sb_error err;
+    assert_int_equal(sb_rows_softmax(&rows, 0, prob, NULL), SB_OK);
+    assert_true(prob[0] == .5 && prob[1] == .5 && prob[2] == 0 && prob[3] == 0);
+    logits[3] = NAN;
+    assert_int_equal(sb_rows_softmax(&rows, 5, prob, &err), SB_EFORMAT);
+    assert_string_equal(err.message, "the target's row at node 5 is no probability row (its logits "
+                                     "hold NaN or infinity)");
+    logits[3] = INFINITY;
+    assert_int_equal(sb_rows_softmax(&rows, 0, prob, NULL), SB_EFORMAT);
 }
 
 static void a_residual_is_what_the_draft_leaves(void **state)
@@ -777,6 +841,9 @@ int main(void)
         cmocka_unit_test(parameters_decide_the_guarantee_of_rejection),
         cmocka_unit_test(at_temperature_zero_verifiers_make_no_rows),
         cmocka_unit_test(trusted_rows_are_refused_by_their_first_entry),
+        cmocka_unit_test(rows_of_a_trusted_draft_are_refused_by_their_first_entry),
+        cmocka_unit_test(a_residual_divides_by_masses_without_an_inverse),
+        cmocka_unit_test(a_softmax_of_the_logits_makes_no_other_row),
         cmocka_unit_test(a_residual_is_what_the_draft_leaves),
         cmocka_unit_test(a_row_is_a_law_within_a_millionth),
         cmocka_unit_test(the_default_verifier_is_the_strongest_exact_one),
