@@ -7,7 +7,7 @@
 #include "harness/core/threads.h"
 #include "tests/property/toy_model.h"
 
-enum { V = RIG_VOCAB, WIDTH = 8, CONTEXT = 400 };
+enum { V = RIG_VOCAB, WIDTH = 8, CONTEXT = 1000 };
 
 struct world {
     struct rig rig;
