@@ -374,19 +374,24 @@ struct run {
     struct sb_rng_dice draft_dice, verify_dice;
 };
 
+static struct sb_rows target_rows(struct sb_session *s)
+{
+    return (struct sb_rows){ .row = node_row,
+                             .argmax = node_argmax,
+                             .logits = raw_row,
+                             .self = s,
+                             .n_vocab = s->n_vocab,
+                             .greedy = s->sampling.temperature <= 0,
+                             .trusted = true };
+}
+
 /* Walk the tree whose logits stand in the target sequence from batch row `first_row` on. Choices are
  * keyed by the position of the token they make; the root stands at n - 1. */
 static enum sb_status verify(struct run *run, size_t first_row, struct sb_verdict *verdict,
                              struct sb_error *err)
 {
     struct sb_session *s = run->s;
-    struct sb_rows rows = { .row = node_row,
-                            .argmax = node_argmax,
-                            .logits = raw_row,
-                            .self = s,
-                            .n_vocab = s->n_vocab,
-                            .greedy = s->sampling.temperature <= 0,
-                            .trusted = true };
+    const struct sb_rows rows = target_rows(s);
     struct sb_dice dice = sb_rng_dice_at(&run->verify_dice, run->n - 1);
     s->first_row = first_row;
     s->n_prob = 0;
@@ -590,8 +595,12 @@ static enum sb_status take_step(struct run *run, struct sb_error *err)
     step.accepted = verdict.n_path - 1;
     step.tokens = (int32_t)kept;
     step.bonus = verdict.bonus && !ended;
+    const struct sb_rows rows = target_rows(s);
     step.tree = &s->tree;
     step.decision = s->decision;
+    step.path = verdict.path;
+    step.n_path = verdict.n_path;
+    step.rows = &rows;
     if (rc == SB_OK)
         rc = observe(run, &verdict, ended, &step, err);
     step.observe_ns = lap(&mark);
