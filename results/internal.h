@@ -6,7 +6,7 @@
 
 #include "results/store.h"
 
-#define SB_SCHEMA_VERSION 2
+#define SB_SCHEMA_VERSION 3
 #define SB_APPLICATION_ID 0x53704265 /* "SpBe", in the header of every database of ours */
 
 /* Statements prepared at first use and kept until the store closes. */
@@ -27,6 +27,7 @@ enum sb_statement {
     SB_SQL_GENERATION_ADD,
     SB_SQL_STEP_ADD,
     SB_SQL_NODE_ADD,
+    SB_SQL_SUMS_ADD,
     SB_SQL_COST_ADD,
     SB_SQL_CERTIFICATE_ADD,
     SB_SQL_CERTIFICATE_END,

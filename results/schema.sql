@@ -1,4 +1,4 @@
--- The results database as it is now (schema 2), for readers. specbench itself builds it from migrations/;
+-- The results database as it is now (schema 3), for readers. specbench itself builds it from migrations/;
 -- a test holds the two together. Formulas live in views/. Times are nanoseconds of CLOCK_MONOTONIC.
 
 CREATE TABLE host (
@@ -112,6 +112,10 @@ CREATE TABLE generation (
 
 CREATE INDEX generation_prompt ON generation (prompt_id);
 
+-- What tables over generations read, without the long texts.
+CREATE INDEX generation_figures ON generation
+  (arm_id, prompt_id, repeat, status, finish, n_prompt_tokens, n_tokens, prefill_ns, decode_ns, wall_ns);
+
 -- One target forward over a draft; the prefill is never a step.
 CREATE TABLE step (
   generation_id INTEGER NOT NULL REFERENCES generation (id) ON DELETE CASCADE,
@@ -133,6 +137,27 @@ CREATE TABLE step (
   observe_ns    INTEGER NOT NULL CHECK (observe_ns >= 0),
   PRIMARY KEY (generation_id, step_no)
 ) STRICT, WITHOUT ROWID;
+
+-- The sums over the steps of a generation, written with it (view v_sums_due says what they are).
+-- `specbench verify` adds up again; whoever changes steps by hand deletes their row here.
+CREATE TABLE generation_sums (
+  generation_id        INTEGER PRIMARY KEY REFERENCES generation (id) ON DELETE CASCADE,
+  steps                INTEGER NOT NULL,
+  drafted_steps        INTEGER NOT NULL,       -- with a draft
+  tokens               INTEGER NOT NULL,       -- of steps; the prefill's is not among them
+  drafted_steps_tokens INTEGER NOT NULL,
+  drafted              INTEGER NOT NULL,
+  auxiliary            INTEGER NOT NULL,
+  depth                INTEGER NOT NULL,
+  accepted             INTEGER NOT NULL,
+  decided              INTEGER NOT NULL,
+  path                 REAL NOT NULL,          -- of (accepted + 1) / (depth + 1)
+  draft_ns             INTEGER NOT NULL,
+  verify_ns            INTEGER NOT NULL,
+  accept_ns            INTEGER NOT NULL,
+  commit_ns            INTEGER NOT NULL,
+  observe_ns           INTEGER NOT NULL
+) STRICT;
 
 -- The draft tree of a step, its root left out (node 0, the last committed token).
 CREATE TABLE draft_node (

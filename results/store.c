@@ -140,10 +140,6 @@ static enum sb_status check_identity(const struct sb_store *s, const struct iden
     if (id->version < 1)
         return sb_fail(err, SB_EFORMAT, "%s: user_version is %lld, expected 1 to %d", s->path,
                        (long long)id->version, SB_SCHEMA_VERSION);
-    if (s->read_only && id->version < SB_SCHEMA_VERSION)
-        return sb_fail(err, SB_EFORMAT,
-                       "%s: has schema %lld; open it for writing once to bring it to %d", s->path,
-                       (long long)id->version, SB_SCHEMA_VERSION);
     return SB_OK;
 }
 
@@ -261,6 +257,9 @@ static enum sb_status upgrade(struct sb_store *s, struct sb_error *err)
     if (rc == SB_OK)
         rc = refresh_views(s, err);
     if (rc == SB_OK)
+        rc =
+            execute(s, "INSERT INTO generation_sums SELECT * FROM v_sums_due", "add up steps", err);
+    if (rc == SB_OK)
         rc = execute(s, "COMMIT", "write", err);
     if (rc != SB_OK)
         sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
@@ -354,6 +353,29 @@ static enum sb_status use_wal(struct sb_store *s, struct sb_error *err)
     return rc == SQLITE_OK ? SB_OK : sb_sqlite_fail(err, s, rc, "write");
 }
 
+/* A database of an earlier schema that may not be written is brought up to date in memory: from here on the
+ * store is that copy. */
+static enum sb_status copy_into_memory(struct sb_store *s, struct sb_error *err)
+{
+    sqlite3 *copy = NULL;
+    int rc = sqlite3_open_v2(":memory:", &copy, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
+    sqlite3_backup *b = rc == SQLITE_OK ? sqlite3_backup_init(copy, "main", s->db, "main") : NULL;
+    if (b) {
+        sqlite3_backup_step(b, -1);
+        rc = sqlite3_backup_finish(b);
+    } else if (rc == SQLITE_OK) {
+        rc = sqlite3_errcode(copy);
+    }
+    if (rc != SQLITE_OK) {
+        sqlite3_close(copy);
+        return sb_sqlite_fail(err, s, rc, "copy its older schema into memory");
+    }
+    sqlite3_close(s->db);
+    s->db = copy;
+    s->read_only = false;
+    return configure(s, err);
+}
+
 static enum sb_status prepare_schema(struct sb_store *s, bool may_be_blank, struct sb_error *err)
 {
     struct identity id;
@@ -362,6 +384,10 @@ static enum sb_status prepare_schema(struct sb_store *s, bool may_be_blank, stru
         rc = check_identity(s, &id, may_be_blank, err);
     if (rc != SB_OK)
         return rc;
+    if (s->read_only && id.version < SB_SCHEMA_VERSION) {
+        rc = copy_into_memory(s, err);
+        return rc == SB_OK ? upgrade(s, err) : rc;
+    }
     if (s->read_only)
         return refresh_views(s, err);
     if (sqlite3_db_readonly(s->db, "main") == 1) /* SQLite falls back to reading without a word */

@@ -61,6 +61,8 @@ static const char *const sql_text[SB_SQL_COUNT] = {
     [SB_SQL_NODE_ADD] =
         "INSERT INTO draft_node (generation_id, step_no, node_no, parent, depth, rank, token, source,"
         " log_q, decision, auxiliary) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    [SB_SQL_SUMS_ADD] =
+        "INSERT INTO generation_sums SELECT * FROM v_sums_due WHERE generation_id = ?1",
     [SB_SQL_COST_ADD] =
         "INSERT INTO cost_curve (host_id, model_id, context, \"rows\", median_ns, c, c_lo, c_hi)"
         " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (host_id, model_id, context, \"rows\")"
@@ -544,6 +546,15 @@ static enum sb_status simple(struct sb_store *s, enum sb_statement which, struct
     return rc == SB_OK ? finish(s, st, SQLITE_OK, "write", err) : rc;
 }
 
+static enum sb_status add_sums(struct sb_store *s, int64_t generation_id, struct sb_error *err)
+{
+    sqlite3_stmt *st;
+    enum sb_status rc = get(&st, s, SB_SQL_SUMS_ADD, err);
+    return rc == SB_OK
+               ? finish(s, st, sb_sqlite_bind(st, "i", generation_id), "sum up its steps", err)
+               : rc;
+}
+
 static enum sb_status write_generation(struct sb_store *s, const struct sb_generation_row *row,
                                        const char *prompt_ids, const char *ids,
                                        struct sb_error *err)
@@ -555,6 +566,8 @@ static enum sb_status write_generation(struct sb_store *s, const struct sb_gener
     rc = add_generation(s, row, prompt_ids, ids, &id, err);
     for (size_t i = 0; i < row->n_steps && rc == SB_OK; i++)
         rc = add_step(s, id, &row->steps[i], err);
+    if (rc == SB_OK)
+        rc = add_sums(s, id, err);
     if (rc == SB_OK)
         rc = simple(s, SB_SQL_COMMIT, err);
     if (rc != SB_OK && !sqlite3_get_autocommit(s->db))
