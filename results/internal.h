@@ -56,6 +56,9 @@ extern const struct sb_sql_text sb_view_sql[];
 enum sb_status sb_sqlite_fail(struct sb_error *err, const struct sb_store *s, int rc,
                               const char *what);
 
+/* generation_sums.tokens_key of a list such as "[1,22,3]". */
+int64_t sb_tokens_key(const char *ids);
+
 /* Bind values in order: 't' const char * (NULL: NULL), 'i' int64_t, 'r' double. */
 int sb_sqlite_bind(sqlite3_stmt *st, const char *types, ...);
 

@@ -144,18 +144,18 @@ static enum sb_status query_table(struct sb_table *t, struct sb_store *s, const 
 
 /* The last columns: whose outputs were compared only matters under greedy decoding. */
 static const char *const leaderboard_sql =
-    "SELECT b.arm_id, b.is_baseline, b.overall, b.arm, b.task, b.prompts, b.generations, b.steps, b.mat,"
+    "WITH e AS MATERIALIZED (SELECT arm_id, task, sum(equal) AS equal, count(*) AS compared"
+    "                        FROM v_equality WHERE experiment_id = ?1 GROUP BY arm_id, task),"
+    " q AS (SELECT 0 AS overall, * FROM e UNION ALL"
+    "       SELECT 1, arm_id, 'all', sum(equal), sum(compared) FROM e GROUP BY arm_id)"
+    " SELECT b.arm_id, b.is_baseline, b.overall, b.arm, b.task, b.prompts, b.generations, b.steps, b.mat,"
     " b.draft_efficiency, b.hit_rate, b.tokens_per_s, b.guarantee, b.errors,"
     " CASE WHEN x.temperature = 0 THEN q.equal || '/' || q.compared END, l.lossless, b.missing"
     " FROM leaderboard_base b JOIN experiment x ON x.id = b.experiment_id"
     " JOIN arm a ON a.id = b.arm_id JOIN host h ON h.id = x.host_id"
     " LEFT JOIN v_lossless l ON l.\"commit\" IS h.\"commit\" AND l.verifier = a.verifier"
     " AND l.verifier_params = coalesce(a.verifier_params, '')"
-    " LEFT JOIN (SELECT arm_id, 0 AS overall, task, sum(equal) AS equal, count(*) AS compared"
-    "            FROM v_equality WHERE experiment_id = ?1 GROUP BY arm_id, task"
-    "            UNION ALL SELECT arm_id, 1, 'all', sum(equal), count(*)"
-    "            FROM v_equality WHERE experiment_id = ?1 GROUP BY arm_id) q"
-    " ON q.arm_id = b.arm_id AND q.overall = b.overall AND q.task = b.task"
+    " LEFT JOIN q ON q.arm_id = b.arm_id AND q.overall = b.overall AND q.task = b.task"
     " WHERE b.experiment_id = ?1 AND (b.overall = 1 OR ?2)"
     " ORDER BY b.overall, b.task, b.arm_no";
 

@@ -138,8 +138,8 @@ CREATE TABLE step (
   PRIMARY KEY (generation_id, step_no)
 ) STRICT, WITHOUT ROWID;
 
--- The sums over the steps of a generation, written with it (view v_sums_due says what they are).
--- `specbench verify` adds up again; whoever changes steps by hand deletes their row here.
+-- The sums over the steps of a generation, written with it: view v_sums_due says what they are. Where steps or
+-- tokens were edited later, views add up again, and `specbench verify` tells.
 CREATE TABLE generation_sums (
   generation_id        INTEGER PRIMARY KEY REFERENCES generation (id) ON DELETE CASCADE,
   steps                INTEGER NOT NULL,
@@ -156,8 +156,23 @@ CREATE TABLE generation_sums (
   verify_ns            INTEGER NOT NULL,
   accept_ns            INTEGER NOT NULL,
   commit_ns            INTEGER NOT NULL,
-  observe_ns           INTEGER NOT NULL
+  observe_ns           INTEGER NOT NULL,
+  tokens_key           INTEGER,                -- XXH64 of the text of generation.tokens, to compare answers by
+  changed              INTEGER NOT NULL DEFAULT 0 -- 1: what it sums up was edited since; views do not use it
 ) STRICT;
+
+CREATE TRIGGER step_added AFTER INSERT ON step BEGIN
+  UPDATE generation_sums SET changed = 1 WHERE generation_id = new.generation_id;
+END;
+CREATE TRIGGER step_edited AFTER UPDATE ON step BEGIN
+  UPDATE generation_sums SET changed = 1 WHERE generation_id IN (old.generation_id, new.generation_id);
+END;
+CREATE TRIGGER step_removed AFTER DELETE ON step BEGIN
+  UPDATE generation_sums SET changed = 1 WHERE generation_id = old.generation_id;
+END;
+CREATE TRIGGER tokens_edited AFTER UPDATE OF tokens ON generation BEGIN
+  UPDATE generation_sums SET changed = 1 WHERE generation_id = new.id;
+END;
 
 -- The draft tree of a step, its root left out (node 0, the last committed token).
 CREATE TABLE draft_node (

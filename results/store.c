@@ -257,8 +257,10 @@ static enum sb_status upgrade(struct sb_store *s, struct sb_error *err)
     if (rc == SB_OK)
         rc = refresh_views(s, err);
     if (rc == SB_OK)
-        rc =
-            execute(s, "INSERT INTO generation_sums SELECT * FROM v_sums_due", "add up steps", err);
+        rc = execute(s,
+                     "INSERT INTO generation_sums SELECT *, NULL, 0 FROM v_sums_due"
+                     " WHERE generation_id NOT IN (SELECT generation_id FROM generation_sums)",
+                     "add up steps", err);
     if (rc == SB_OK)
         rc = execute(s, "COMMIT", "write", err);
     if (rc != SB_OK)

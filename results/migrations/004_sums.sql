@@ -15,8 +15,23 @@ CREATE TABLE generation_sums (
   verify_ns            INTEGER NOT NULL,
   accept_ns            INTEGER NOT NULL,
   commit_ns            INTEGER NOT NULL,
-  observe_ns           INTEGER NOT NULL
+  observe_ns           INTEGER NOT NULL,
+  tokens_key           INTEGER,                -- XXH64 of the text of generation.tokens, to compare answers by
+  changed              INTEGER NOT NULL DEFAULT 0 -- 1: what it sums up was edited since; views do not use it
 ) STRICT;
+
+CREATE TRIGGER step_added AFTER INSERT ON step BEGIN
+  UPDATE generation_sums SET changed = 1 WHERE generation_id = new.generation_id;
+END;
+CREATE TRIGGER step_edited AFTER UPDATE ON step BEGIN
+  UPDATE generation_sums SET changed = 1 WHERE generation_id IN (old.generation_id, new.generation_id);
+END;
+CREATE TRIGGER step_removed AFTER DELETE ON step BEGIN
+  UPDATE generation_sums SET changed = 1 WHERE generation_id = old.generation_id;
+END;
+CREATE TRIGGER tokens_edited AFTER UPDATE OF tokens ON generation BEGIN
+  UPDATE generation_sums SET changed = 1 WHERE generation_id = new.id;
+END;
 
 -- What tables over generations read, without the long texts.
 CREATE INDEX generation_figures ON generation

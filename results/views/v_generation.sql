@@ -11,6 +11,7 @@ SELECT g.id AS generation_id, a.experiment_id, a.id AS arm_id, a.arm_no, a.label
        s.steps + s.accepted - s.tokens AS cut,
        s.path, s.draft_ns, s.verify_ns, s.accept_ns, s.commit_ns, s.observe_ns
 FROM arm a
-JOIN generation g ON g.arm_id = a.id
-JOIN prompt p ON p.id = g.prompt_id
-JOIN (SELECT * FROM generation_sums UNION ALL SELECT * FROM v_sums_due) s ON s.generation_id = g.id;
+CROSS JOIN generation g ON g.arm_id = a.id -- in this order: an index has what is asked of generation
+CROSS JOIN prompt p ON p.id = g.prompt_id
+LEFT JOIN (SELECT * FROM generation_sums WHERE changed = 0 UNION ALL SELECT *, NULL, 0 FROM v_sums_due) s
+  ON s.generation_id = g.id;

@@ -1,4 +1,5 @@
--- The sums over the steps of every generation that has none stored yet: the one place where they are defined.
+-- The sums over the steps of every generation that has none stored (or was edited since): the one place where
+-- they are defined.
 -- The store copies its row into generation_sums when a generation is finished; generations that came by
 -- another way are summed here at every question.
 CREATE VIEW v_sums_due AS
@@ -20,5 +21,5 @@ SELECT g.id AS generation_id,
        coalesce(sum(s.observe_ns), 0) AS observe_ns
 FROM generation g
 LEFT JOIN step s ON s.generation_id = g.id
-WHERE NOT EXISTS (SELECT 1 FROM generation_sums k WHERE k.generation_id = g.id)
+WHERE NOT EXISTS (SELECT 1 FROM generation_sums k WHERE k.generation_id = g.id AND k.changed = 0)
 GROUP BY g.id;
