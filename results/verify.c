@@ -96,7 +96,7 @@ static void arm_finish(struct sb_arm_sums *a)
     sb_free(a->source);
 }
 
-/* In one transaction: a run may be writing meanwhile. */
+/* In one snapshot: a run may be writing meanwhile. */
 enum sb_status sb_verify(struct sb_verification *out, struct sb_store *store, struct sb_error *err)
 {
     struct sb_verification result = { .n = SB_VERIFY_N };
@@ -105,7 +105,7 @@ enum sb_status sb_verify(struct sb_verification *out, struct sb_store *store, st
         result.check[i].name = checks[i].name;
         result.check[i].meaning = checks[i].meaning;
     }
-    int begun = sqlite3_exec(store->db, "BEGIN", NULL, NULL, NULL);
+    int begun = sqlite3_exec(store->db, "SAVEPOINT verify", NULL, NULL, NULL);
     if (begun != SQLITE_OK)
         return sb_sqlite_fail(err, store, begun, "read");
     enum sb_status rc = integrity(&v, err);
@@ -117,7 +117,7 @@ enum sb_status sb_verify(struct sb_verification *out, struct sb_store *store, st
         rc = sb_verify_views(&v, err);
     if (rc == SB_EFORMAT && result.check[SB_VERIFY_integrity].failed)
         rc = SB_OK; /* a damaged file that cannot be read further: the table says so */
-    sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL);
+    sqlite3_exec(store->db, "RELEASE verify", NULL, NULL, NULL);
     for (size_t i = 0; i < v.n_arms; i++)
         arm_finish(&v.arm[i]);
     sb_free(v.arm);
