@@ -276,8 +276,11 @@ static enum sb_status configure(struct sb_store *s, struct sb_error *err)
     sqlite3_busy_timeout(s->db, BUSY_TIMEOUT_MS);
     /* Database files may come from strangers: no functions with side effects out of their schema. */
     sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    return execute(s, "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY",
-                   "open", err);
+    return execute(
+        s,
+        "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY;"
+        "PRAGMA cache_size=-32768", /* KiB: the sums and figures of 100,000 generations */
+        "open", err);
 }
 
 /* A path that SQLite takes for nothing but a path ("file:x" is a URI to it); new memory. */

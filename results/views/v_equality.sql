@@ -1,11 +1,13 @@
 -- Every generation beside the baseline's for the same prompt and repeat: are the token ids the same? The
 -- baseline of an experiment is its first arm marked as one. Under greedy decoding all arms that are not
 -- lossy must agree; with a temperature above 0 a difference means nothing. Keys stand for the lists, which are
--- long; rows of earlier versions have none.
+-- long; where one has no key (rows of earlier versions, edited ones) the lists are compared.
 CREATE VIEW v_equality AS
 SELECT a.experiment_id, a.id AS arm_id, a.arm_no, a.label AS arm, p.id AS prompt_id, p.task, p.question_id,
        p.turn, g.repeat, g.id AS generation_id, b.id AS baseline_generation_id,
-       coalesce(gk.tokens_key = bk.tokens_key, g.tokens = b.tokens) AS equal
+       coalesce(gk.tokens_key = bk.tokens_key,
+                (SELECT tokens FROM generation WHERE id = g.id) = (SELECT tokens FROM generation WHERE id = b.id))
+         AS equal
 FROM arm a
 JOIN arm base ON base.id = (SELECT id FROM arm WHERE experiment_id = a.experiment_id AND is_baseline = 1
                             ORDER BY arm_no LIMIT 1)
