@@ -8,6 +8,8 @@ const struct sb_command sb_commands[] = {
     { "list", sb_cmd_list, "drafters, verifiers, policies, datasets or models, with parameters" },
     { "report", sb_cmd_report, "a results database as tables" },
     { "gate", sb_cmd_gate, "did drafts get worse? a run against a baseline, for CI" },
+    { "export", sb_cmd_export, "an experiment in the form of other tools: Spec-Bench, JSON, CSV" },
+    { "import", sb_cmd_import, "answer files of Spec-Bench into a results database" },
     { "certify", sb_cmd_certify, "prove verifiers lossless, or say by how much they are not" },
     { "generate", sb_cmd_generate, "generate text, with or without a drafter" },
     { "tokenize", sb_cmd_tokenize, "text to token ids and back" },

@@ -12,4 +12,5 @@ JOIN generation g ON g.arm_id = a.id AND g.status = 'ok'
 JOIN generation b ON b.arm_id = base.id AND b.prompt_id = g.prompt_id AND b.repeat = g.repeat
                  AND b.status = 'ok'
 JOIN prompt p ON p.id = g.prompt_id
-WHERE a.id <> base.id;
+WHERE a.id <> base.id
+  AND base.experiment_id IN (SELECT id FROM experiment WHERE origin = 'run'); -- imports hold no ids

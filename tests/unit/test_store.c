@@ -420,7 +420,7 @@ static void a_newer_database_is_refused(void **state)
     sqlite3_exec(sb_store_handle(s), "PRAGMA user_version=9", NULL, NULL, NULL);
     sb_store_close(s);
     expect_refusal(NULL, SB_EFORMAT,
-                   "was written by a newer specbench (schema 9; this one knows 2)");
+                   "was written by a newer specbench (schema 9; this one knows 3)");
 }
 
 static void missing_files_folders_and_directories_are_refused(void **state)
@@ -661,7 +661,7 @@ static void an_older_database_is_brought_up_to_date(void **state)
                      SQLITE_OK);
     sqlite3_close(db);
     expect_refusal(&(struct sb_store_options){ .read_only = true }, SB_EFORMAT,
-                   "has schema 1; open it for writing once to bring it to 2");
+                   "has schema 1; open it for writing once to bring it to 3");
     struct sb_store *s = open_store(NULL);
     assert_int_equal(number(s, "PRAGMA user_version"), 2);
     assert_int_equal(number(s, "SELECT count(*) FROM model WHERE name = 'old'"), 1);
