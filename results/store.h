@@ -96,17 +96,17 @@ struct sb_step_row {
     int32_t step_no, context, drafted, auxiliary, depth, accepted, tokens;
     bool bonus;
     int64_t draft_ns, verify_ns, accept_ns, commit_ns, observe_ns;
-    int32_t judged;           /* 0: nothing is known of the next two */
-    double overlap, ot_bound; /* NaN: NULL */
+    int32_t judged;                  /* 0: nothing is known of the next two */
+    double overlap, ot_bound;        /* NaN: NULL */
     const struct sb_node_row *nodes; /* draft nodes, root left out: node_no is index + 1 */
     size_t n_nodes;
 };
 struct sb_generation_row {
     int64_t arm_id, prompt_id;
-    int repeat;         /* from 0 */
-    const char *status; /* "ok" | "error" */
-    const char *error;  /* message when status is error */
-    const char *finish; /* "eos" | "length" | "context" */
+    int repeat;                            /* from 0 */
+    const char *status;                    /* "ok" | "error" */
+    const char *error;                     /* message when status is error */
+    const char *finish;                    /* "eos" | "length" | "context" */
     const int32_t *prompt_tokens, *tokens; /* NULL: ids unknown, only their number */
     size_t n_prompt_tokens, n_tokens;
     const char *text;
