@@ -323,23 +323,34 @@ static enum sb_status export_run(struct sb_export *x, int64_t repeat, size_t n_q
     return rc;
 }
 
-/* One arm and one repeat into the file that was named, or to standard output. */
+/* One arm and one repeat into the file that was named. */
 static enum sb_status export_single(struct sb_export *x, size_t n_questions, struct sb_error *err)
 {
-    const char *path = x->options->path;
     int64_t repeat = x->options->repeat ? x->options->repeat - 1 : 0;
     struct questions q = { 0 };
     if (x->n_arms > 1 || (x->repeats > 1 && x->options->repeat == 0))
         return sb_fail(err, SB_EUSAGE,
-                       "%zu arms and %" PRId64
-                       " repeats make several files: name a folder with -o, or"
-                       " choose with --arm and --repeat",
-                       x->n_arms, x->options->repeat ? 1 : x->repeats);
+                       "%s: %zu arms and %" PRId64
+                       " repeats make several files: name a folder with -o,"
+                       " or choose with --arm and --repeat",
+                       x->options->path, x->n_arms, x->options->repeat ? 1 : x->repeats);
     enum sb_status rc = common_questions(&q, x, repeat, err);
     if (rc == SB_OK)
-        rc = path ? export_file(x, path, &q, 0, repeat, err)
-                  : export_answers(x, stdout, &q, &x->arm[0], repeat, err);
+        rc = export_file(x, x->options->path, &q, 0, repeat, err);
     x->result->left_out = n_questions - q.n;
+    questions_finish(&q);
+    return rc;
+}
+
+/* One repeat to standard output, arms behind each other: model_id tells them apart. */
+static enum sb_status export_stream(struct sb_export *x, int64_t repeat, size_t n_questions,
+                                    struct sb_error *err)
+{
+    struct questions q = { 0 };
+    enum sb_status rc = common_questions(&q, x, repeat, err);
+    for (size_t i = 0; i < x->n_arms && rc == SB_OK; i++)
+        rc = export_answers(x, stdout, &q, &x->arm[i], repeat, err);
+    x->result->left_out += n_questions - q.n;
     questions_finish(&q);
     return rc;
 }
@@ -358,11 +369,11 @@ enum sb_status sb_export_spec_bench(struct sb_export *x, struct sb_error *err)
 {
     size_t n_questions = 0;
     enum sb_status rc = count_questions(&n_questions, x, err);
-    if (rc != SB_OK || !x->options->path || names_a_file(x->options->path))
-        return rc == SB_OK ? export_single(x, n_questions, err) : rc;
+    if (rc == SB_OK && x->options->path && names_a_file(x->options->path))
+        return export_single(x, n_questions, err);
     int64_t from = x->options->repeat ? x->options->repeat - 1 : 0;
     int64_t to = x->options->repeat ? x->options->repeat : x->repeats;
     for (int64_t repeat = from; repeat < to && rc == SB_OK; repeat++)
-        rc = export_run(x, repeat, n_questions, err);
+        rc = (x->options->path ? export_run : export_stream)(x, repeat, n_questions, err);
     return rc;
 }

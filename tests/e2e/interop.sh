@@ -59,6 +59,9 @@ check_code 0 "$SPECBENCH" export "$db" --format spec-bench --arm pld --repeat 2 
 cmp -s one.jsonl runs/run_2/pld.jsonl || fail "one file differs from that of the folder"
 check_code 0 "$SPECBENCH" export "$db" --format spec-bench --arm pld --repeat 2
 cmp -s out one.jsonl || fail "standard output differs from the file"
+check_code 0 "$SPECBENCH" export "$db" --format spec-bench
+cat runs/run_1/none.jsonl runs/run_1/pld.jsonl runs/run_1/small* runs/run_2/none.jsonl runs/run_2/pld.jsonl runs/run_2/small* >all
+cmp -s out all || fail "standard output does not hold all arms and repeats"
 check_code 0 "$SPECBENCH" export "$db" --format spec-bench --repeat 1 --output flat
 cmp -s flat/none.jsonl runs/run_1/none.jsonl || fail "one repeat in a folder"
 
@@ -170,7 +173,8 @@ check_refused "not a results database" "$SPECBENCH" import flat/pld.jsonl --db f
 check_refused "--format is missing" "$SPECBENCH" export "$db"
 check_refused "format 'xml'" "$SPECBENCH" export "$db" --format xml
 check_refused "has no arm 'nobody'" "$SPECBENCH" export "$db" --format steps-csv --arm nobody
-check_refused "name a folder with -o" "$SPECBENCH" export "$db" --format spec-bench
+check_refused "name a folder with -o" "$SPECBENCH" export "$db" --format spec-bench -o none.jsonl
+check_refused "name a folder with -o" "$SPECBENCH" export "$db" --format spec-bench --arm pld -o none.jsonl
 check_refused "--repeat 3" "$SPECBENCH" export "$db" --format spec-bench --repeat 3 -o z
 check_refused "No such file" "$SPECBENCH" export none.db --format steps-csv
 check_refused "no experiment 9" "$SPECBENCH" export "$db" --format steps-csv --experiment 9
@@ -180,6 +184,6 @@ check_refused "another application" "$SPECBENCH" import flat/pld.jsonl --db fore
 cp "$db" newer.db
 sqlite3 newer.db 'PRAGMA user_version = 99' >/dev/null
 check_refused "newer specbench" "$SPECBENCH" export newer.db --format steps-csv
-if [ -e none.db ] || [ -e z ]; then fail "something was written by a refused command"; fi
+if [ -e none.db ] || [ -e z ] || [ -e none.jsonl ]; then fail "something was written by a refused command"; fi
 check_code 1 "$SPECBENCH" export "$db" --format steps-csv -o "$work/none/steps.csv"
 finish
