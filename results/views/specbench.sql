@@ -13,26 +13,27 @@ WITH answer AS MATERIALIZED (
   JOIN arm a ON a.experiment_id = e.id
   JOIN generation g ON g.arm_id = a.id AND g.status = 'ok'
   JOIN prompt p ON p.id = g.prompt_id
-  GROUP BY a.id, p.task, p.question_id, g.repeat
+  GROUP BY a.id, p.question_id, g.repeat, p.task
   HAVING count(*) = max(p.n_turns)
 ),
-paired AS (
-  SELECT m.experiment_id, m.arm_id, m.task, m.repeat, m.tokens_per_s, b.tokens_per_s AS base_tokens_per_s
-  FROM answer m
-  JOIN answer b ON b.arm_id = (SELECT id FROM arm WHERE experiment_id = m.experiment_id AND is_baseline = 1
-                               ORDER BY arm_no LIMIT 1)
-               AND b.task = m.task AND b.question_id = m.question_id AND b.repeat = m.repeat
+baseline AS MATERIALIZED (
+  SELECT * FROM answer
+  WHERE arm_id IN (SELECT id FROM (SELECT id, min(arm_no) FROM arm WHERE is_baseline = 1 GROUP BY experiment_id))
 ),
-grouped AS (
-  SELECT 0 AS overall, task AS in_task, p.* FROM paired p
-  UNION ALL
-  SELECT 1, 'all', p.* FROM paired p
+task_run AS MATERIALIZED (
+  SELECT m.experiment_id, m.arm_id, m.task, m.repeat, count(*) AS questions,
+         sum(m.tokens_per_s) AS tokens_per_s, sum(b.tokens_per_s) AS base_tokens_per_s
+  FROM answer m
+  JOIN baseline b ON b.experiment_id = m.experiment_id AND b.question_id = m.question_id
+                 AND b.repeat = m.repeat AND b.task = m.task
+  GROUP BY m.arm_id, m.task, m.repeat
 ),
 run AS (
-  SELECT experiment_id, arm_id, overall, in_task, repeat, count(*) AS questions,
-         avg(tokens_per_s) AS tokens_per_s, avg(base_tokens_per_s) AS base_tokens_per_s
-  FROM grouped
-  GROUP BY arm_id, overall, in_task, repeat
+  SELECT 0 AS overall, task AS in_task, t.* FROM task_run t
+  UNION ALL
+  SELECT 1, 'all', experiment_id, arm_id, 'all', repeat, sum(questions), sum(tokens_per_s), sum(base_tokens_per_s)
+  FROM task_run
+  GROUP BY arm_id, repeat
 )
 SELECT experiment_id, arm_id, overall, in_task AS task, count(*) AS runs, max(questions) AS questions,
        avg(tokens_per_s / base_tokens_per_s) AS specbench_speedup
