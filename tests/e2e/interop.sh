@@ -65,6 +65,16 @@ cmp -s out all || fail "standard output does not hold all arms and repeats"
 check_code 0 "$SPECBENCH" export "$db" --format spec-bench --repeat 1 --output flat
 cmp -s flat/none.jsonl runs/run_1/none.jsonl || fail "one repeat in a folder"
 
+# Answers of the prefill's token alone count too, as they do in the script.
+cp "$db" short.db
+sqlite3 short.db "PRAGMA foreign_keys = ON; CREATE TEMP TABLE s AS SELECT g.id FROM generation g JOIN prompt p ON p.id = prompt_id
+    WHERE question_id IN (1, 37); DELETE FROM step WHERE generation_id IN (SELECT id FROM s);
+    UPDATE generation SET n_tokens = 1, tokens = '[5]', decode_ns = 0 WHERE id IN (SELECT id FROM s);
+    DELETE FROM generation WHERE repeat = 1; UPDATE experiment SET repeats = 1"
+check_code 0 "$SPECBENCH" export short.db --format spec-bench -o short
+close_to "$(speed short/pld.jsonl short/none.jsonl overall)" "$(column short.db leaderboard pld all specbench_speedup)" \
+    "specbench_speedup with answers of one token"
+
 # A question that one arm did not finish is in no file.
 cp "$db" part.db
 sqlite3 part.db "UPDATE generation SET status = 'error', error = 'x' WHERE repeat = 0 AND
