@@ -6,7 +6,7 @@ local exp <close> = sb.experiment {
   name = "acceptance",
   target = "tiny",
   dataset = "mini",
-  take = 4, -- questions of each task
+  take = 3, -- questions of each task
   max_new_tokens = 48,
   seed = 1,
 }
@@ -14,7 +14,8 @@ exp:add { drafter = "none" }
 exp:add { drafter = "pld" }
 exp:add { drafter = { "small-lm", model = "tiny-draft" }, label = "small-lm" }
 exp:add { drafter = { "small-lm", model = "tiny-draft", tree = "3x2x1" }, label = "small-lm-tree" }
-for _, name in ipairs { "anpd", "ngram-cache", "sam", "suffix-decoding", "token-recycling" } do
+for _, name in ipairs { "anpd", "ngram-cache", "sam", "suffix-decoding" } do
   exp:add { drafter = name }
 end
+exp:add { drafter = { "token-recycling", nodes = 16 }, label = "token-recycling" }
 for _ in exp:runs() do end
