@@ -155,12 +155,15 @@ static const char *const leaderboard_sql =
     "       SELECT 1, arm_id, 'all', sum(equal), sum(compared) FROM e GROUP BY arm_id)"
     " SELECT b.arm_id, b.is_baseline, b.overall, b.arm, b.task, b.prompts, b.generations, b.steps, b.mat,"
     " b.draft_efficiency, b.hit_rate, b.tokens_per_s, b.guarantee, b.errors,"
-    " CASE WHEN x.temperature = 0 THEN q.equal || '/' || q.compared END, l.lossless, b.missing"
+    " CASE WHEN x.temperature = 0 THEN q.equal || '/' || q.compared END, l.lossless, b.missing,"
+    " sp.specbench_speedup"
     " FROM leaderboard_base b JOIN experiment x ON x.id = b.experiment_id"
     " JOIN arm a ON a.id = b.arm_id JOIN host h ON h.id = x.host_id"
     " LEFT JOIN v_lossless l ON l.\"commit\" IS h.\"commit\" AND l.verifier = a.verifier"
     " AND l.verifier_params = coalesce(a.verifier_params, '')"
     " LEFT JOIN q ON q.arm_id = b.arm_id AND q.overall = b.overall AND q.task = b.task"
+    " LEFT JOIN specbench sp"
+    " ON sp.arm_id = b.arm_id AND sp.overall = b.overall AND sp.task = b.task"
     " WHERE b.experiment_id = ?1 AND (b.overall = 1 OR ?2)"
     " ORDER BY b.overall, b.task, b.arm_no";
 
@@ -199,7 +202,6 @@ static void add_speed(struct sb_table *t, const struct sb_speed *speed, bool is_
     sb_table_real(t, none || is_baseline ? NAN : speed->totals.low);
     sb_table_real(t, none || is_baseline ? NAN : speed->totals.high);
     sb_table_real(t, none || is_baseline ? missing : speed->geometric.estimate);
-    sb_table_real(t, none || is_baseline ? missing : speed->specbench);
 }
 
 static enum sb_status leaderboard_row(struct sb_table *t, sqlite3_stmt *st,
@@ -220,6 +222,7 @@ static enum sb_status leaderboard_row(struct sb_table *t, sqlite3_stmt *st,
     for (int c = 8; c <= 11; c++)
         add_value(t, st, c);
     add_speed(t, &speed, is_baseline);
+    add_value(t, st, 17);
     add_value(t, st, 14);
     add_value(t, st, 12);
     add_value(t, st, 15);

@@ -1,4 +1,4 @@
--- The results database as it is now (schema 4), for readers. specbench itself builds it from migrations/;
+-- The results database as it is now (schema 5), for readers. specbench itself builds it from migrations/;
 -- a test holds the two together. Formulas live in views/. Times are nanoseconds of CLOCK_MONOTONIC.
 
 CREATE TABLE host (
@@ -54,7 +54,9 @@ CREATE TABLE experiment (
   ignore_eos      INTEGER NOT NULL CHECK (ignore_eos IN (0, 1)),
   arithmetic      TEXT,                        -- exact: bit-identical for any batch, threads, CPU;
                                                -- or what differs: kv=f16 math=fast prefill=openblas
-  created_at      TEXT NOT NULL                -- UTC, 2026-11-21T04:05:06Z
+  created_at      TEXT NOT NULL,               -- UTC, 2026-11-21T04:05:06Z
+  origin TEXT NOT NULL DEFAULT 'run' CHECK (origin IN ('run', 'import')) -- import: rows made from others'
+                                               -- files, 0 where these say nothing
 ) STRICT;
 
 CREATE TABLE arm (

@@ -590,7 +590,9 @@ static void positions_below_a_branch_that_was_left_are_not_decided(void **state)
 
 /* ---- schema.sql says what migrations make ---- */
 
-static void squeeze(char *text) /* without comments and runs of blanks */
+/* Without comments, runs of blanks, and blanks before a comma or a closing bracket, where an added column
+ * has them. */
+static void squeeze(char *text)
 {
     char *out = text;
     for (char *p = text; *p; p++) {
@@ -599,6 +601,8 @@ static void squeeze(char *text) /* without comments and runs of blanks */
             if (!*p)
                 break;
         }
+        if ((*p == ',' || *p == ')') && out > text && out[-1] == ' ')
+            out--;
         if (!isspace((unsigned char)*p))
             *out++ = *p;
         else if (out > text && out[-1] != ' ')
