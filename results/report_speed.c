@@ -1,164 +1,214 @@
-/* From stored generations to paired times. Rows arrive sorted by arm, task, question, prompt (turn) and
- * repeat, so that the baseline's prompts and an arm's are merged in one walk. */
+/* From stored generations to paired times. A cell is one question under one arm in one repeat, its turns
+ * summed; two arms are paired cell by cell, repeats are reduced by their median inside the bootstrap. */
 #include "results/report_speed.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "harness/core/alloc.h"
+#include "results/bootstrap.h"
+#include "results/specbench_formula.h"
 
-/* A prompt (one turn) under one arm, repeats reduced. */
-struct turn {
-    int64_t arm_id, question_id, prompt_id;
-    int task;                       /* index into the tasks, in order of their names */
-    double decode_ns, ns_per_token; /* medians */
-    double tokens;                  /* decoded ones, median: the prefill's token is apart */
-    double all_tokens, all_ns;      /* prefill included, for Spec-Bench's formula */
-    bool same_count;                /* every repeat gave `tokens` tokens */
+enum { MOST_REPEATS = 1024 }; /* an experiment has at most 1,000 */
+
+struct cell {
+    int64_t repeat;
+    double decode_ns, all_ns;  /* all: prefill included */
+    double tokens, all_tokens; /* the prefill's token is not among the first */
+    double steps, step_tokens; /* 0 when they were not asked for */
+};
+
+struct question {
+    int task; /* index into the tasks, in order of their names */
+    int64_t question_id;
+};
+
+struct span {
+    size_t first, n; /* cells */
+};
+
+struct noise {
+    bool known;
+    double floor;
 };
 
 struct sb_speeds {
-    struct turn *turn;
-    size_t n, cap;
+    struct sb_speed_arm *arm;
+    struct question *question; /* by task, then id */
+    struct cell *cell;         /* by question, arm, repeat */
+    struct span *at;           /* [n_questions, n_arms] */
     char **task;
-    size_t n_tasks, task_cap;
-    int64_t baseline_id; /* 0: none */
+    struct noise *noise; /* [n_tasks + 1], of all tasks last; found when asked for */
+    size_t n_arms, n_questions, n_cells, n_tasks;
+    size_t arm_cap, question_cap, cell_cap, task_cap, at_cap;
 };
 
-static const char *const measures_sql =
-    "SELECT g.arm_id, p.task, p.question_id, p.id, g.decode_ns, g.prefill_ns, g.n_tokens"
-    " FROM generation g JOIN arm a ON a.id = g.arm_id JOIN prompt p ON p.id = g.prompt_id"
+/* ---- loading ---- */
+
+static const char *const arms_sql =
+    "SELECT a.id, a.label, a.id IS b.id,"
+    " a.drafter = 'none' AND b.drafter = 'none' AND a.id <> b.id AND a.verifier IS b.verifier"
+    " AND a.verifier_params IS b.verifier_params"
+    " FROM arm a LEFT JOIN (SELECT * FROM arm WHERE experiment_id = ?1 AND is_baseline = 1"
+    "                       ORDER BY arm_no LIMIT 1) b ON 1"
+    " WHERE a.experiment_id = ?1 ORDER BY a.arm_no";
+
+/* Questions with all their turns; first the decode time, then two expressions over steps. */
+static const char *const cells_sql =
+    "SELECT g.arm_id, p.task, p.question_id, g.repeat, sum(%s), sum(g.prefill_ns),"
+    " sum(max(g.n_tokens - 1, 0)), sum(g.n_tokens), %s"
+    " FROM generation g JOIN arm a ON a.id = g.arm_id JOIN prompt p ON p.id = g.prompt_id %s"
     " WHERE a.experiment_id = ?1 AND g.status = 'ok'"
-    " ORDER BY g.arm_id, p.task, p.question_id, p.id, g.repeat";
-static const char *const baseline_sql =
-    "SELECT id FROM arm WHERE experiment_id = ?1 AND is_baseline = 1"
-    " ORDER BY arm_no LIMIT 1";
+    " GROUP BY p.task, p.question_id, g.arm_id, g.repeat"
+    " HAVING count(*) >= max(p.n_turns)"
+    " ORDER BY p.task, p.question_id, g.arm_id, g.repeat";
 
-/* The repeats of one prompt under one arm, as they come. */
-struct repeats {
-    double *decode_ns, *all_ns, *tokens, *ns_per_token;
-    size_t n, cap[4];
-};
-
-static bool repeats_add(struct repeats *r, double decode_ns, double prefill_ns, double n_tokens)
+static enum sb_status out_of_memory(const struct sb_store *store, struct sb_error *err)
 {
-    double tokens = n_tokens > 1 ? n_tokens - 1 : 0;
-    double value[4] = { decode_ns, decode_ns + prefill_ns, tokens,
-                        tokens > 0 ? decode_ns / tokens : 0 };
-    double **list[4] = { &r->decode_ns, &r->all_ns, &r->tokens, &r->ns_per_token };
-    for (int i = 0; i < 4; i++) {
-        if (sb_grow((void **)list[i], &r->cap[i], r->n + 1, sizeof(double)) != 0)
-            return false;
-        (*list[i])[r->n] = value[i];
+    return sb_fail(err, SB_ENOMEM, "%s: out of memory for its generations", store->path);
+}
+
+static enum sb_status load_arms(struct sb_speeds *s, struct sb_store *store, int64_t experiment_id,
+                                struct sb_error *err)
+{
+    sqlite3_stmt *st;
+    enum sb_status status = sb_sqlite_prepare(&st, store, arms_sql, err);
+    if (status != SB_OK)
+        return status;
+    sqlite3_bind_int64(st, 1, experiment_id);
+    int rc;
+    while (status == SB_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        const char *label = (const char *)sqlite3_column_text(st, 1);
+        struct sb_speed_arm arm = { .id = sqlite3_column_int64(st, 0),
+                                    .label = sb_strdup(label ? label : ""),
+                                    .is_baseline = sqlite3_column_int(st, 2),
+                                    .is_again = sqlite3_column_int(st, 3) };
+        if (!arm.label || sb_grow((void **)&s->arm, &s->arm_cap, s->n_arms + 1, sizeof arm) != 0) {
+            sb_free(arm.label);
+            status = out_of_memory(store, err);
+        } else {
+            s->arm[s->n_arms++] = arm;
+        }
     }
-    r->n++;
-    return true;
+    if (status == SB_OK && rc != SQLITE_DONE)
+        status = sb_sqlite_fail(err, store, rc, "read");
+    sqlite3_finalize(st);
+    return status;
 }
 
-static void repeats_finish(struct repeats *r)
+/* Rows come in order of tasks, so a task is the last one or new. */
+static bool enter_task(struct sb_speeds *s, const char *name)
 {
-    sb_free(r->decode_ns);
-    sb_free(r->all_ns);
-    sb_free(r->tokens);
-    sb_free(r->ns_per_token);
-}
-
-/* Close the prompt at hand: `turn` has its names, the repeats its figures. */
-static bool speeds_add(struct sb_speeds *s, struct turn turn, struct repeats *r)
-{
-    if (r->n == 0)
+    if (s->n_tasks > 0 && strcmp(s->task[s->n_tasks - 1], name) == 0)
         return true;
-    if (sb_grow((void **)&s->turn, &s->cap, s->n + 1, sizeof *s->turn) != 0)
-        return false;
-    turn.decode_ns = sb_median(r->decode_ns, r->n);
-    turn.ns_per_token = sb_median(r->ns_per_token, r->n);
-    turn.all_ns = sb_median(r->all_ns, r->n);
-    turn.tokens = sb_median(r->tokens, r->n); /* sorts */
-    turn.all_tokens = turn.tokens + 1;
-    turn.same_count = r->tokens[0] == r->tokens[r->n - 1];
-    s->turn[s->n++] = turn;
-    r->n = 0;
-    return true;
-}
-
-/* Index of a task; -1 out of memory. */
-static int task_index(struct sb_speeds *s, const char *name)
-{
-    for (size_t i = 0; i < s->n_tasks; i++)
-        if (strcmp(s->task[i], name) == 0)
-            return (int)i;
     char *copy = sb_strdup(name);
     if (!copy || sb_grow((void **)&s->task, &s->task_cap, s->n_tasks + 1, sizeof *s->task) != 0) {
         sb_free(copy);
-        return -1;
+        return false;
     }
-    s->task[s->n_tasks] = copy;
-    return (int)s->n_tasks++;
+    s->task[s->n_tasks++] = copy;
+    return true;
 }
 
-static bool take_row(struct sb_speeds *s, sqlite3_stmt *st, struct turn *at, struct repeats *r)
+static bool enter_question(struct sb_speeds *s, const char *task, int64_t id)
 {
-    int64_t arm_id = sqlite3_column_int64(st, 0), prompt_id = sqlite3_column_int64(st, 3);
-    if (arm_id != at->arm_id || prompt_id != at->prompt_id) {
-        if (!speeds_add(s, *at, r))
-            return false;
-        const char *task = (const char *)sqlite3_column_text(st, 1);
-        *at = (struct turn){ .arm_id = arm_id,
-                             .prompt_id = prompt_id,
-                             .question_id = sqlite3_column_int64(st, 2),
-                             .task = task ? task_index(s, task) : -1 };
-        if (at->task < 0)
-            return false;
-    }
-    return repeats_add(r, sqlite3_column_double(st, 4), sqlite3_column_double(st, 5),
-                       sqlite3_column_double(st, 6));
+    size_t n_tasks = s->n_tasks;
+    if (!enter_task(s, task))
+        return false;
+    const struct question *last = s->n_questions ? &s->question[s->n_questions - 1] : NULL;
+    if (last && s->n_tasks == n_tasks && last->question_id == id)
+        return true;
+    size_t n = s->n_questions + 1;
+    if (sb_grow((void **)&s->question, &s->question_cap, n, sizeof *s->question) != 0 ||
+        sb_grow((void **)&s->at, &s->at_cap, n * s->n_arms, sizeof *s->at) != 0)
+        return false;
+    memset(s->at + s->n_questions * s->n_arms, 0, s->n_arms * sizeof *s->at);
+    s->question[s->n_questions++] = (struct question){ (int)s->n_tasks - 1, id };
+    return true;
 }
 
-static enum sb_status load_turns(struct sb_speeds *s, struct sb_store *store, int64_t experiment_id,
-                                 struct sb_error *err)
+static size_t arm_index(const struct sb_speeds *s, int64_t id)
+{
+    size_t i = 0;
+    while (i < s->n_arms && s->arm[i].id != id)
+        i++;
+    return i; /* n_arms: none */
+}
+
+static bool take_row(struct sb_speeds *s, sqlite3_stmt *st)
+{
+    const char *task = (const char *)sqlite3_column_text(st, 1);
+    size_t arm = arm_index(s, sqlite3_column_int64(st, 0));
+    if (arm == s->n_arms) /* cannot be: the query joins the same arms */
+        return true;
+    if (!task || !enter_question(s, task, sqlite3_column_int64(st, 2)) ||
+        sb_grow((void **)&s->cell, &s->cell_cap, s->n_cells + 1, sizeof *s->cell) != 0)
+        return false;
+    struct span *at = &s->at[(s->n_questions - 1) * s->n_arms + arm];
+    if (at->n == MOST_REPEATS)
+        return true;
+    if (at->n++ == 0)
+        at->first = s->n_cells;
+    double decode_ns = sqlite3_column_double(st, 4);
+    s->cell[s->n_cells++] = (struct cell){ .repeat = sqlite3_column_int64(st, 3),
+                                           .decode_ns = decode_ns,
+                                           .all_ns = decode_ns + sqlite3_column_double(st, 5),
+                                           .tokens = sqlite3_column_double(st, 6),
+                                           .all_tokens = sqlite3_column_double(st, 7),
+                                           .steps = sqlite3_column_double(st, 8),
+                                           .step_tokens = sqlite3_column_double(st, 9) };
+    return true;
+}
+
+static enum sb_status load_cells(struct sb_speeds *s, struct sb_store *store, int64_t experiment_id,
+                                 const char *decode_ns, bool with_steps, struct sb_error *err)
 {
     sqlite3_stmt *st;
-    struct repeats r = { 0 };
-    struct turn at = { 0 };
-    enum sb_status status = sb_sqlite_prepare(&st, store, measures_sql, err);
+    char *sql = sb_strf(cells_sql, decode_ns ? decode_ns : "g.decode_ns",
+                        with_steps ? "sum(v.steps), sum(v.tokens)" : "0, 0",
+                        with_steps ? "JOIN v_generation v ON v.generation_id = g.id" : "");
+    if (!sql)
+        return out_of_memory(store, err);
+    enum sb_status status = sb_sqlite_prepare(&st, store, sql, err);
+    sb_free(sql);
     if (status != SB_OK)
         return status;
     sqlite3_bind_int64(st, 1, experiment_id);
     int rc;
     bool room = true;
     while (room && (rc = sqlite3_step(st)) == SQLITE_ROW)
-        room = take_row(s, st, &at, &r);
-    if (room && !speeds_add(s, at, &r))
-        room = false;
+        room = take_row(s, st);
     if (!room)
-        status = sb_fail(err, SB_ENOMEM, "%s: out of memory for its generations", store->path);
+        status = out_of_memory(store, err);
     else if (rc != SQLITE_DONE)
         status = sb_sqlite_fail(err, store, rc, "read");
-    repeats_finish(&r);
     sqlite3_finalize(st);
     return status;
 }
 
-enum sb_status sb_speeds_load(struct sb_speeds **out, struct sb_store *store, int64_t experiment_id,
-                              struct sb_error *err)
+enum sb_status sb_speeds_load_as(struct sb_speeds **out, struct sb_store *store,
+                                 int64_t experiment_id, const char *decode_ns, bool with_steps,
+                                 struct sb_error *err)
 {
     struct sb_speeds *s = sb_alloc_zero(1, sizeof *s);
-    sqlite3_stmt *st;
     if (!s)
-        return sb_fail(err, SB_ENOMEM, "%s: out of memory", store->path);
-    enum sb_status rc = sb_sqlite_prepare(&st, store, baseline_sql, err);
-    if (rc == SB_OK) {
-        sqlite3_bind_int64(st, 1, experiment_id);
-        if (sqlite3_step(st) == SQLITE_ROW)
-            s->baseline_id = sqlite3_column_int64(st, 0);
-        sqlite3_finalize(st);
-        rc = load_turns(s, store, experiment_id, err);
-    }
+        return out_of_memory(store, err);
+    enum sb_status rc = load_arms(s, store, experiment_id, err);
+    if (rc == SB_OK)
+        rc = load_cells(s, store, experiment_id, decode_ns, with_steps, err);
+    if (rc == SB_OK && !(s->noise = sb_alloc_zero(s->n_tasks + 1, sizeof *s->noise)))
+        rc = out_of_memory(store, err);
     if (rc == SB_OK)
         *out = s;
     else
         sb_speeds_destroy(s);
     return rc;
+}
+
+enum sb_status sb_speeds_load(struct sb_speeds **out, struct sb_store *store, int64_t experiment_id,
+                              struct sb_error *err)
+{
+    return sb_speeds_load_as(out, store, experiment_id, NULL, false, err);
 }
 
 void sb_speeds_destroy(struct sb_speeds *s)
@@ -167,110 +217,468 @@ void sb_speeds_destroy(struct sb_speeds *s)
         return;
     for (size_t i = 0; i < s->n_tasks; i++)
         sb_free(s->task[i]);
+    for (size_t i = 0; i < s->n_arms; i++)
+        sb_free(s->arm[i].label);
     sb_free(s->task);
-    sb_free(s->turn);
+    sb_free(s->arm);
+    sb_free(s->question);
+    sb_free(s->cell);
+    sb_free(s->at);
+    sb_free(s->noise);
     sb_free(s);
+}
+
+const struct sb_speed_arm *sb_speeds_arms(const struct sb_speeds *s, size_t *n)
+{
+    *n = s->n_arms;
+    return s->arm;
+}
+
+size_t sb_speeds_tasks(const struct sb_speeds *s, char *const **names)
+{
+    *names = s->task;
+    return s->n_tasks;
+}
+
+const struct sb_speed_arm *sb_speeds_baseline(const struct sb_speeds *s)
+{
+    for (size_t i = 0; i < s->n_arms; i++)
+        if (s->arm[i].is_baseline)
+            return &s->arm[i];
+    return NULL;
 }
 
 /* ---- pairing ---- */
 
-static int order_of(const struct sb_speeds *s, const struct turn *a, const struct turn *b)
-{
-    int d = strcmp(s->task[a->task], s->task[b->task]);
-    if (d == 0)
-        d = (a->question_id > b->question_id) - (a->question_id < b->question_id);
-    return d ? d : (a->prompt_id > b->prompt_id) - (a->prompt_id < b->prompt_id);
-}
+/* One repeat of a question in both arms; the method's times are scaled to the reference's tokens. */
+struct pair {
+    double base, method, base_all, method_all;
+    double base_rate, method_rate; /* tokens per ns, prefill included, as they were */
+    double base_steps, base_tokens, method_steps, method_tokens;
+};
 
-/* The turns of an arm, which are contiguous. */
-static struct turn *turns_of(const struct sb_speeds *s, int64_t arm_id, size_t *n)
-{
-    size_t first = 0, end;
-    while (first < s->n && s->turn[first].arm_id != arm_id)
-        first++;
-    for (end = first; end < s->n && s->turn[end].arm_id == arm_id; end++)
-        ;
-    *n = end - first;
-    return s->turn + first;
-}
-
-/* Sums over the paired turns of the question at hand. */
-struct question {
-    const struct turn *turn; /* any of its turns */
-    double base_ns, method_ns, base_all_ns, method_all_ns, base_tokens, method_tokens;
+struct paired_question {
+    const struct question *of;
+    struct span pairs;
 };
 
 struct pairing {
-    struct sb_pair *pair; /* [n] */
-    size_t n;
-    double base_rate, method_rate; /* sums of tokens per ns */
+    struct pair *pair;
+    struct paired_question *question; /* [n] */
+    int *stratum;                     /* [n] task */
+    size_t n, n_pairs, most_repeats;
     bool per_token;
 };
 
-static void close_question(struct pairing *p, const struct question *q)
+static void pairing_finish(struct pairing *p)
 {
-    if (!q->turn || !(q->base_ns > 0 && q->method_ns > 0))
-        return; /* no decoding to compare: the answer ended with the prefill's token */
-    p->pair[p->n++] = (struct sb_pair){ q->base_ns, q->method_ns, q->turn->task };
-    p->base_rate += q->base_tokens / q->base_all_ns;
-    p->method_rate += q->method_tokens / q->method_all_ns;
+    sb_free(p->pair);
+    sb_free(p->question);
+    sb_free(p->stratum);
 }
 
-static void pair_turn(struct pairing *p, struct question *q, const struct turn *b,
-                      const struct turn *m)
+static enum sb_status pairing_init(struct pairing *p, const struct sb_speeds *s,
+                                   struct sb_error *err)
 {
-    if (b->tokens <= 0 || m->tokens <= 0)
+    *p = (struct pairing){ .pair = sb_alloc_array(s->n_cells, sizeof *p->pair),
+                           .question = sb_alloc_array(s->n_questions, sizeof *p->question),
+                           .stratum = sb_alloc_array(s->n_questions, sizeof *p->stratum) };
+    if (p->pair && p->question && p->stratum)
+        return SB_OK;
+    pairing_finish(p);
+    return sb_fail(err, SB_ENOMEM, "out of memory for %zu prompts", s->n_questions);
+}
+
+/* Nothing to compare where an answer ended with the prefill's token, in either arm. */
+static void add_pair(struct pairing *p, const struct cell *b, const struct cell *m)
+{
+    if (!(b->tokens > 0 && m->tokens > 0 && b->decode_ns > 0 && m->decode_ns > 0))
         return;
-    if (!q->turn || q->turn->task != b->task || q->turn->question_id != b->question_id) {
-        close_question(p, q);
-        *q = (struct question){ .turn = b };
-    }
-    if (b->same_count && m->same_count && b->tokens == m->tokens) {
-        q->base_ns += b->decode_ns;
-        q->method_ns += m->decode_ns;
-    } else {
+    double method = m->decode_ns;
+    if (b->tokens != m->tokens) {
+        method *= b->tokens / m->tokens;
         p->per_token = true;
-        q->base_ns += b->ns_per_token * b->tokens;
-        q->method_ns += m->ns_per_token * b->tokens;
     }
-    q->base_all_ns += b->all_ns;
-    q->method_all_ns += m->all_ns;
-    q->base_tokens += b->all_tokens;
-    q->method_tokens += m->all_tokens;
+    p->pair[p->n_pairs++] = (struct pair){ .base = b->decode_ns,
+                                           .method = method,
+                                           .base_all = b->all_ns,
+                                           .method_all = method + m->all_ns - m->decode_ns,
+                                           .base_rate = b->all_tokens / b->all_ns,
+                                           .method_rate = m->all_tokens / m->all_ns,
+                                           .base_steps = b->steps,
+                                           .base_tokens = b->step_tokens,
+                                           .method_steps = m->steps,
+                                           .method_tokens = m->step_tokens };
 }
 
-static void pair_arms(struct pairing *p, const struct sb_speeds *s, int64_t arm_id,
+static void close_question(struct pairing *p, const struct question *of, size_t first)
+{
+    size_t n = p->n_pairs - first;
+    if (n == 0)
+        return;
+    p->question[p->n] = (struct paired_question){ of, { first, n } };
+    p->stratum[p->n++] = of->task;
+    if (n > p->most_repeats)
+        p->most_repeats = n;
+}
+
+static bool wanted(const struct sb_speeds *s, size_t q, const char *task)
+{
+    return !task || strcmp(task, s->task[s->question[q].task]) == 0;
+}
+
+static void pair_arms(struct pairing *p, const struct sb_speeds *s, size_t base, size_t method,
                       const char *task)
 {
-    size_t nb, nm;
-    const struct turn *b = turns_of(s, s->baseline_id, &nb), *m = turns_of(s, arm_id, &nm);
-    struct question q = { 0 };
-    for (size_t i = 0, j = 0; i < nb && j < nm;) {
-        int d = order_of(s, &b[i], &m[j]);
-        if (d == 0 && (!task || strcmp(task, s->task[b[i].task]) == 0))
-            pair_turn(p, &q, &b[i], &m[j]);
-        i += d <= 0;
-        j += d >= 0;
+    for (size_t q = 0; q < s->n_questions; q++) {
+        const struct span b = s->at[q * s->n_arms + base], m = s->at[q * s->n_arms + method];
+        size_t first = p->n_pairs;
+        for (size_t i = 0, j = 0; i < b.n && j < m.n && wanted(s, q, task);) {
+            const struct cell *x = &s->cell[b.first + i], *y = &s->cell[m.first + j];
+            if (x->repeat == y->repeat)
+                add_pair(p, x, y);
+            i += x->repeat <= y->repeat;
+            j += y->repeat <= x->repeat;
+        }
+        close_question(p, &s->question[q], first);
     }
-    close_question(p, &q);
 }
 
-enum sb_status sb_speeds_get(struct sb_speed *out, const struct sb_speeds *s, int64_t arm_id,
+/* The baseline against itself: each of its repeats with an odd number and the one before. */
+static void pair_repeats(struct pairing *p, const struct sb_speeds *s, size_t base,
+                         const char *task)
+{
+    for (size_t q = 0; q < s->n_questions; q++) {
+        const struct span b = s->at[q * s->n_arms + base];
+        size_t first = p->n_pairs;
+        for (size_t i = 0; i + 1 < b.n && wanted(s, q, task); i += 2)
+            add_pair(p, &s->cell[b.first + i], &s->cell[b.first + i + 1]);
+        close_question(p, &s->question[q], first);
+    }
+}
+
+/* ---- rows of the bootstrap ---- */
+
+/* Medians of a question's pairs, its repeats drawn by `word`. */
+static struct pair median_pair(const struct pairing *p, size_t i, const uint32_t *word)
+{
+    double value[4][MOST_REPEATS];
+    const struct span *at = &p->question[i].pairs;
+    for (size_t k = 0; k < at->n; k++) {
+        const struct pair *x = &p->pair[at->first + sb_draw_repeat(word, k, at->n)];
+        value[0][k] = x->base;
+        value[1][k] = x->method;
+        value[2][k] = x->base_all;
+        value[3][k] = x->method_all;
+    }
+    return (struct pair){ .base = sb_median(value[0], at->n),
+                          .method = sb_median(value[1], at->n),
+                          .base_all = sb_median(value[2], at->n),
+                          .method_all = sb_median(value[3], at->n) };
+}
+
+static void speed_row(struct sb_sums *out, const void *self, size_t i, const uint32_t *word)
+{
+    const struct pair x = median_pair(self, i, word);
+    out->v[SB_SUM_BASE] = x.base;
+    out->v[SB_SUM_METHOD] = x.method;
+    out->v[SB_SUM_BASE_ALL] = x.base_all;
+    out->v[SB_SUM_METHOD_ALL] = x.method_all;
+    out->v[SB_SUM_LOG_RATIO] = log(x.base) - log(x.method);
+    out->v[SB_SUM_PROMPTS] = 1;
+}
+
+enum { MAT_TOKENS, MAT_STEPS, MAT_BASE_TOKENS, MAT_BASE_STEPS };
+
+static void mat_row(struct sb_sums *out, const void *self, size_t i, const uint32_t *word)
+{
+    const struct pairing *p = self;
+    const struct span *at = &p->question[i].pairs;
+    for (size_t k = 0; k < at->n; k++) {
+        const struct pair *x = &p->pair[at->first + sb_draw_repeat(word, k, at->n)];
+        out->v[MAT_TOKENS] += x->method_tokens;
+        out->v[MAT_STEPS] += x->method_steps;
+        out->v[MAT_BASE_TOKENS] += x->base_tokens;
+        out->v[MAT_BASE_STEPS] += x->base_steps;
+    }
+}
+
+static double mat_difference(const struct sb_sums *s)
+{
+    return s->v[MAT_TOKENS] / s->v[MAT_STEPS] - s->v[MAT_BASE_TOKENS] / s->v[MAT_BASE_STEPS];
+}
+
+static struct sb_clusters clusters_of(const struct pairing *p,
+                                      void (*row)(struct sb_sums *, const void *, size_t,
+                                                  const uint32_t *))
+{
+    return (struct sb_clusters){
+        .n = p->n, .stratum = p->stratum, .repeated = p->most_repeats > 1, .row = row, .self = p
+    };
+}
+
+/* ---- figures of a pairing ---- */
+
+/* Each task's ratio of totals, geometric mean. */
+static double mean_of_tasks(const struct pairing *p)
+{
+    double sum = 0, base = 0, method = 0;
+    size_t tasks = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        const struct pair x = median_pair(p, i, NULL);
+        base += x.base;
+        method += x.method;
+        if (i + 1 < p->n && p->stratum[i + 1] == p->stratum[i])
+            continue;
+        sum += log(base) - log(method);
+        tasks++;
+        base = method = 0;
+    }
+    return exp(sum / (double)tasks);
+}
+
+static double specbench_of(const struct pairing *p, struct sb_specbench_answer *scratch)
+{
+    double rate[2][MOST_REPEATS];
+    for (size_t i = 0; i < p->n; i++) {
+        const struct span *at = &p->question[i].pairs;
+        for (size_t k = 0; k < at->n; k++) {
+            rate[0][k] = p->pair[at->first + k].method_rate;
+            rate[1][k] = p->pair[at->first + k].base_rate;
+        }
+        scratch[i] = (struct sb_specbench_answer){ sb_median(rate[0], at->n), 1 };
+        scratch[p->n + i] = (struct sb_specbench_answer){ sb_median(rate[1], at->n), 1 };
+    }
+    return sb_specbench_speedup(scratch, p->n, scratch + p->n, p->n);
+}
+
+static const struct sb_speed nothing = { .totals = { NAN, NAN, NAN },
+                                         .all = { NAN, NAN, NAN },
+                                         .geometric = { NAN, NAN, NAN },
+                                         .task_mean = NAN,
+                                         .specbench = NAN,
+                                         .noise = NAN,
+                                         .note = "" };
+
+static enum sb_status figures(struct sb_speed *out, const struct pairing *p, int resamples,
+                              uint64_t seed, struct sb_error *err)
+{
+    static const sb_estimator estimators[] = { sb_log_totals, sb_log_totals_all, sb_log_mean };
+    struct sb_interval x[3];
+    if (p->n == 0) {
+        *out = nothing;
+        return SB_OK;
+    }
+    const struct sb_clusters clusters = clusters_of(p, speed_row);
+    struct sb_specbench_answer *scratch = sb_alloc_array(p->n * 2, sizeof *scratch);
+    if (!scratch)
+        return sb_fail(err, SB_ENOMEM, "out of memory for %zu prompts", p->n);
+    enum sb_status rc = sb_bootstrap(x, estimators, 3, &clusters, resamples, seed, err);
+    if (rc == SB_OK)
+        *out = (struct sb_speed){ .totals = sb_interval_exp(x[0]),
+                                  .all = sb_interval_exp(x[1]),
+                                  .geometric = sb_interval_exp(x[2]),
+                                  .task_mean = mean_of_tasks(p),
+                                  .specbench = specbench_of(p, scratch),
+                                  .n = p->n,
+                                  .per_token = p->per_token,
+                                  .noise = NAN,
+                                  .note = "" };
+    sb_free(scratch);
+    return rc;
+}
+
+static enum sb_status compare(struct sb_speed *out, const struct sb_speeds *s, size_t arm,
+                              size_t reference, const char *task, int resamples, uint64_t seed,
+                              struct sb_error *err)
+{
+    struct pairing p;
+    enum sb_status rc = pairing_init(&p, s, err);
+    if (rc != SB_OK)
+        return rc;
+    if (arm < s->n_arms && reference < s->n_arms)
+        pair_arms(&p, s, reference, arm, task);
+    rc = figures(out, &p, resamples, seed, err);
+    pairing_finish(&p);
+    return rc;
+}
+
+enum sb_status sb_speeds_compare(struct sb_speed *out, const struct sb_speeds *s, int64_t arm_id,
+                                 int64_t reference_id, const char *task, int resamples,
+                                 uint64_t seed, struct sb_error *err)
+{
+    return compare(out, s, arm_index(s, arm_id), arm_index(s, reference_id), task, resamples, seed,
+                   err);
+}
+
+/* ---- the noise floor ---- */
+
+/* How far from 1 a ratio of equals gets: the far end of its interval, on the log scale. */
+static double reach(const struct sb_speed *speed)
+{
+    if (speed->n == 0)
+        return NAN;
+    double at = fabs(log(speed->totals.estimate));
+    return isnan(speed->totals.low)
+               ? at
+               : fmax(fabs(log(speed->totals.low)), fabs(log(speed->totals.high)));
+}
+
+/* From A/A arms, the noisiest of them; without any, from the baseline's repeats. */
+static enum sb_status find_noise(double *floor, const struct sb_speeds *s, size_t base,
+                                 const char *task, int resamples, uint64_t seed,
+                                 struct sb_error *err)
+{
+    struct sb_speed speed;
+    enum sb_status rc = SB_OK;
+    *floor = NAN;
+    for (size_t i = 0; i < s->n_arms && rc == SB_OK; i++) {
+        if (!s->arm[i].is_again)
+            continue;
+        rc = compare(&speed, s, i, base, task, resamples, seed, err);
+        if (rc == SB_OK)
+            *floor = fmax(*floor, reach(&speed)); /* fmax passes over NaN */
+    }
+    if (rc != SB_OK || !isnan(*floor))
+        return rc;
+    struct pairing p;
+    rc = pairing_init(&p, s, err);
+    if (rc != SB_OK)
+        return rc;
+    pair_repeats(&p, s, base, task);
+    rc = figures(&speed, &p, resamples, seed, err);
+    if (rc == SB_OK)
+        *floor = reach(&speed);
+    pairing_finish(&p);
+    return rc;
+}
+
+static const char *note_of(const struct sb_speed *speed, bool is_again)
+{
+    if (is_again)
+        return "A/A";
+    if (speed->n == 0)
+        return "";
+    if (fabs(log(speed->totals.estimate)) <= speed->noise)
+        return "within noise";
+    return speed->totals.low <= 1 && speed->totals.high >= 1 ? "interval holds 1" : "";
+}
+
+enum sb_status sb_speeds_get(struct sb_speed *out, struct sb_speeds *s, int64_t arm_id,
                              const char *task, int resamples, uint64_t seed, struct sb_error *err)
 {
-    struct pairing p = { .pair = sb_alloc_array(s->n, sizeof *p.pair) };
+    const struct sb_speed_arm *baseline = sb_speeds_baseline(s);
+    struct sb_speed speed = nothing;
+    size_t arm = arm_index(s, arm_id), t = 0;
     enum sb_status rc = SB_OK;
-    if (!p.pair)
-        return sb_fail(err, SB_ENOMEM, "out of memory for %zu prompts", s->n);
-    if (s->baseline_id != 0 && s->n_tasks > 0)
-        pair_arms(&p, s, arm_id, task);
-    struct sb_speed speed = { .n = p.n, .per_token = p.per_token };
-    if (p.n > 0) {
-        speed.specbench = p.method_rate / p.base_rate;
-        rc = sb_speedup(&speed.totals, &speed.geometric, p.pair, p.n, resamples, seed, err);
+    if (!baseline || arm == s->n_arms) {
+        *out = speed;
+        return SB_OK;
+    }
+    size_t base = (size_t)(baseline - s->arm);
+    while (t < s->n_tasks && !(task && strcmp(s->task[t], task) == 0))
+        t++;
+    if (!s->noise[t].known) {
+        rc = find_noise(&s->noise[t].floor, s, base, task, resamples, seed, err);
+        s->noise[t].known = rc == SB_OK;
+    }
+    if (rc == SB_OK) /* the baseline against itself needs no draws to fill the fields */
+        rc = compare(&speed, s, arm, base, task, arm == base ? 2 : resamples, seed, err);
+    if (rc != SB_OK)
+        return rc;
+    speed.noise = s->noise[t].floor;
+    if (arm != base)
+        speed.note = note_of(&speed, s->arm[arm].is_again);
+    *out = speed;
+    return SB_OK;
+}
+
+/* ---- more of a pair, and of one arm ---- */
+
+enum sb_status sb_speeds_mat(struct sb_mat_difference *out, const struct sb_speeds *s,
+                             int64_t arm_id, int64_t reference_id, const char *task, int resamples,
+                             uint64_t seed, struct sb_error *err)
+{
+    static const sb_estimator estimators[] = { mat_difference };
+    struct pairing p;
+    struct sb_mat_difference d = { NAN, NAN, { NAN, NAN, NAN } };
+    struct sb_sums sum = { 0 };
+    size_t arm = arm_index(s, arm_id), reference = arm_index(s, reference_id);
+    enum sb_status rc = pairing_init(&p, s, err);
+    if (rc != SB_OK)
+        return rc;
+    if (arm < s->n_arms && reference < s->n_arms)
+        pair_arms(&p, s, reference, arm, task);
+    for (size_t i = 0; i < p.n; i++)
+        mat_row(&sum, &p, i, NULL);
+    if (p.n > 0 && sum.v[MAT_STEPS] > 0 && sum.v[MAT_BASE_STEPS] > 0) {
+        const struct sb_clusters clusters = clusters_of(&p, mat_row);
+        d.mat = sum.v[MAT_TOKENS] / sum.v[MAT_STEPS];
+        d.reference_mat = sum.v[MAT_BASE_TOKENS] / sum.v[MAT_BASE_STEPS];
+        rc = sb_bootstrap(&d.difference, estimators, 1, &clusters, resamples, seed, err);
     }
     if (rc == SB_OK)
-        *out = speed;
-    sb_free(p.pair);
+        *out = d;
+    pairing_finish(&p);
     return rc;
+}
+
+enum sb_status sb_speeds_questions(struct sb_speed_question **out, size_t *n,
+                                   const struct sb_speeds *s, int64_t arm_id, int64_t reference_id,
+                                   const char *task, struct sb_error *err)
+{
+    struct pairing p;
+    size_t arm = arm_index(s, arm_id), reference = arm_index(s, reference_id);
+    enum sb_status rc = pairing_init(&p, s, err);
+    if (rc != SB_OK)
+        return rc;
+    if (arm < s->n_arms && reference < s->n_arms)
+        pair_arms(&p, s, reference, arm, task);
+    struct sb_speed_question *q = sb_alloc_array(p.n, sizeof *q);
+    if (!q)
+        rc = sb_fail(err, SB_ENOMEM, "out of memory for %zu prompts", p.n);
+    for (size_t i = 0; i < p.n && rc == SB_OK; i++) {
+        struct pair x = median_pair(&p, i, NULL);
+        struct sb_sums sum = { 0 };
+        mat_row(&sum, &p, i, NULL);
+        q[i] = (struct sb_speed_question){
+            .task = s->task[p.question[i].of->task],
+            .question_id = p.question[i].of->question_id,
+            .repeats = p.question[i].pairs.n,
+            .reference_ns = x.base,
+            .method_ns = x.method,
+            .reference_steps = sum.v[MAT_BASE_STEPS],
+            .reference_mat = sum.v[MAT_BASE_TOKENS] / sum.v[MAT_BASE_STEPS],
+            .method_steps = sum.v[MAT_STEPS],
+            .method_mat = sum.v[MAT_TOKENS] / sum.v[MAT_STEPS],
+        };
+    }
+    if (rc == SB_OK) {
+        *out = q;
+        *n = p.n;
+    }
+    pairing_finish(&p);
+    return rc;
+}
+
+struct sb_speed_rate sb_speeds_rate(const struct sb_speeds *s, int64_t arm_id, const char *task)
+{
+    struct sb_speed_rate rate = { 0 };
+    size_t arm = arm_index(s, arm_id);
+    double tokens = 0, ns = 0, all_tokens = 0, all_ns = 0;
+    for (size_t q = 0; arm < s->n_arms && q < s->n_questions; q++) {
+        const struct span at = s->at[q * s->n_arms + arm];
+        if (!wanted(s, q, task))
+            continue;
+        rate.repeats = at.n > rate.repeats ? at.n : rate.repeats;
+        for (size_t i = at.first; i < at.first + at.n; i++) {
+            tokens += s->cell[i].tokens;
+            ns += s->cell[i].decode_ns;
+            all_tokens += s->cell[i].all_tokens;
+            all_ns += s->cell[i].all_ns;
+        }
+    }
+    rate.decode = ns > 0 ? tokens * 1e9 / ns : NAN;
+    rate.all = all_ns > 0 ? all_tokens * 1e9 / all_ns : NAN;
+    return rate;
 }

@@ -420,7 +420,7 @@ static void a_newer_database_is_refused(void **state)
     sqlite3_exec(sb_store_handle(s), "PRAGMA user_version=9", NULL, NULL, NULL);
     sb_store_close(s);
     expect_refusal(NULL, SB_EFORMAT,
-                   "was written by a newer specbench (schema 9; this one knows 2)");
+                   "was written by a newer specbench (schema 9; this one knows 3)");
 }
 
 static void missing_files_folders_and_directories_are_refused(void **state)
@@ -656,15 +656,19 @@ static void an_older_database_is_brought_up_to_date(void **state)
     assert_int_equal(sqlite3_exec(db,
                                   "PRAGMA application_id=1399865957; PRAGMA user_version=1;"
                                   "INSERT INTO model (content_key, name, n_params, size_bytes)"
-                                  " VALUES ('k', 'old', 1, 1)",
+                                  " VALUES ('k', 'old', 1, 1);"
+                                  "INSERT INTO host (content_key, threads, physical_cores,"
+                                  " memory_bytes) VALUES ('h', 1, 1, 1);"
+                                  "INSERT INTO cost_curve VALUES (1, 1, 128, 4, 100, 1.5, 1, 2)",
                                   NULL, NULL, NULL),
                      SQLITE_OK);
     sqlite3_close(db);
     expect_refusal(&(struct sb_store_options){ .read_only = true }, SB_EFORMAT,
-                   "has schema 1; open it for writing once to bring it to 2");
+                   "has schema 1; open it for writing once to bring it to 3");
     struct sb_store *s = open_store(NULL);
-    assert_int_equal(number(s, "PRAGMA user_version"), 2);
+    assert_int_equal(number(s, "PRAGMA user_version"), 3);
     assert_int_equal(number(s, "SELECT count(*) FROM model WHERE name = 'old'"), 1);
+    assert_int_equal(number(s, "SELECT count(*) FROM cost_curve WHERE arithmetic = 'exact'"), 1);
     assert_int_equal(number(s, "SELECT count(*) FROM certificate_check"), 0);
     sb_store_close(s);
 }
