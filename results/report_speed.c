@@ -27,9 +27,11 @@ struct span {
     size_t first, n; /* cells */
 };
 
+/* How far from 1 a ratio of equals gets, on the log scale, over n questions; NaN: not known. */
 struct noise {
-    bool known;
+    bool sought;
     double floor;
+    size_t n;
 };
 
 struct sb_speeds {
@@ -38,7 +40,7 @@ struct sb_speeds {
     struct cell *cell;         /* by question, arm, repeat */
     struct span *at;           /* [n_questions, n_arms] */
     char **task;
-    struct noise *noise; /* [n_tasks + 1], of all tasks last; found when asked for */
+    struct noise noise; /* sought when asked for */
     size_t n_arms, n_questions, n_cells, n_tasks;
     size_t arm_cap, question_cap, cell_cap, task_cap, at_cap;
 };
@@ -196,8 +198,6 @@ enum sb_status sb_speeds_load_as(struct sb_speeds **out, struct sb_store *store,
     enum sb_status rc = load_arms(s, store, experiment_id, err);
     if (rc == SB_OK)
         rc = load_cells(s, store, experiment_id, decode_ns, with_steps, err);
-    if (rc == SB_OK && !(s->noise = sb_alloc_zero(s->n_tasks + 1, sizeof *s->noise)))
-        rc = out_of_memory(store, err);
     if (rc == SB_OK)
         *out = s;
     else
@@ -224,7 +224,6 @@ void sb_speeds_destroy(struct sb_speeds *s)
     sb_free(s->question);
     sb_free(s->cell);
     sb_free(s->at);
-    sb_free(s->noise);
     sb_free(s);
 }
 
@@ -345,13 +344,12 @@ static void pair_arms(struct pairing *p, const struct sb_speeds *s, size_t base,
 }
 
 /* The baseline against itself: each of its repeats with an odd number and the one before. */
-static void pair_repeats(struct pairing *p, const struct sb_speeds *s, size_t base,
-                         const char *task)
+static void pair_repeats(struct pairing *p, const struct sb_speeds *s, size_t base)
 {
     for (size_t q = 0; q < s->n_questions; q++) {
         const struct span b = s->at[q * s->n_arms + base];
         size_t first = p->n_pairs;
-        for (size_t i = 0; i + 1 < b.n && wanted(s, q, task); i += 2)
+        for (size_t i = 0; i + 1 < b.n; i += 2)
             add_pair(p, &s->cell[b.first + i], &s->cell[b.first + i + 1]);
         close_question(p, &s->question[q], first);
     }
@@ -513,43 +511,45 @@ enum sb_status sb_speeds_compare(struct sb_speed *out, const struct sb_speeds *s
 
 /* ---- the noise floor ---- */
 
-/* How far from 1 a ratio of equals gets: the far end of its interval, on the log scale. */
-static double reach(const struct sb_speed *speed)
+/* The far end of the interval of a ratio of equals, on the log scale. */
+static struct noise reach(const struct sb_speed *speed)
 {
-    if (speed->n == 0)
-        return NAN;
-    double at = fabs(log(speed->totals.estimate));
-    return isnan(speed->totals.low)
-               ? at
-               : fmax(fabs(log(speed->totals.low)), fabs(log(speed->totals.high)));
+    struct noise noise = { .sought = true, .floor = NAN, .n = speed->n };
+    if (speed->n > 0)
+        noise.floor = fabs(log(speed->totals.estimate));
+    if (speed->n > 1)
+        noise.floor = fmax(fabs(log(speed->totals.low)), fabs(log(speed->totals.high)));
+    return noise;
 }
 
-/* From A/A arms, the noisiest of them; without any, from the baseline's repeats. */
-static enum sb_status find_noise(double *floor, const struct sb_speeds *s, size_t base,
-                                 const char *task, int resamples, uint64_t seed,
-                                 struct sb_error *err)
+/* From A/A arms, the noisiest of them; without any, from the baseline's repeats. Over all tasks: noise
+ * is the machine's, and a task has few prompts to see it by. */
+static enum sb_status find_noise(struct noise *out, const struct sb_speeds *s, size_t base,
+                                 int resamples, uint64_t seed, struct sb_error *err)
 {
     struct sb_speed speed;
+    struct pairing p;
+    struct noise noise = { .sought = true, .floor = NAN };
     enum sb_status rc = SB_OK;
-    *floor = NAN;
     for (size_t i = 0; i < s->n_arms && rc == SB_OK; i++) {
         if (!s->arm[i].is_again)
             continue;
-        rc = compare(&speed, s, i, base, task, resamples, seed, err);
-        if (rc == SB_OK)
-            *floor = fmax(*floor, reach(&speed)); /* fmax passes over NaN */
+        rc = compare(&speed, s, i, base, NULL, resamples, seed, err);
+        if (rc == SB_OK && !(reach(&speed).floor <= noise.floor))
+            noise = reach(&speed);
     }
-    if (rc != SB_OK || !isnan(*floor))
-        return rc;
-    struct pairing p;
-    rc = pairing_init(&p, s, err);
-    if (rc != SB_OK)
-        return rc;
-    pair_repeats(&p, s, base, task);
-    rc = figures(&speed, &p, resamples, seed, err);
+    if (rc == SB_OK && isnan(noise.floor)) {
+        rc = pairing_init(&p, s, err);
+        if (rc != SB_OK)
+            return rc;
+        pair_repeats(&p, s, base);
+        rc = figures(&speed, &p, resamples, seed, err);
+        if (rc == SB_OK)
+            noise = reach(&speed);
+        pairing_finish(&p);
+    }
     if (rc == SB_OK)
-        *floor = reach(&speed);
-    pairing_finish(&p);
+        *out = noise;
     return rc;
 }
 
@@ -569,24 +569,21 @@ enum sb_status sb_speeds_get(struct sb_speed *out, struct sb_speeds *s, int64_t 
 {
     const struct sb_speed_arm *baseline = sb_speeds_baseline(s);
     struct sb_speed speed = nothing;
-    size_t arm = arm_index(s, arm_id), t = 0;
+    size_t arm = arm_index(s, arm_id);
     enum sb_status rc = SB_OK;
     if (!baseline || arm == s->n_arms) {
         *out = speed;
         return SB_OK;
     }
     size_t base = (size_t)(baseline - s->arm);
-    while (t < s->n_tasks && !(task && strcmp(s->task[t], task) == 0))
-        t++;
-    if (!s->noise[t].known) {
-        rc = find_noise(&s->noise[t].floor, s, base, task, resamples, seed, err);
-        s->noise[t].known = rc == SB_OK;
-    }
+    if (!s->noise.sought)
+        rc = find_noise(&s->noise, s, base, resamples, seed, err);
     if (rc == SB_OK) /* the baseline against itself needs no draws to fill the fields */
         rc = compare(&speed, s, arm, base, task, arm == base ? 2 : resamples, seed, err);
     if (rc != SB_OK)
         return rc;
-    speed.noise = s->noise[t].floor;
+    if (speed.n > 0) /* fewer prompts, more noise */
+        speed.noise = s->noise.floor * sqrt((double)s->noise.n / (double)speed.n);
     if (arm != base)
         speed.note = note_of(&speed, s->arm[arm].is_again);
     *out = speed;

@@ -21,7 +21,7 @@ struct sb_speed {
     double specbench; /* Spec-Bench's formula */
     size_t n;         /* questions; 0: nothing to compare, and all figures are NaN */
     bool per_token;   /* token counts differ somewhere */
-    double noise;     /* log of the noise floor of so many questions, at least 0; NaN: unknown */
+    double noise;     /* log of the noise floor over so many questions; NaN: unknown */
     const char *note; /* "A/A", "within noise", "interval holds 1" or "" */
 };
 
