@@ -99,7 +99,7 @@ static enum sb_status sample_init(struct sample *s, const struct sb_clusters *c,
                                   struct sb_error *err)
 {
     struct tagged *tagged = sb_alloc_array(c->n, sizeof *tagged);
-    *s = (struct sample){ .clusters = c, .n = c->n, .versions = c->repeated ? VERSIONS : 1 };
+    *s = (struct sample){ .clusters = c, .n = c->n, .versions = c->repeats > 1 ? VERSIONS : 1 };
     s->order = sb_alloc_array(c->n, sizeof *s->order);
     s->start = sb_alloc_array(c->n + 1, sizeof *s->start);
     s->item = sb_alloc_zero(c->n, sizeof *s->item);
@@ -127,12 +127,14 @@ static enum sb_status sample_init(struct sample *s, const struct sb_clusters *c,
 static void draw_repeats(struct sb_sums *table, const struct sample *s, uint32_t block,
                          const uint32_t key[2])
 {
+    size_t repeats = s->clusters->repeats,
+           words = repeats < SB_REPEAT_WORDS ? repeats : SB_REPEAT_WORDS;
     for (size_t i = 0; i < s->n; i++)
         for (uint32_t v = 0; v < s->versions; v++) {
             uint32_t word[SB_REPEAT_WORDS];
             const uint32_t first[4] = { ((uint32_t)i * VERSIONS + v) * (SB_REPEAT_WORDS / 4), block,
                                         REPEAT_STRATUM, SB_STREAM_BOOTSTRAP };
-            sb_philox_fill(word, SB_REPEAT_WORDS, first, key);
+            sb_philox_fill(word, words, first, key);
             struct sb_sums *at = &table[i * s->versions + v];
             *at = (struct sb_sums){ 0 };
             s->clusters->row(at, s->clusters->self, s->order[i], word);

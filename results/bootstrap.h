@@ -14,16 +14,16 @@ struct sb_sums {
 struct sb_clusters {
     size_t n;
     const int *stratum; /* [n], such as the task of each */
-    bool repeated;      /* some prompt has more than one repeat: draw them too */
-    /* What prompt i adds to the sums. `word`: SB_REPEAT_WORDS random words that choose its repeats
-     * (sb_draw_repeat); NULL: each of its repeats once. */
+    size_t repeats;     /* most of any prompt; 0 or 1: none to draw */
+    /* What prompt i adds to the sums. `word`: random words that choose its repeats (sb_draw_repeat);
+     * NULL: each of its repeats once. */
     void (*row)(struct sb_sums *out, const void *self, size_t i, const uint32_t *word);
     const void *self;
 };
 enum { SB_REPEAT_WORDS = 32 };
 
-/* The k-th repeat of n drawn with replacement; without words, k itself. More repeats than words: the
- * words come round again, mixed with k. */
+/* The k-th repeat of n drawn with replacement; without words, k itself. There are as many words as
+ * repeats; beyond SB_REPEAT_WORDS they come round again, mixed with k. */
 static inline size_t sb_draw_repeat(const uint32_t *word, size_t k, size_t n)
 {
     if (!word)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -167,36 +168,34 @@ static enum sb_status check_file(const char *path, struct sb_error *err)
     return SB_OK;
 }
 
-static bool text_is(const json_t *root, const char *key, const char *want)
+static enum sb_status check_text(const json_t *root, const char *key, const char *want,
+                                 const char *path, struct sb_error *err)
 {
     const char *value = json_string_value(json_object_get(root, key));
-    return value && strcmp(value, want) == 0;
+    if (!want || (value && strcmp(value, want) == 0))
+        return SB_OK;
+    return sb_fail(err, SB_EUSAGE,
+                   "%s: field '%s' is %s; the run has %s, and the curve must be of the same", path,
+                   key, value ? value : "not there", want);
 }
 
 /* Is the curve of this model? By shape; files without one by the model's name. */
-static enum sb_status check_model(const json_t *root, const char *path, const char *name,
-                                  const char *config_json, struct sb_error *err)
+static enum sb_status check_model(const json_t *root, const char *path,
+                                  const struct sb_cost_owner *owner, struct sb_error *err)
 {
     static const char *const keys[] = { "layers", "width", "heads", "kv_heads", "ff", "vocab" };
     const json_t *shape = json_object_get(root, "shape");
     enum sb_status rc = SB_OK;
     if (!shape)
-        return text_is(root, "model", name)
-                   ? SB_OK
-                   : sb_fail(err, SB_EUSAGE,
-                             "%s: curve of model '%s' without its shape; expected model '%s'", path,
-                             json_string_value(json_object_get(root, "model"))
-                                 ? json_string_value(json_object_get(root, "model"))
-                                 : "?",
-                             name);
-    json_t *config = json_loads(config_json ? config_json : "{}", 0, NULL);
+        return check_text(root, "model", owner->name, path, err);
+    json_t *config = json_loads(owner->config_json ? owner->config_json : "{}", 0, NULL);
     for (size_t i = 0; i < sizeof keys / sizeof *keys && rc == SB_OK; i++) {
         json_int_t found = json_integer_value(json_object_get(shape, keys[i]));
         json_int_t want = json_integer_value(json_object_get(config, keys[i]));
         if (found != want)
             rc = sb_fail(err, SB_EUSAGE,
-                         "%s: curve of a model with %s=%lld; expected that of '%s', %s=%lld", path,
-                         keys[i], (long long)found, name, keys[i], (long long)want);
+                         "%s: the curve is of a model with %s=%lld; expected that of '%s', %s=%lld",
+                         path, keys[i], (long long)found, owner->name, keys[i], (long long)want);
     }
     json_decref(config);
     return rc;
@@ -232,33 +231,26 @@ static enum sb_status read_points(struct sb_cost_model *m, const json_t *root, c
     return SB_OK;
 }
 
-enum sb_status sb_cost_model_read(struct sb_cost_model *out, const char *path,
-                                  const char *model_name, const char *config_json,
-                                  const char *weight_type, const char *arithmetic,
-                                  struct sb_error *err)
+enum sb_status sb_cost_model_parse(struct sb_cost_model *out, const char *text, size_t size,
+                                   const char *path, const struct sb_cost_owner *owner,
+                                   struct sb_error *err)
 {
     json_error_t why;
     struct sb_cost_model m = { 0 };
-    enum sb_status rc = check_file(path, err);
-    if (rc != SB_OK)
-        return rc;
-    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
+    enum sb_status rc = SB_OK;
+    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
     if (!root)
-        rc = sb_fail(err, SB_EFORMAT, "%s: line %d: %s", path, why.line, why.text);
+        rc = sb_fail(err, SB_EFORMAT, "%s: no JSON at line %d", path, why.line);
     else if (!json_is_object(root) || !json_object_get(root, "curve"))
         rc = sb_fail(
             err, SB_EFORMAT,
             "%s: has no field 'curve'; expected the output of specbench bench --format json", path);
     if (rc == SB_OK)
-        rc = check_model(root, path, model_name, config_json, err);
-    const char *type = json_string_value(json_object_get(root, "type"));
-    if (rc == SB_OK && weight_type && !text_is(root, "type", weight_type))
-        rc = sb_fail(err, SB_EUSAGE, "%s: curve of weights of type %s; the run's are %s", path,
-                     type ? type : "(none)", weight_type);
-    const char *computed = json_string_value(json_object_get(root, "arithmetic"));
-    if (rc == SB_OK && arithmetic && !text_is(root, "arithmetic", arithmetic))
-        rc = sb_fail(err, SB_EUSAGE, "%s: curve of arithmetic '%s'; the run's is '%s'", path,
-                     computed ? computed : "(none)", arithmetic);
+        rc = check_model(root, path, owner, err);
+    if (rc == SB_OK)
+        rc = check_text(root, "type", owner->weight_type, path, err);
+    if (rc == SB_OK)
+        rc = check_text(root, "arithmetic", owner->arithmetic, path, err);
     if (rc == SB_OK)
         rc = read_points(&m, root, path, err);
     json_decref(root);
@@ -268,5 +260,27 @@ enum sb_status sb_cost_model_read(struct sb_cost_model *out, const char *path,
     } else {
         sb_cost_model_finish(&m);
     }
+    return rc;
+}
+
+enum sb_status sb_cost_model_read(struct sb_cost_model *out, const char *path,
+                                  const struct sb_cost_owner *owner, struct sb_error *err)
+{
+    enum sb_status rc = check_file(path, err);
+    if (rc != SB_OK)
+        return rc;
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return sb_fail(err, SB_EINPUT, "%s: %s", path, strerror(errno));
+    char *text = sb_alloc(MOST_BYTES);
+    size_t size = text ? fread(text, 1, MOST_BYTES, f) : 0;
+    if (!text)
+        rc = sb_fail(err, SB_ENOMEM, "%s: out of memory", path);
+    else if (ferror(f))
+        rc = sb_fail(err, SB_EINPUT, "%s: cannot be read", path);
+    else
+        rc = sb_cost_model_parse(out, text, size, path, owner, err);
+    fclose(f);
+    sb_free(text);
     return rc;
 }

@@ -37,12 +37,17 @@ double sb_cost_model_ns(const struct sb_cost_model *model, double rows, double c
 enum sb_status sb_cost_model_load(struct sb_cost_model *out, struct sb_store *store,
                                   int64_t host_id, int64_t model_id, const char *arithmetic,
                                   struct sb_error *err);
-/* A curve that `specbench bench --format json` wrote, on any machine, for a model of the shape
- * `config_json` (model.config_json) and the weight type. SB_EINPUT for a file that is not there,
- * SB_EFORMAT for one that is no such curve, SB_EUSAGE for one of another model or arithmetic. */
+/* A curve that `specbench bench --format json` wrote, on any machine, for this model. SB_EINPUT for a
+ * file that is not there, SB_EFORMAT for one that is no such curve, SB_EUSAGE for one of another model or
+ * arithmetic. */
+struct sb_cost_owner {
+    const char *name, *config_json;       /* as in the table model; the shape counts */
+    const char *weight_type, *arithmetic; /* NULL: any */
+};
 enum sb_status sb_cost_model_read(struct sb_cost_model *out, const char *path,
-                                  const char *model_name, const char *config_json,
-                                  const char *weight_type, const char *arithmetic,
-                                  struct sb_error *err);
+                                  const struct sb_cost_owner *owner, struct sb_error *err);
+enum sb_status sb_cost_model_parse(struct sb_cost_model *out, const char *text, size_t size,
+                                   const char *path, const struct sb_cost_owner *owner,
+                                   struct sb_error *err);
 
 #endif

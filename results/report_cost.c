@@ -150,10 +150,12 @@ static enum sb_status load_curves(struct costs *c, struct sb_error *err)
                     "measures it unless --no-cost-curve is given, specbench bench --model %s --db "
                     "stores one",
                     c->store->path, c->model_name, c->model_name);
+    const struct sb_cost_owner owner = { .name = c->model_name,
+                                         .config_json = c->config_json,
+                                         .weight_type = c->weight_type[0] ? c->weight_type : NULL,
+                                         .arithmetic = c->arithmetic[0] ? c->arithmetic : NULL };
     if (rc == SB_OK && c->o->on)
-        rc = sb_cost_model_read(&c->there.model, c->o->on, c->model_name, c->config_json,
-                                c->weight_type[0] ? c->weight_type : NULL,
-                                c->arithmetic[0] ? c->arithmetic : NULL, err);
+        rc = sb_cost_model_read(&c->there.model, c->o->on, &owner, err);
     return rc;
 }
 

@@ -411,7 +411,7 @@ static struct sb_clusters clusters_of(const struct pairing *p,
                                                   const uint32_t *))
 {
     return (struct sb_clusters){
-        .n = p->n, .stratum = p->stratum, .repeated = p->most_repeats > 1, .row = row, .self = p
+        .n = p->n, .stratum = p->stratum, .repeats = p->most_repeats, .row = row, .self = p
     };
 }
 

@@ -1,8 +1,9 @@
 #include "harness/core/rng.h"
 
 #include <math.h>
+#include <string.h>
 
-void sb_philox4x32_10(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
+static inline void philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
@@ -22,44 +23,22 @@ void sb_philox4x32_10(uint32_t out[4], const uint32_t counter[4], const uint32_t
     out[3] = c3;
 }
 
-/* The rounds above in lanes, for compilers to put into vectors. */
-enum { LANES = 16 };
-static void philox_lanes(uint32_t *out, const uint32_t first[4], const uint32_t key[2])
+void sb_philox4x32_10(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
 {
-    uint32_t c[4][LANES], k0 = key[0], k1 = key[1];
-    for (uint32_t l = 0; l < LANES; l++) {
-        c[0][l] = first[0] + l;
-        c[1][l] = first[1];
-        c[2][l] = first[2];
-        c[3][l] = first[3];
-    }
-    for (int round = 0; round < 10; round++) {
-        for (int l = 0; l < LANES; l++) {
-            uint64_t p0 = (uint64_t)0xD2511F53u * c[0][l], p1 = (uint64_t)0xCD9E8D57u * c[2][l];
-            c[0][l] = (uint32_t)(p1 >> 32) ^ c[1][l] ^ k0;
-            c[2][l] = (uint32_t)(p0 >> 32) ^ c[3][l] ^ k1;
-            c[1][l] = (uint32_t)p1;
-            c[3][l] = (uint32_t)p0;
-        }
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    for (int l = 0; l < LANES; l++)
-        for (int w = 0; w < 4; w++)
-            out[4 * l + w] = c[w][l];
+    philox(out, counter, key);
 }
 
+/* Blocks are independent, so that a processor overlaps them; vectors of lanes were slower. */
 void sb_philox_fill(uint32_t *out, size_t n, const uint32_t first[4], const uint32_t key[2])
 {
     uint32_t counter[4] = { first[0], first[1], first[2], first[3] }, word[4];
     size_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES, counter[0] += LANES)
-        philox_lanes(out + i, counter, key);
-    for (; i < n; i += 4, counter[0]++) {
-        sb_philox4x32_10(word, counter, key);
-        for (size_t w = 0; w < 4 && i + w < n; w++)
-            out[i + w] = word[w];
-    }
+    for (; i + 4 <= n; i += 4, counter[0]++)
+        philox(out + i, counter, key);
+    if (i == n)
+        return;
+    philox(word, counter, key);
+    memcpy(out + i, word, (n - i) * sizeof *word);
 }
 
 uint64_t sb_rng_mix(uint64_t a, uint64_t b)
