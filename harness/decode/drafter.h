@@ -6,6 +6,7 @@
 #include "harness/core/param.h"
 #include "harness/decode/policy.h"
 #include "harness/decode/sampling.h"
+#include "harness/decode/taps.h"
 #include "harness/decode/tree.h"
 #include "harness/model/model.h"
 #include "harness/model/tokenizer.h"
@@ -29,6 +30,8 @@ struct sb_drafter_env {
     const void *params;             /* the drafter's parameter struct, filled and checked */
     enum sb_draft_rows draft_rows;  /* what the verifier wants; a drafter without rows ignores it */
     const struct sb_policy *policy; /* never NULL; sb_policy_longest bounds its plans */
+    /* Ask here for hidden states of the target (sb_tap_want); every context then has them. */
+    struct sb_tap_plan *taps;
     /* Load a model by path or bundled name; the harness keeps it and frees it. */
     enum sb_status (*load_model)(void *loader, const char *name, struct sb_model **model,
                                  const struct sb_tokenizer **tokenizer, struct sb_error *err);
@@ -42,6 +45,9 @@ struct sb_context {
     size_t n_prompt;
     struct sb_dice dice;            /* the drafter's own stream, at this position */
     const struct sb_policy *policy; /* how long to draft; never NULL */
+    /* Hidden states of the target, by the index that sb_tap_want gave: taps[i] is [n - 1, d_model], a
+     * row for every committed token but the root, whose forward is still to come. */
+    const float *const *taps;
 };
 
 /* What a step did, as drafters see it afterwards. Rows are the target's, before S. */
