@@ -88,19 +88,35 @@ static double mean_of_tasks(const struct sb_pairing *p)
     return exp(sum / (double)tasks);
 }
 
+/* The least repeat above `repeat`; false when there is none. */
+static bool next_repeat(int64_t *repeat, const struct sb_pairing *p)
+{
+    bool found = false;
+    int64_t next = 0;
+    for (size_t k = 0; k < p->n_pairs; k++)
+        if (p->pair[k].repeat > *repeat && (!found || p->pair[k].repeat < next)) {
+            next = p->pair[k].repeat;
+            found = true;
+        }
+    *repeat = next;
+    return found;
+}
+
+/* Spec-Bench averages the speedups of whole runs: ours are the repeats. scratch: [2 n] */
 static double specbench_of(const struct sb_pairing *p, struct sb_specbench_answer *scratch)
 {
-    double rate[2][SB_MOST_REPEATS];
-    for (size_t i = 0; i < p->n; i++) {
-        const struct sb_span *at = &p->question[i].pairs;
-        for (size_t k = 0; k < at->n; k++) {
-            rate[0][k] = p->pair[at->first + k].method_rate;
-            rate[1][k] = p->pair[at->first + k].base_rate;
-        }
-        scratch[i] = (struct sb_specbench_answer){ sb_median(rate[0], at->n), 1 };
-        scratch[p->n + i] = (struct sb_specbench_answer){ sb_median(rate[1], at->n), 1 };
+    double sum = 0, runs = 0;
+    struct sb_specbench_answer *method = scratch, *base = scratch + p->n;
+    for (int64_t repeat = INT64_MIN; next_repeat(&repeat, p); runs++) {
+        size_t n = 0;
+        for (size_t k = 0; k < p->n_pairs; k++)
+            if (p->pair[k].repeat == repeat) {
+                method[n] = (struct sb_specbench_answer){ p->pair[k].method_rate, 1 };
+                base[n++] = (struct sb_specbench_answer){ p->pair[k].base_rate, 1 };
+            }
+        sum += sb_specbench_speedup(method, n, base, n);
     }
-    return sb_specbench_speedup(scratch, p->n, scratch + p->n, p->n);
+    return sum / runs;
 }
 
 static const struct sb_speed nothing = { .totals = { NAN, NAN, NAN },

@@ -241,7 +241,8 @@ static void add_pair(struct sb_pairing *p, const struct sb_speed_cell *b,
         method *= b->tokens / m->tokens;
         p->per_token = true;
     }
-    p->pair[p->n_pairs++] = (struct sb_speed_pair){ .base = b->decode_ns,
+    p->pair[p->n_pairs++] = (struct sb_speed_pair){ .repeat = m->repeat,
+                                                    .base = b->decode_ns,
                                                     .method = method,
                                                     .base_all = b->all_ns,
                                                     .method_all = method + m->all_ns - m->decode_ns,

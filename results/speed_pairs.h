@@ -43,6 +43,7 @@ struct sb_speeds {
 
 /* One repeat of a question in both arms; the method's times are scaled to the reference's tokens. */
 struct sb_speed_pair {
+    int64_t repeat;
     double base, method, base_all, method_all;
     double base_rate, method_rate; /* tokens per ns, prefill included, as they were */
     double base_steps, base_tokens, method_steps, method_tokens;

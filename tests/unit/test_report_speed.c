@@ -137,6 +137,16 @@ static void all_speed_figures_stand_in_one_view(void **state)
     json_decref(rows);
 }
 
+static void specbench_speedup_is_averaged_over_repeats_as_over_runs(void **state)
+{
+    (void)state;
+    sql("UPDATE generation SET decode_ns = 130000000 WHERE arm_id = 2 AND repeat = 1");
+    json_t *rows = report("speed"), *pld = arm_row(rows, "pld", "all");
+    expect_number(pld, "specbench_speedup", (130. / 77 + 130. / 150) / 2);
+    expect_number(pld, "speedup", 110. / 93.5);
+    json_decref(rows);
+}
+
 static void a_question_counts_with_all_its_turns_or_not_at_all(void **state)
 {
     (void)state;
@@ -480,6 +490,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(all_speed_figures_stand_in_one_view),
+        TEST(specbench_speedup_is_averaged_over_repeats_as_over_runs),
         TEST(a_question_counts_with_all_its_turns_or_not_at_all),
         TEST(an_a_a_arm_gives_the_noise_floor),
         TEST(without_an_a_a_arm_the_repeats_of_the_baseline_give_it),
