@@ -14,7 +14,7 @@
 #define BCA_BELOW         50
 
 enum {
-    BLOCK = 250,  /* resamples that share their drawn repeats; part of what a seed means */
+    BLOCK = 500,  /* resamples that share their drawn repeats; part of what a seed means */
     VERSIONS = 4, /* how often each prompt's repeats are drawn for a block */
     WORDS = 256,  /* random words made at a time */
 };

@@ -333,6 +333,7 @@ struct sb_speed_rate sb_speeds_rate(const struct sb_speeds *s, int64_t arm_id, c
         const struct sb_span at = s->at[q * s->n_arms + arm];
         if (!sb_speeds_wanted(s, q, task))
             continue;
+        rate.questions += at.n > 0;
         rate.repeats = at.n > rate.repeats ? at.n : rate.repeats;
         for (size_t i = at.first; i < at.first + at.n; i++) {
             tokens += s->cell[i].tokens;

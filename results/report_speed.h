@@ -79,7 +79,7 @@ enum sb_status sb_speeds_questions(struct sb_speed_question **out, size_t *n,
 /* Decode and whole speed of an arm by itself: tokens per second over its finished questions. */
 struct sb_speed_rate {
     double decode, all;
-    size_t repeats; /* most of any question */
+    size_t questions, repeats; /* finished ones; most of any question */
 };
 struct sb_speed_rate sb_speeds_rate(const struct sb_speeds *speeds, int64_t arm_id,
                                     const char *task);

@@ -89,6 +89,26 @@ static enum sb_status check_partial(struct list *l, struct sb_store *store, int6
     return rc;
 }
 
+/* Arms that finished fewer questions than others: their figures are not over the same prompts. */
+static void check_questions(struct list *l, const struct sb_speeds *speeds)
+{
+    size_t n, most = 0;
+    const struct sb_speed_arm *arm = sb_speeds_arms(speeds, &n);
+    for (size_t i = 0; i < n; i++) {
+        size_t has = sb_speeds_rate(speeds, arm[i].id, NULL).questions;
+        most = has > most ? has : most;
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t has = sb_speeds_rate(speeds, arm[i].id, NULL).questions;
+        if (has < most)
+            note(
+                l, "partial", arm[i].label, (double)(most - has), 0, true,
+                "finished %zu prompts where others finished %zu: MAT and tokens/s are over its own, "
+                "speedups over those that the baseline finished too",
+                has, most);
+    }
+}
+
 static enum sb_status check_noise(struct list *l, struct sb_speeds *speeds, int resamples,
                                   uint64_t seed, struct sb_error *err)
 {
@@ -226,6 +246,8 @@ enum sb_status sb_warnings_find(struct sb_warning **out, size_t *n, struct sb_st
         rc = sb_speeds_load(&speeds, store, experiment_id, err);
     if (rc == SB_OK)
         rc = check_partial(&l, store, experiment_id, err);
+    if (rc == SB_OK)
+        check_questions(&l, speeds);
     if (rc == SB_OK)
         rc = check_noise(&l, speeds, resamples, seed, err);
     const struct sb_speed_arm *baseline = rc == SB_OK ? sb_speeds_baseline(speeds) : NULL;

@@ -340,6 +340,10 @@ static void drift_load_and_missing_generations_are_warned_of(void **state)
     expect_number(check_row(rows, "load"), "value", 3.5); /* beside two threads */
     expect_number(check_row(rows, "partial"), "warning", 1);
     expect_number(check_row(rows, "partial"), "value", 2);
+    json_t *tree = row_where(rows, "check", "partial", "arm", "tree");
+    expect_number(tree, "value", 1);
+    assert_non_null(strstr(json_string_value(json_object_get(tree, "message")),
+                           "finished 2 prompts where others finished 3"));
     expect_number(check_row(rows, "noise"), "warning", 1); /* 8 % is more than 5 */
     json_decref(rows);
     sql("DELETE FROM generation WHERE repeat = 1");
