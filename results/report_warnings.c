@@ -272,6 +272,20 @@ enum sb_status sb_warnings_find(struct sb_warning **out, size_t *n, struct sb_st
     return rc;
 }
 
+enum sb_status sb_warnings_print(FILE *out, const char *command, struct sb_store *store,
+                                 int64_t experiment_id, struct sb_error *err)
+{
+    struct sb_warning *w = NULL;
+    size_t n = 0;
+    enum sb_status rc = sb_warnings_find(&w, &n, store, experiment_id, 0, 0, err);
+    for (size_t i = 0; i < n; i++)
+        if (w[i].warn)
+            fprintf(out, "specbench %s: warning: %s%s%s%s\n", command, w[i].arm[0] ? "arm '" : "",
+                    w[i].arm, w[i].arm[0] ? "': " : "", w[i].message);
+    sb_free(w);
+    return rc;
+}
+
 enum sb_status sb_view_warnings(struct sb_table *t, struct sb_store *store, int64_t experiment_id,
                                 const struct sb_report_options *o, struct sb_error *err)
 {

@@ -4,6 +4,7 @@
 #define SB_RESULTS_REPORT_WARNINGS_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "results/store.h"
 
@@ -19,5 +20,9 @@ struct sb_warning {
 enum sb_status sb_warnings_find(struct sb_warning **out, size_t *n, struct sb_store *store,
                                 int64_t experiment_id, int resamples, uint64_t seed,
                                 struct sb_error *err);
+
+/* Those that warn as lines "specbench COMMAND: warning: message". */
+enum sb_status sb_warnings_print(FILE *out, const char *command, struct sb_store *store,
+                                 int64_t experiment_id, struct sb_error *err);
 
 #endif

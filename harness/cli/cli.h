@@ -62,11 +62,6 @@ enum sb_status sb_options_parse(int argc, char **argv, const struct sb_usage *us
 /* Print "specbench COMMAND: message" on stderr; returns the exit code. */
 int sb_cli_fail(const char *command, const struct sb_error *err);
 
-/* "specbench COMMAND: warning: message" on stderr, a line for each warning of an experiment's times (0:
- * the newest). */
-enum sb_status sb_cli_warn(const char *command, struct sb_store *store, int64_t experiment_id,
-                           struct sb_error *err);
-
 /* Nonzero after Ctrl-C or SIGTERM; a second signal ends the process at once. */
 const volatile int *sb_cli_stop_flag(void);
 

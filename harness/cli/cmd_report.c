@@ -4,6 +4,7 @@
 
 #include "harness/cli/cli.h"
 #include "results/report.h"
+#include "results/report_warnings.h"
 
 static const struct sb_usage usage = {
     .name = "report",
@@ -124,7 +125,7 @@ int sb_cmd_report(int argc, char **argv)
     if (rc == SB_OK)
         rc = sb_cli_flush(&err);
     if (rc == SB_OK && shows_speed(report.view))
-        rc = sb_cli_warn("report", store, report.experiment_id, &err);
+        rc = sb_warnings_print(stderr, "report", store, report.experiment_id, &err);
     sb_table_destroy(table);
     sb_store_close(store);
     return rc == SB_OK ? 0 : sb_cli_fail("report", &err);

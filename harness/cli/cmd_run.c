@@ -7,6 +7,7 @@
 #include "harness/cli/cli.h"
 #include "harness/experiment/experiment.h"
 #include "harness/lua/lua_specbench.h"
+#include "results/report_warnings.h"
 
 static const struct sb_usage usage = {
     .name = "run",
@@ -95,7 +96,7 @@ static enum sb_status summarise(struct sb_store *store, const struct sb_run_resu
                 "generation WHERE status = 'error' GROUP BY 1\"\n",
                 result->errors, db);
     if (rc == SB_OK)
-        rc = sb_cli_warn("run", store, result->experiment_id, err);
+        rc = sb_warnings_print(stderr, "run", store, result->experiment_id, err);
     if (rc != SB_OK)
         return rc;
     if (e.compared && e.equal == e.compared)

@@ -9,7 +9,6 @@
 #include "harness/core/alloc.h"
 #include "harness/core/threads.h"
 #include "kernels/kernels.h"
-#include "results/report_warnings.h"
 
 /* ---- parsing --------------------------------------------------------------------------------- */
 
@@ -208,20 +207,6 @@ int sb_cli_fail(const char *command, const struct sb_error *err)
 {
     fprintf(stderr, "specbench %s: %s\n", command, err->message);
     return sb_exit_code(err->code);
-}
-
-enum sb_status sb_cli_warn(const char *command, struct sb_store *store, int64_t experiment_id,
-                           struct sb_error *err)
-{
-    struct sb_warning *w = NULL;
-    size_t n = 0;
-    enum sb_status rc = sb_warnings_find(&w, &n, store, experiment_id, 0, 0, err);
-    for (size_t i = 0; i < n; i++)
-        if (w[i].warn)
-            fprintf(stderr, "specbench %s: warning: %s%s%s%s\n", command,
-                    w[i].arm[0] ? "arm '" : "", w[i].arm, w[i].arm[0] ? "': " : "", w[i].message);
-    sb_free(w);
-    return rc;
 }
 
 static volatile int stop_flag;

@@ -85,4 +85,20 @@ LUA
 check_code 0 "$sb" run s.lua --db s.db
 check_out "3	6"
 check_same "$(sqlite3 s.db 'SELECT count(*) FROM cost_curve')" 0 "cost curve of a script that wants none"
+cat >w.lua <<'LUA'
+local sb = require "specbench"
+local exp <close> = sb.experiment { target = "tiny", tasks = "qa", take = 1, max_new_tokens = 8 }
+exp:add { drafter = "pld" }
+exp:run()
+LUA
+check_code 0 "$sb" run w.lua --db w.db
+grep -q '^specbench run: warning: the noise floor is not known' err || fail "no warning for a script: $(cat err)"
+
+# An experiment of which nothing is finished has empty figures, and says so.
+cp s.db empty.db
+sqlite3 empty.db 'DELETE FROM generation'
+for view in leaderboard speed compare warnings; do
+    check_code 0 "$sb" report empty.db --view "$view"
+done
+grep -q 'generations are missing' out || fail "no word on what is missing: $(cat out)"
 finish
