@@ -92,8 +92,8 @@ static void add_value(struct sb_table *t, sqlite3_stmt *st, int c)
     }
 }
 
-static enum sb_status query_table(struct sb_table *t, struct sb_store *s, const char *sql,
-                                  int64_t id, struct sb_error *err)
+enum sb_status sb_report_query(struct sb_table *t, struct sb_store *s, const char *sql, int64_t id,
+                               struct sb_error *err)
 {
     sqlite3_stmt *st;
     enum sb_status status = sb_sqlite_prepare(&st, s, sql, err);
@@ -243,8 +243,7 @@ static enum sb_status choose_certificate(struct sb_store *s, int64_t *id, struct
     return status;
 }
 
-/* The experiment asked for, or the newest. */
-static enum sb_status choose_experiment(struct sb_store *s, int64_t *id, struct sb_error *err)
+enum sb_status sb_report_experiment(struct sb_store *s, int64_t *id, struct sb_error *err)
 {
     sqlite3_stmt *st;
     enum sb_status status =
@@ -283,12 +282,12 @@ static enum sb_status fill(struct sb_table *t, struct sb_store *s, const char *v
     bool all_experiments = strcmp(view, "runs") == 0 && id == 0;
     enum sb_status rc = certificate       ? choose_certificate(s, &id, err)
                         : all_experiments ? SB_OK
-                                          : choose_experiment(s, &id, err);
+                                          : sb_report_experiment(s, &id, err);
     if (rc != SB_OK)
         return rc;
     for (const struct sql_view *v = sql_views; v->name; v++)
         if (strcmp(v->name, view) == 0)
-            return query_table(t, s, v->sql, id, err);
+            return sb_report_query(t, s, v->sql, id, err);
     return leaderboard(t, s, id, o, strcmp(view, "tasks") == 0, err);
 }
 
@@ -397,7 +396,7 @@ enum sb_status sb_report_equality(struct sb_equality *out, struct sb_store *stor
     sqlite3_stmt *st;
     bool row;
     struct sb_equality result = { 0 };
-    enum sb_status rc = choose_experiment(store, &experiment_id, err);
+    enum sb_status rc = sb_report_experiment(store, &experiment_id, err);
     if (rc == SB_OK)
         rc = first_row(&st, &row, store, equality_sql, experiment_id, err);
     if (rc != SB_OK)
