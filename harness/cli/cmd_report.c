@@ -2,25 +2,29 @@
 #include <stdio.h>
 
 #include "harness/cli/cli.h"
+#include "results/html/html.h"
 #include "results/report.h"
 
 static const struct sb_usage usage = {
     .name = "report",
-    .examples = "  specbench report x.db\n  specbench report x.db --view positions --format csv\n",
-    .synopsis = "specbench report DB [--view V] [--experiment ID] [--format F]",
+    .examples = "  specbench report x.db\n  specbench report x.db --view positions --format csv\n"
+                "  specbench report x.db --html report.html\n",
+    .synopsis = "specbench report DB [--view V] [--experiment ID] [--format F] [--html FILE]",
     .about =
         "Prints a view of the newest experiment in a results database. Views: leaderboard, tasks,\n"
         "positions (acceptance by position), breakdown (shares of time), runs; of the newest certificate:\n"
         "certificate (a row per verifier), checks.\n"
         "MAT = tokens kept per step, all steps counted; prefill is never a step. speedup = decode\n"
         "time of the baseline / of the arm on the same prompts, with a 95 % paired bootstrap\n"
-        "interval over questions.",
+        "interval over questions. --html writes one page with every view that has rows and their plots\n"
+        "(by gnuplot, package gnuplot-nox); it loads nothing, and reads well on a phone and in print.",
 };
 
 int sb_cmd_report(int argc, char **argv)
 {
     enum sb_format format = SB_FORMAT_TABLE;
     struct sb_report_options report = { 0 };
+    const char *html = NULL;
     int64_t resamples = 0, seed = 0;
     const struct sb_option options[] = {
         { .name = "view",
@@ -54,6 +58,11 @@ int sb_cmd_report(int argc, char **argv)
           .dst = &format,
           .arg = "F",
           .help = "table, md, csv or json" },
+        { .name = "html",
+          .kind = SB_OPT_TEXT,
+          .dst = &html,
+          .arg = "FILE",
+          .help = "write a page instead of printing a view" },
         { 0 },
     };
     struct sb_texts rest = { 0 };
@@ -66,15 +75,19 @@ int sb_cmd_report(int argc, char **argv)
         return 0;
     if (rc == SB_OK && rest.n != 1)
         rc = sb_fail(&err, SB_EUSAGE, "expected one database file; usage: %s", usage.synopsis);
+    if (rc == SB_OK && html && (report.view || format != SB_FORMAT_TABLE))
+        rc = sb_fail(&err, SB_EUSAGE, "--html holds all views; leave out --view and --format");
     report.resamples = (int)resamples;
     report.seed = (uint64_t)seed;
     if (rc == SB_OK)
         rc = sb_store_open(&store, rest.item[0],
                            &(struct sb_store_options){ .must_exist = true, .read_only = true },
                            &err);
-    if (rc == SB_OK)
+    if (rc == SB_OK && html)
+        rc = sb_html_report(html, store, &report, &err);
+    if (rc == SB_OK && !html)
         rc = sb_report_table(&table, store, &report, &err);
-    if (rc == SB_OK)
+    if (rc == SB_OK && !html)
         rc = sb_table_print(table, stdout, format, &err);
     if (rc == SB_OK)
         rc = sb_cli_flush(&err);

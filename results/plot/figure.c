@@ -28,9 +28,10 @@ enum sb_colour sb_colour_of(int arm)
     return (enum sb_colour)(SB_COLOUR_1 + (arm < 0 ? 0 : arm) % DATA_COLOURS);
 }
 
-int sb_dash_of(int arm)
+const char *sb_dash_of(int arm)
 {
-    return (arm < 0 ? 0 : arm) / DATA_COLOURS % 3 + 1;
+    static const char *const dash[] = { "1", "(8,2)", "(2,2)" };
+    return dash[(arm < 0 ? 0 : arm) / DATA_COLOURS % 3];
 }
 
 int sb_point_of(int arm)
@@ -70,7 +71,7 @@ void sb_figure_begin(struct sb_figure *f, enum sb_plot_format format)
     else
         fprintf(f->out,
                 "set terminal pdfcairo size %.6fin,%.6fin noenhanced font 'sans-serif,%d'"
-                " fontscale 0.75 linewidth 1 pointscale 0.75 background '#ffffff'\n",
+                " fontscale 0.57 linewidth 1 pointscale 0.75 background '#ffffff'\n",
                 f->width / 96, f->height / 96, SB_FONT_PX);
     fprintf(f->out,
             "set decimalsign '.'\nset datafile separator '\\t'\nset datafile missing 'NaN'\n"

@@ -31,9 +31,9 @@ struct sb_colour_info {
 extern const struct sb_colour_info sb_colours[SB_COLOUR_COUNT];
 enum sb_colour sb_colour_of(int arm); /* they repeat after the sixth */
 int sb_point_of(int arm); /* gnuplot's point type, a filled one; another when the colours repeat */
-int sb_dash_of(int arm);  /* and its dash type: 1, 2 or 3 */
+const char *sb_dash_of(int arm); /* and its dashes */
 
-enum { SB_FONT_PX = 12, SB_ROW_PX = 20 };
+enum { SB_FONT_PX = 12, SB_ROW_PX = 18 };
 
 struct sb_figure {
     FILE *out;            /* the script, see gnuplot.h */

@@ -83,6 +83,40 @@ static void forget_date(char *pdf, size_t n)
             memcpy(pdf + i + sizeof key - 1, "20000101000000", 14);
 }
 
+/* gnuplot names a bold font "sans-serif:Bold", which SVG does not know. A label may hold the same words, so
+ * only those inside a tag are put right; gnuplot escapes '<' in labels. */
+static enum sb_status embolden(char **svg, size_t *n, struct sb_error *err)
+{
+    static const char bad[] = "font-family=\"sans-serif:Bold\"";
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (!out)
+        return sb_fail(err, SB_ENOMEM, "out of memory for a plot");
+    const char *from = *svg, *hit = *svg;
+    while ((hit = strstr(hit, bad))) {
+        const char *tag = hit;
+        while (tag > from && *tag != '<' && *tag != '>')
+            tag--;
+        if (*tag == '<') {
+            fprintf(out, "%.*sfont-family=\"sans-serif\" font-weight=\"bold\"", (int)(hit - from),
+                    from);
+            from = hit + sizeof bad - 1;
+        }
+        hit += sizeof bad - 1;
+    }
+    fputs(from, out);
+    bool good = fclose(out) == 0;
+    char *copy = good ? sb_strdup(text) : NULL;
+    free(text);
+    if (!copy)
+        return sb_fail(err, SB_ENOMEM, "out of memory for a plot");
+    sb_free(*svg);
+    *svg = copy;
+    *n = size;
+    return SB_OK;
+}
+
 static enum sb_status render(char **out, size_t *n, struct sb_figure *f, size_t plot,
                              enum sb_plot_format format, struct sb_source *source,
                              const struct sb_table *rows, struct sb_error *err)
@@ -98,6 +132,8 @@ static enum sb_status render(char **out, size_t *n, struct sb_figure *f, size_t 
     fclose(f->out);
     if (rc == SB_OK && format == SB_PLOT_PDF)
         forget_date(*out, *n);
+    if (rc == SB_OK && format == SB_PLOT_SVG && (rc = embolden(out, n, err)) != SB_OK)
+        sb_free(*out);
     return rc;
 }
 
@@ -123,7 +159,7 @@ enum sb_status sb_plot_draw(char **out, size_t *n, struct sb_source *source,
     if (rc == SB_OK && rows)
         rc = drawn_by[plot].ops->measure(&f, source, rows, err);
     if (rc == SB_OK && f.height == 0)
-        rc = sb_fail(err, SB_EINPUT, "experiment %lld has nothing to plot as '%s'",
+        rc = sb_fail(err, SB_EUNSUPPORTED, "experiment %lld has nothing to plot as '%s'",
                      (long long)sb_source_experiment(source), view);
     if (fixed)
         f.height = height;

@@ -26,7 +26,7 @@ enum sb_status sb_plot_format_of(enum sb_plot_format *out, const char *path, str
 /* "900x600"; each side from 240 to 10,000. */
 enum sb_status sb_plot_size(int *width, int *height, const char *text, struct sb_error *err);
 
-/* The picture in *out (sb_free), *n bytes. SB_EINPUT when the view has no rows to draw. */
+/* The picture in *out (sb_free), *n bytes. SB_EUNSUPPORTED when the view has nothing to draw. */
 enum sb_status sb_plot_draw(char **out, size_t *n, struct sb_source *source,
                             const struct sb_plot_options *options, struct sb_error *err);
 

@@ -77,7 +77,7 @@ static void plot_lines(const struct sb_figure *f, const struct lines *l, int col
     for (size_t i = 0; i < l->n; i++) {
         enum sb_colour colour = sb_colour_of(l->line[i].arm - 1);
         int point = sb_point_of(l->line[i].arm - 1);
-        fprintf(f->out, "%s$line%zu using 1:2 with lines lw 1.8 dt %d", i ? ", " : "", i,
+        fprintf(f->out, "%s$line%zu using 1:2 with lines lw 1.8 dt %s", i ? ", " : "", i,
                 sb_dash_of(l->line[i].arm - 1));
         sb_figure_colour(f, colour);
         fprintf(f->out, " notitle, $line%zu using 1:($3 == 0 ? $2 : NaN) with points pt %d ps 0.6",
