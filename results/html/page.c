@@ -129,7 +129,7 @@ static const struct section {
                   { "speed", "All figures of speed", true } } },
     { "acceptance", "Acceptance",
       .plots = { { "positions",
-                   "Left: of the drafts that got that far, how many were accepted there. Right:"
+                   "First: of the drafts that got that far, how many were accepted there. Second:"
                    " how many draft tokens survive up to there. Hollow points rest on fewer"
                    " than 30 trials." },
                  { "histogram", NULL },

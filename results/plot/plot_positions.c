@@ -149,7 +149,7 @@ static enum sb_status draw(const struct sb_figure *f, struct sb_source *source,
     if (rc != SB_OK)
         return rc;
     double half = f->narrow ? f->width : f->width / 2;
-    double margin = fmin(sb_plot_margin(f, rows, l.column[ARM]) + 20, half * .38);
+    double margin = fmin(sb_plot_margin(f, rows, l.column[ARM]) + 20, half * .45);
     double inner = f->narrow ? (f->height - 2 * TOP - BOTTOM - 30) / 2 : f->height - TOP - BOTTOM;
     double x_max = fmax(1.5, l.longest + .3);
     struct sb_panel first = { LEFT, half - margin, TOP, TOP + inner, .7, x_max, 0, 1 };
