@@ -109,6 +109,7 @@ int sb_cmd_run(int argc, char **argv);
 int sb_cmd_list(int argc, char **argv);
 int sb_cmd_report(int argc, char **argv);
 int sb_cmd_plot(int argc, char **argv);
+int sb_cmd_verify(int argc, char **argv);
 int sb_cmd_generate(int argc, char **argv);
 int sb_cmd_tokenize(int argc, char **argv);
 int sb_cmd_logits(int argc, char **argv);
