@@ -118,11 +118,11 @@ static const struct section {
     } plots[3];
     struct part tables[3];
 } sections[] = {
-    { "warnings", "Warnings", .tables = { { "warnings", "What the times are worth" } } },
+    { "warnings", "Checks of the times", .tables = { { "warnings", "What the times are worth" } } },
     { "speed", "Speed",
       .plots = { { "leaderboard",
                    "A point is an arm's speedup over the baseline on the same prompts, its"
-                   " line the 95 % interval." },
+                   " line the 95 % interval, a grey band the noise of plain decoding where measured." },
                  { "tasks", NULL } },
       .tables = { { "leaderboard", "Leaderboard: every arm over all prompts" },
                   { "tasks", "Every arm in every task" },

@@ -115,6 +115,7 @@ static void dress(xmlNode *root, const struct sb_svg_names *names)
     xmlNode *first;
     xmlUnsetProp(root, X("width"));
     xmlUnsetProp(root, X("height"));
+    xmlSetProp(root, X("id"), X(names->id));
     xmlSetProp(root, X("class"), X(names->css_class));
     xmlSetProp(root, X("role"), X("img"));
     xmlSetProp(root, X("aria-labelledby"), X(label ? label : ""));

@@ -138,6 +138,7 @@ static bool is_number(const struct sb_table *t, size_t column)
 static enum sb_status put_cell(FILE *out, const struct sb_table *t, size_t r, size_t c, bool number,
                                struct sb_error *err)
 {
+    enum { NAME = 24, SENTENCE = 48 }; /* texts as long as this may break */
     char *text = sb_table_people(t, r, c);
     double value = sb_table_value(t, r, c);
     bool none = sb_table_type(t, r, c) == SB_CELL_NULL;
@@ -149,6 +150,8 @@ static enum sb_status put_cell(FILE *out, const struct sb_table *t, size_t r, si
         fputs("<td", out);
     if (number)
         fputs(" class=\"n\"", out);
+    else if (strlen(text) > (c == 0 ? NAME : SENTENCE))
+        fputs(" class=\"long\"", out);
     if (!none && isfinite(value))
         fprintf(out, " data-v=\"%.17g\"", value);
     fputc('>', out);

@@ -196,20 +196,25 @@ double sb_text_px(const char *string)
     return width * SB_FONT_PX;
 }
 
+/* Names of arms differ at their ends as often as at their beginnings, so the middle goes. */
 char *sb_text_fit(const char *string, double px)
 {
     char *clean = sb_printable(string);
     if (!clean || sb_text_px(clean) <= px)
         return clean;
-    const unsigned char *p = (const unsigned char *)clean, *end = p;
+    const unsigned char *p = (const unsigned char *)clean, *head = p;
     double width = SB_FONT_PX;
     while (*p) {
         width += next_width(&p) * SB_FONT_PX;
-        if (width > px)
+        if (width > .6 * px)
             break;
-        end = p;
+        head = p;
     }
-    char *cut = sb_strf("%.*s\xe2\x80\xa6", (int)((const char *)end - clean), clean);
+    const unsigned char *tail = head;
+    double left = sb_text_px((const char *)head);
+    while (*tail && left > .4 * px)
+        left -= next_width(&tail) * SB_FONT_PX;
+    char *cut = sb_strf("%.*s\xe2\x80\xa6%s", (int)((const char *)head - clean), clean, tail);
     sb_free(clean);
     return cut;
 }
@@ -240,4 +245,6 @@ void sb_spread(double *y, size_t n, double gap, double low, double high)
             }
         }
     }
+    for (size_t i = 0; i < n; i++)
+        y[i] = fmin(high, fmax(low, y[i]));
 }

@@ -77,7 +77,7 @@ void sb_figure_colour(const struct sb_figure *figure, enum sb_colour colour);
 
 /* How wide a text will be, in pixels, about. */
 double sb_text_px(const char *text);
-/* `text` cut to `px` with an ellipsis, in new memory (sb_free); NULL out of memory. */
+/* `text` cut to `px` with an ellipsis in its middle, in new memory (sb_free); NULL out of memory. */
 char *sb_text_fit(const char *text, double px);
 
 /* Move y[] (n of them, in any order) apart until no two are nearer than `gap` and all lie within low..high

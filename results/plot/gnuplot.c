@@ -20,18 +20,19 @@ enum sb_status sb_gnuplot_begin(FILE **script, struct sb_error *err)
     return SB_OK;
 }
 
-/* Between single quotes gnuplot reads everything as it stands: no backslashes, no `commands`, no @macros.
- * Only the quote itself is doubled. */
+/* Every byte but letters as an octal escape (a digit would be read as part of one): then no quote, `command`, @macro or comment is there
+ * to be seen by any of the passes that gnuplot makes over a line. (Between single quotes a doubled quote
+ * stands for one, but not right behind the first.) */
 void sb_gnuplot_text(FILE *script, const char *text)
 {
     char *line = sb_printable(text);
-    fputc('\'', script);
-    for (const char *p = line ? line : ""; *p; p++) {
-        if (*p == '\'')
-            fputc('\'', script);
-        fputc(*p, script);
-    }
-    fputc('\'', script);
+    fputc('"', script);
+    for (const unsigned char *p = (const unsigned char *)(line ? line : ""); *p; p++)
+        if ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z'))
+            fputc(*p, script);
+        else
+            fprintf(script, "\\%03o", *p);
+    fputc('"', script);
     sb_free(line);
 }
 

@@ -83,38 +83,38 @@ static void forget_date(char *pdf, size_t n)
             memcpy(pdf + i + sizeof key - 1, "20000101000000", 14);
 }
 
-/* gnuplot names a bold font "sans-serif:Bold", which SVG does not know. A label may hold the same words, so
- * only those inside a tag are put right; gnuplot escapes '<' in labels. */
-static enum sb_status embolden(char **svg, size_t *n, struct sb_error *err)
+/* Two things that gnuplot's SVG gets wrong. It names a bold font "sans-serif:Bold", which SVG does not know;
+ * and it escapes '<' and '&' in texts but not '>', so that "]]>" in a label is no XML. Labels may hold
+ * anything, so the font is put right inside of tags alone. */
+static void mend_svg(FILE *out, const char *svg)
 {
     static const char bad[] = "font-family=\"sans-serif:Bold\"";
-    char *text = NULL;
-    size_t size;
-    FILE *out = open_memstream(&text, &size);
-    if (!out)
-        return sb_fail(err, SB_ENOMEM, "out of memory for a plot");
-    const char *from = *svg, *hit = *svg;
-    while ((hit = strstr(hit, bad))) {
-        const char *tag = hit;
-        while (tag > from && *tag != '<' && *tag != '>')
-            tag--;
-        if (*tag == '<') {
-            fprintf(out, "%.*sfont-family=\"sans-serif\" font-weight=\"bold\"", (int)(hit - from),
-                    from);
-            from = hit + sizeof bad - 1;
+    bool in_tag = false;
+    for (const char *p = svg; *p; p++) {
+        if (in_tag && strncmp(p, bad, sizeof bad - 1) == 0) {
+            fputs("font-family=\"sans-serif\" font-weight=\"bold\"", out);
+            p += sizeof bad - 2;
+        } else if (!in_tag && *p == '>') {
+            fputs("&gt;", out);
+        } else {
+            in_tag = *p == '<' || (in_tag && *p != '>');
+            fputc(*p, out);
         }
-        hit += sizeof bad - 1;
     }
-    fputs(from, out);
-    bool good = fclose(out) == 0;
-    char *copy = good ? sb_strdup(text) : NULL;
+}
+
+static enum sb_status mend(char **svg, size_t *n, struct sb_error *err)
+{
+    char *text = NULL, *copy = NULL;
+    FILE *out = open_memstream(&text, n);
+    if (out)
+        mend_svg(out, *svg);
+    if (out && fclose(out) == 0)
+        copy = sb_strdup(text);
     free(text);
-    if (!copy)
-        return sb_fail(err, SB_ENOMEM, "out of memory for a plot");
     sb_free(*svg);
     *svg = copy;
-    *n = size;
-    return SB_OK;
+    return copy ? SB_OK : sb_fail(err, SB_ENOMEM, "out of memory for a plot");
 }
 
 static enum sb_status render(char **out, size_t *n, struct sb_figure *f, size_t plot,
@@ -132,8 +132,8 @@ static enum sb_status render(char **out, size_t *n, struct sb_figure *f, size_t 
     fclose(f->out);
     if (rc == SB_OK && format == SB_PLOT_PDF)
         forget_date(*out, *n);
-    if (rc == SB_OK && format == SB_PLOT_SVG && (rc = embolden(out, n, err)) != SB_OK)
-        sb_free(*out);
+    if (rc == SB_OK && format == SB_PLOT_SVG)
+        rc = mend(out, n, err);
     return rc;
 }
 
@@ -184,7 +184,7 @@ enum sb_status sb_plot_columns(int *column, const struct sb_table *rows, const c
 enum sb_status sb_plot_row_name(const struct sb_figure *f, double margin, double y,
                                 const char *name, struct sb_error *err)
 {
-    char *fitting = sb_text_fit(name, margin - 8);
+    char *fitting = sb_text_fit(name, margin - 16);
     if (!fitting)
         return sb_fail(err, SB_ENOMEM, "out of memory for a plot");
     sb_figure_text(f, SB_AT(margin - 10, y), SB_RIGHT, SB_COLOUR_INK, fitting);
@@ -206,7 +206,7 @@ double sb_plot_margin(const struct sb_figure *f, const struct sb_table *rows, in
 {
     double longest = 0, most = f->width * (f->narrow ? .34 : .28);
     for (size_t r = 0; r < sb_table_rows(rows); r++) {
-        double px = sb_text_px(sb_table_cell(rows, r, (size_t)arm_column)) + 14;
+        double px = sb_text_px(sb_table_cell(rows, r, (size_t)arm_column)) + 18;
         longest = fmax(longest, px);
     }
     return fmin(longest, most);

@@ -41,7 +41,7 @@ enum sb_status sb_plot_bars(const struct sb_figure *f, const struct sb_bars *row
     enum sb_status rc = SB_OK;
     for (size_t r = 0; r < n_rows; r++) {
         longest = fmax(longest, (double)rows[r].n);
-        name_px = fmax(name_px, sb_text_px(rows[r].name) + 14);
+        name_px = fmax(name_px, sb_text_px(rows[r].name) + 18);
         for (size_t i = 0; i < rows[r].n; i++)
             largest = fmax(largest, rows[r].share[i]);
     }
@@ -51,7 +51,8 @@ enum sb_status sb_plot_bars(const struct sb_figure *f, const struct sb_bars *row
     sb_figure_panel(f, &p);
     for (size_t r = 0; r < n_rows && rc == SB_OK; r++) {
         double base = TOP + (double)(r + 1) * row_px;
-        rc = sb_plot_row_name(f, left, base - 12, rows[r].name, err);
+        rc = sb_plot_row_name(f, left, base - (rows[r].detail[0] ? 22 : 10), rows[r].name, err);
+        sb_figure_text(f, SB_AT(left - 10, base - 7), SB_RIGHT, SB_COLOUR_MUTED, rows[r].detail);
         draw_row(f, &rows[r], &p, base, row_px, first, largest);
     }
     fprintf(f->out, "unset ytics\nunset grid\nset xtics %d,%.9g format '%%g'\n", first,
@@ -67,7 +68,7 @@ enum sb_status sb_plot_bars(const struct sb_figure *f, const struct sb_bars *row
 /* A row of bars is added to, place by place; what was tried and what was accepted are kept apart, so that
  * rows can be pooled. */
 struct gathered {
-    char name[160];
+    char name[160], detail[32];
     int arm;
     double part[PLACES_MAX], whole[PLACES_MAX], share[PLACES_MAX];
     size_t n;
@@ -77,18 +78,19 @@ struct gathering {
     size_t n, cap;
 };
 
-static enum sb_status gather(struct gathering *g, const char *name, int arm, double place,
-                             double part, double whole, struct sb_error *err)
+static enum sb_status gather(struct gathering *g, const char *name, const char *detail, int arm,
+                             double place, double part, double whole, struct sb_error *err)
 {
     if (!(place >= 0 && place < PLACES_MAX))
         return SB_OK;
     size_t i = 0, at = (size_t)place;
-    while (i < g->n && !(g->row[i].arm == arm && strcmp(g->row[i].name, name) == 0))
+    while (i < g->n && !(g->row[i].arm == arm && strcmp(g->row[i].detail, detail) == 0))
         i++;
     if (i == g->n) {
         if (sb_grow((void **)&g->row, &g->cap, g->n + 1, sizeof *g->row) != 0)
             return sb_fail(err, SB_ENOMEM, "out of memory for a plot");
         g->row[g->n] = (struct gathered){ .arm = arm };
+        snprintf(g->row[g->n].detail, sizeof g->row->detail, "%s", detail);
         snprintf(g->row[g->n++].name, sizeof g->row->name, "%s", name);
     }
     struct gathered *row = &g->row[i];
@@ -109,6 +111,7 @@ static enum sb_status draw_gathered(const struct sb_figure *f, const struct gath
         bars[i] =
             (struct sb_bars){ .arm = g->row[i].arm, .share = g->row[i].share, .n = g->row[i].n };
         memcpy(bars[i].name, g->row[i].name, sizeof bars[i].name);
+        memcpy(bars[i].detail, g->row[i].detail, sizeof bars[i].detail);
     }
     enum sb_status rc = sb_plot_bars(f, bars, g->n, first, axis, err);
     sb_free(bars);
@@ -158,8 +161,8 @@ static enum sb_status histogram_rows(struct gathering *g, struct sb_source *sour
         int arm = sb_source_arm(source, label);
         double share = sb_table_value(rows, r, (size_t)column[SHARE]);
         if (arm >= 0 && !arms[arm].is_baseline && share > 0)
-            rc = gather(g, label, arm, sb_table_value(rows, r, (size_t)column[LENGTH]), share, 1,
-                        err);
+            rc = gather(g, label, "", arm, sb_table_value(rows, r, (size_t)column[LENGTH]), share,
+                        1, err);
     }
     return rc;
 }
@@ -203,12 +206,11 @@ static enum sb_status rank_rows(struct gathering *g, struct sb_source *source,
     for (size_t r = 0; rc == SB_OK && r < sb_table_rows(rows); r++) {
         const char *label = sb_table_cell(rows, r, (size_t)column[ARM]);
         double depth = sb_table_value(rows, r, (size_t)column[DEPTH]);
-        char name[160];
+        char detail[32];
         if (!has_siblings(rows, column, label))
             continue;
-        snprintf(name, sizeof name, depth > DEPTHS_SHOWN ? "%.120s, deeper" : "%.120s, depth %.0f",
-                 label, depth);
-        rc = gather(g, name, sb_source_arm(source, label),
+        snprintf(detail, sizeof detail, depth > DEPTHS_SHOWN ? "deeper" : "depth %.0f", depth);
+        rc = gather(g, label, detail, sb_source_arm(source, label),
                     sb_table_value(rows, r, (size_t)column[RANK]),
                     sb_table_value(rows, r, (size_t)column[ACCEPTED]),
                     sb_table_value(rows, r, (size_t)column[NODES]), err);

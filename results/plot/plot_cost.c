@@ -147,7 +147,7 @@ static struct rect free_place(double x, double y, double px, const struct sb_pan
                        : around[k].dx == -1 ? -10
                                             : 0);
         double middle = y + around[k].dy * (SB_FONT_PX + 1);
-        bool good = left >= p->left && left + px <= p->right + 50;
+        bool good = left >= p->left && left + px <= p->right + 50 && middle < p->bottom - 6;
         place = (struct rect){ left, left + px, middle - 6, middle + 6 };
         for (size_t i = 0; i < n && good; i++)
             good = !overlaps(&place, &taken[i]);

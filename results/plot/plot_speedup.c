@@ -87,6 +87,18 @@ static double scale_end(const struct forest *f)
     return ceil(end / step * 2) / 2 * step;
 }
 
+/* Behind the row: how far from 1 plain decoding is from itself, where the view knows. */
+static void draw_noise(const struct sb_figure *figure, const struct forest *f, size_t row, double y,
+                       double row_px)
+{
+    int column = sb_table_find(f->rows, "noise_floor");
+    double noise = column >= 0 ? sb_table_value(f->rows, row, (size_t)column) : NAN;
+    if (isfinite(noise) && noise > 0)
+        sb_figure_box(figure,
+                      (struct sb_place){ 'x', 'p', fmax(0, 1 / (1 + noise)), y - row_px / 2 },
+                      (struct sb_place){ 'x', 'p', 1 + noise, y + row_px / 2 }, SB_COLOUR_BAND);
+}
+
 static void draw_row(const struct sb_figure *figure, const struct forest *f,
                      struct sb_source *source, size_t row, double y, double right, double end)
 {
@@ -128,6 +140,7 @@ static enum sb_status draw_rows(const struct sb_figure *figure, const struct for
         }
         rc = sb_plot_row_name(figure, left, y + row_px / 2,
                               sb_table_cell(f->rows, row, (size_t)f->column[ARM]), err);
+        draw_noise(figure, f, row, y + row_px / 2, row_px);
         draw_row(figure, f, source, row, y + row_px / 2, right, end);
         y += row_px;
     }
