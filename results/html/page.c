@@ -87,7 +87,7 @@ static enum sb_status put_completeness(struct page *p, struct sb_error *err)
         fprintf(
             p->out,
             "<p class=\"partial\" role=\"note\"><strong>Partial data.</strong> %.0f of %.0f planned"
-            " generations ended well, %.0f failed, %.0f are missing. Figures rest on those that ended"
+            " generations ended well, %.0f failed, %.0f missing. Figures rest on those that ended"
             " well, speedups on prompts that both the arm and the baseline finished.</p>\n",
             done, planned, errors, fmax(0, planned - done - errors));
     return SB_OK;

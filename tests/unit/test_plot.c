@@ -334,7 +334,7 @@ static void partial_data_are_said_to_be_partial(void **state)
     char *html = page(&n);
     assert_non_null(strstr(html, "Partial data."));
     assert_non_null(
-        strstr(html, "23 of 24 planned generations ended well, 0 failed, 1 are missing"));
+        strstr(html, "23 of 24 planned generations ended well, 0 failed, 1 missing"));
     assert_null(strstr(html, "Complete:"));
     free(html);
 }
