@@ -15,15 +15,17 @@ static bool named(const xmlNode *node, const char *name)
     return node->type == XML_ELEMENT_NODE && xmlStrEqual(node->name, X(name));
 }
 
-/* The variable for one of our colours ("rgb(  0, 106, 168)"), or for gnuplot's own black and white. */
+/* The variable for one of our colours ("rgb(  0, 106, 168)", "#006aa8"), or for gnuplot's own black and
+ * white. */
 static const char *variable(const char *value)
 {
-    int r, g, b;
+    unsigned r, g, b;
     if (strcmp(value, "black") == 0)
         return "ink";
     if (strcmp(value, "white") == 0)
         return "paper";
-    if (sscanf(value, "rgb( %d , %d , %d )", &r, &g, &b) != 3)
+    if (sscanf(value, "rgb( %u , %u , %u )", &r, &g, &b) != 3 &&
+        sscanf(value, "#%2x%2x%2x", &r, &g, &b) != 3)
         return NULL;
     for (int i = 0; i < SB_COLOUR_COUNT; i++) {
         const unsigned char *c = sb_colours[i].light;

@@ -54,25 +54,28 @@ void sb_figure_colour(const struct sb_figure *f, enum sb_colour colour)
     fprintf(f->out, " lc rgb '#%06x'", hex(colour));
 }
 
-/* A PNG has two pixels for one, for sharp screens and print; a PDF has 96 pixels in an inch. */
+/* Font sizes are pixels in SVG; Cairo's terminals have units of their own, so that the factors below give the
+ * same look. A PDF has 96 pixels to the inch. */
 void sb_figure_begin(struct sb_figure *f, enum sb_plot_format format)
 {
+    double width = f->width * f->scale, height = f->height * f->scale, font = SB_FONT_PX * f->scale;
     fputs("set encoding utf8\n", f->out);
     if (format == SB_PLOT_SVG)
-        fprintf(
-            f->out,
-            "set terminal svg size %.0f,%.0f noenhanced font 'sans-serif,%d' name 'specbench'\n",
-            f->width, f->height, SB_FONT_PX);
+        fprintf(f->out,
+                "set terminal svg size %.0f,%.0f font 'sans-serif,%.6g' name 'specbench'"
+                " background '#fffffe'",
+                width, height, font);
     else if (format == SB_PLOT_PNG)
         fprintf(f->out,
-                "set terminal pngcairo size %.0f,%.0f noenhanced font 'sans-serif,%d'"
-                " fontscale 1.5 linewidth 2 pointscale 2 background '#ffffff'\n",
-                2 * f->width, 2 * f->height, SB_FONT_PX);
+                "set terminal pngcairo size %.0f,%.0f font 'sans-serif,%.6g' fontscale 0.75"
+                " background '#ffffff'",
+                width, height, font);
     else
         fprintf(f->out,
-                "set terminal pdfcairo size %.6fin,%.6fin noenhanced font 'sans-serif,%d'"
-                " fontscale 0.57 linewidth 1 pointscale 0.75 background '#ffffff'\n",
-                f->width / 96, f->height / 96, SB_FONT_PX);
+                "set terminal pdfcairo size %.6fin,%.6fin font 'sans-serif,%.6g' fontscale 0.57"
+                " pointscale 0.75 background '#ffffff'",
+                width / 96, height / 96, font);
+    fprintf(f->out, " noenhanced linewidth %.6g\n", f->scale);
     fprintf(f->out,
             "set decimalsign '.'\nset datafile separator '\\t'\nset datafile missing 'NaN'\n"
             "unset key\nset border 0\nset tics nomirror scale 0 textcolor rgb '#%06x'\n"
@@ -166,7 +169,7 @@ void sb_figure_point(const struct sb_figure *f, struct sb_place at, enum sb_colo
 {
     fputs("set label '' at", f->out);
     place(f, at);
-    fprintf(f->out, " front point pt %d ps 0.75", type);
+    fprintf(f->out, " front point pt %d ps %.6g", type, .75 * f->scale);
     sb_figure_colour(f, colour);
     fputc('\n', f->out);
 }

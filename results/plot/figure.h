@@ -37,7 +37,8 @@ enum { SB_FONT_PX = 12, SB_ROW_PX = 18 };
 
 struct sb_figure {
     FILE *out;            /* the script, see gnuplot.h */
-    double width, height; /* pixels */
+    double width, height; /* pixels, of the layout */
+    double scale;         /* pixels of the picture for one of the layout */
     bool narrow;          /* for a phone: panels below each other, shorter names */
 };
 

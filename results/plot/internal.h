@@ -4,8 +4,8 @@
 
 #include "results/plot/plot.h"
 
-/* A plot is drawn in two strokes: `measure` looks at the rows and sets the figure's height where it is 0
- * (0 stays when there is nothing to draw), `draw` writes the script. */
+/* A plot is drawn in two strokes: `measure` looks at the rows and sets the height they need (0 stays when
+ * there is nothing to draw), `draw` writes the script. */
 struct sb_plot_ops {
     enum sb_status (*measure)(struct sb_figure *figure, struct sb_source *source,
                               const struct sb_table *rows, struct sb_error *err);

@@ -137,35 +137,41 @@ static enum sb_status render(char **out, size_t *n, struct sb_figure *f, size_t 
     return rc;
 }
 
+/* The layout is as large as its rows need; a size that is asked for gives it its shape and a scale. A flat
+ * one widens the layout, so that rows never lie on each other: texts get smaller. */
+static void fit(struct sb_figure *f, const struct sb_plot_options *o)
+{
+    f->scale = o->format == SB_PLOT_PNG ? 2 : 1; /* for sharp screens and print */
+    if (o->width <= 0)
+        return;
+    double height = f->width * o->height / o->width;
+    if (height < f->height)
+        f->width *= f->height / height;
+    else
+        f->height = height;
+    f->scale = o->width / f->width;
+}
+
 enum sb_status sb_plot_draw(char **out, size_t *n, struct sb_source *source,
                             const struct sb_plot_options *o, struct sb_error *err)
 {
     size_t plot = 0;
     const struct sb_table *rows = NULL;
-    double scale = o->format == SB_PLOT_PNG ? 2 : 1; /* figure.c */
-    struct sb_figure f = { .narrow = o->narrow, .width = o->narrow ? NARROW_PX : WIDTH_PX };
-    if (o->width > 0) {
-        f.width = o->width / scale;
-        f.height = o->height / scale;
-        f.narrow = f.width < 480;
-    }
+    bool narrow = o->narrow || (o->width > 0 && o->width < 480);
+    struct sb_figure f = { .narrow = narrow, .width = narrow ? NARROW_PX : WIDTH_PX };
     const char *view = o->view ? o->view : "leaderboard";
-    bool fixed = f.height > 0;
     enum sb_status rc = find(&plot, view, err);
     if (rc == SB_OK)
         rc = sb_source_view(&rows, source, drawn_by[plot].rows, err);
-    double height = f.height;
-    f.height = 0;
     if (rc == SB_OK && rows)
         rc = drawn_by[plot].ops->measure(&f, source, rows, err);
     if (rc == SB_OK && f.height == 0)
         rc = sb_fail(err, SB_EUNSUPPORTED, "experiment %lld has nothing to plot as '%s'",
                      (long long)sb_source_experiment(source), view);
-    if (fixed)
-        f.height = height;
-    if (rc == SB_OK)
-        rc = render(out, n, &f, plot, o->format, source, rows, err);
-    return rc;
+    if (rc != SB_OK)
+        return rc;
+    fit(&f, o);
+    return render(out, n, &f, plot, o->format, source, rows, err);
 }
 
 /* ---- shared by the plots ---- */

@@ -80,11 +80,11 @@ static void plot_lines(const struct sb_figure *f, const struct lines *l, int col
         fprintf(f->out, "%s$line%zu using 1:2 with lines lw 1.8 dt %s", i ? ", " : "", i,
                 sb_dash_of(l->line[i].arm - 1));
         sb_figure_colour(f, colour);
-        fprintf(f->out, " notitle, $line%zu using 1:($3 == 0 ? $2 : NaN) with points pt %d ps 0.6",
-                i, point);
+        fprintf(f->out, " notitle, $line%zu using 1:($3 == 0 ? $2 : NaN) with points pt %d ps %.6g",
+                i, point, .6 * f->scale);
         sb_figure_colour(f, colour);
-        fprintf(f->out, " notitle, $line%zu using 1:($3 == 1 ? $2 : NaN) with points pt %d ps 0.6",
-                i, point - 1);
+        fprintf(f->out, " notitle, $line%zu using 1:($3 == 1 ? $2 : NaN) with points pt %d ps %.6g",
+                i, point - 1, .6 * f->scale);
         sb_figure_colour(f, colour);
         fputs(" notitle", f->out);
     }

@@ -49,9 +49,20 @@
     }
     return [255, 255, 255];
   }
-  var faint = all('p, dt, dd, th, td, h1, h2, h3, figcaption, summary, button, .word').filter(function (e) {
-    var a = luminance(parse(getComputedStyle(e).color)), b = luminance(ground(e));
+  // A plot lies on the page's own paper; its texts are seen on it, but for those on bars, which have its colour.
+  var paper = getComputedStyle(body).backgroundColor;
+  say('paper', all('svg.plot').filter(visible).filter(function (svg) {
+    return getComputedStyle(svg.querySelector('rect')).fill !== paper;
+  }).length);
+  var faint = all('svg.plot text').filter(function (e) {
+    var fill = getComputedStyle(e).fill;
+    if (fill === paper) return false;
+    var a = luminance(parse(fill)), b = luminance(parse(paper));
     return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < 4.5;
   });
+  faint = faint.concat(all('p, dt, dd, th, td, h1, h2, h3, figcaption, summary, button, .word').filter(function (e) {
+    var a = luminance(parse(getComputedStyle(e).color)), b = luminance(ground(e));
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < 4.5;
+  }));
   say('contrast', faint.slice(0, 3).map(function (e) { return e.tagName + ' ' + e.textContent.slice(0, 20); }).join(', '));
 })();

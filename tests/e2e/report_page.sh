@@ -33,7 +33,7 @@ if "$SPECBENCH" report "$db" --view ranks >/dev/null 2>&1; then
         check_code 0 "$SPECBENCH" plot "$db" --view "$view" -o "$work/$view.svg"
     done
 fi
-check_code 0 "$SPECBENCH" plot "$db" --view breakdown --size 2000x800 -o "$work/large.svg"
+check_code 0 "$SPECBENCH" plot "$db" --view breakdown --size 6000x400 -o "$work/large.svg"
 grep -qF '&lt;script&gt;alert(1)' "$work/large.svg" || fail "a label is not in its plot as it is"
 grep -qF "it's \"q\\\\uoted\" \`touch" "$work/large.svg" || fail "quotes in a label: $(grep -F uoted "$work/large.svg")"
 [ ! -e "$work/bad" ] || fail "a label was run as a command"
@@ -113,8 +113,10 @@ for width in 1280 375; do
 done
 browse 1280 --blink-settings=preferredColorScheme=0 --dump-dom "file://$work/driven.html"
 check_same "$(found contrast)" "" "texts too faint in the dark"
+check_same "$(found paper)" 0 "plots on a ground of their own in the dark"
 browse 1280 --dump-dom "file://$work/driven.html"
 check_same "$(found contrast)" "" "texts too faint in the light"
+check_same "$(found paper)" 0 "plots on a ground of their own"
 # Screenshots for people to look at, where somebody asks for them.
 [ -z "${SB_KEEP_SCREENSHOTS:-}" ] || cp "$work/1280.png" "$work/375.png" "$page" "$SB_KEEP_SCREENSHOTS"
 

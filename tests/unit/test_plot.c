@@ -104,7 +104,7 @@ static void a_label_is_drawn_as_it_is_written(void **state)
         size_t n;
         rename_arm(labels[i]);
         char *svg = draw(
-            &(struct sb_plot_options){ .view = "breakdown", .width = 2000, .height = 400 }, &n);
+            &(struct sb_plot_options){ .view = "breakdown", .width = 4000, .height = 260 }, &n);
         char *drawn = texts(svg, n, "//*[local-name()='text']");
         if (!strstr(drawn, labels[i]))
             fail_msg("'%s' is not in: %s", labels[i], drawn);
@@ -119,7 +119,7 @@ static void control_characters_and_bad_bytes_do_no_harm(void **state)
     size_t n;
     rename_arm("a\nset output '/dev/null'\n\x1b[2J\x7f\xff\xfe \xef\xbf\xbf z");
     char *svg =
-        draw(&(struct sb_plot_options){ .view = "breakdown", .width = 2000, .height = 400 }, &n);
+        draw(&(struct sb_plot_options){ .view = "breakdown", .width = 4000, .height = 260 }, &n);
     char *drawn = texts(svg, n, "//*[local-name()='text']");
     assert_non_null(strstr(drawn, "a set output '/dev/null'  [2J ?? ? z"));
     free(drawn);
@@ -333,8 +333,7 @@ static void partial_data_are_said_to_be_partial(void **state)
     execute("DELETE FROM generation WHERE id = (SELECT max(id) FROM generation)");
     char *html = page(&n);
     assert_non_null(strstr(html, "Partial data."));
-    assert_non_null(
-        strstr(html, "23 of 24 planned generations ended well, 0 failed, 1 missing"));
+    assert_non_null(strstr(html, "23 of 24 planned generations ended well, 0 failed, 1 missing"));
     assert_null(strstr(html, "Complete:"));
     free(html);
 }
