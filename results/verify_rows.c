@@ -17,6 +17,7 @@ struct row { /* a generation */
         wall_ns;
     int64_t experiment_id, prompt_experiment_id, question_id, turn;
     bool ok;
+    bool imported;   /* another tool's: no token ids, no contexts, its own way of counting */
     char where[120]; /* for messages */
 };
 
@@ -235,12 +236,12 @@ static void read_texts(struct pass *p, const struct row *g)
     sqlite3_bind_int64(p->texts, 1, g->id);
     bool row = sqlite3_step(p->texts) == SQLITE_ROW;
     bool good = row && parse_ids(p, &p->prompt, (const char *)sqlite3_column_text(p->texts, 0));
-    CHECK(p, token_ids, good && (int64_t)p->prompt.n == g->n_prompt_tokens,
+    CHECK(p, token_ids, good && (int64_t)p->prompt.n == (g->imported ? 0 : g->n_prompt_tokens),
           "%s: prompt_tokens is no list of %" PRId64 " ids", g->where, g->n_prompt_tokens);
     const char *text = row ? (const char *)sqlite3_column_text(p->texts, 1) : NULL;
     good = parse_ids(p, &p->tokens, text);
     p->tokens_key = sb_tokens_key(text ? text : "");
-    CHECK(p, token_ids, good && (int64_t)p->tokens.n == g->n_tokens,
+    CHECK(p, token_ids, good && (int64_t)p->tokens.n == (g->imported ? 0 : g->n_tokens),
           "%s: tokens is no list of %" PRId64 " ids", g->where, g->n_tokens);
 }
 
@@ -441,14 +442,15 @@ static bool add_step(struct pass *p, struct sb_arm_sums *a, const struct step *s
 static void check_step(struct pass *p, const struct row *g, const struct step *s, int64_t step_no,
                        int64_t context, bool ended)
 {
-    CHECK(p, step_order, s->step_no == step_no && s->context == context,
+    CHECK(p, step_order, s->step_no == step_no && (s->context == context || g->imported),
           "%s: step %" PRId64 " at context %" PRId64 ", expected step %" PRId64 " at %" PRId64,
           g->where, s->step_no, s->context, step_no, context);
     bool whole = s->tokens == s->accepted + 1;
     CHECK(p, step_tokens,
-          plausible(s) && !ended && s->tokens <= s->accepted + 1 && s->accepted <= s->decided &&
-              s->decided <= s->accepted + 1 && s->decided <= s->depth && s->depth <= s->drafted &&
-              (!whole || s->bonus == (s->decided == s->accepted)),
+          plausible(s) && (!ended || g->imported) && s->tokens <= s->accepted + 1 &&
+              s->accepted <= s->decided && s->decided <= s->accepted + 1 &&
+              s->decided <= s->depth && s->depth <= s->drafted &&
+              (!whole || g->imported || s->bonus == (s->decided == s->accepted)),
           "%s, step %" PRId64 ": accepted %" PRId64 ", tokens %" PRId64 ", decided %" PRId64
           ", bonus %" PRId64 "%s",
           g->where, s->step_no, s->accepted, s->tokens, s->decided, s->bonus,
@@ -513,7 +515,7 @@ static bool read_steps(struct pass *p, struct sb_arm_sums *a, const struct row *
     }
     if (readable)
         check_sums(p, g, &p->question);
-    CHECK(p, token_counts, g->n_tokens == p->question.tokens + 1,
+    CHECK(p, token_counts, g->imported || g->n_tokens == p->question.tokens + 1,
           "%s: n_tokens is %" PRId64 ", its steps and the prefill give %" PRId64, g->where,
           g->n_tokens, p->question.tokens + 1);
     int64_t parts_ns = 0;
@@ -546,6 +548,7 @@ static void read_row(sqlite3_stmt *st, struct row *g)
     for (int i = 0; i < 13; i++)
         *field[i] = sqlite3_column_int64(st, i);
     g->ok = sqlite3_column_int(st, 13);
+    g->imported = sqlite3_column_int(st, 19);
     const char *label = (const char *)sqlite3_column_text(st, 15);
     snprintf(g->where, sizeof g->where,
              "generation %" PRId64 " (%.40s, question %" PRId64 ", turn %" PRId64
@@ -594,7 +597,7 @@ static enum sb_status prepare(struct pass *p, struct sb_error *err)
           " e.temperature = 0 AND e.arithmetic = 'exact' AND a.guarantee = 'greedy-exact',"
           " e.conversation IS 'own',"
           " (SELECT b.id FROM arm b WHERE b.experiment_id = a.experiment_id AND b.is_baseline = 1"
-          "  ORDER BY b.arm_no LIMIT 1)"
+          "  ORDER BY b.arm_no LIMIT 1), e.arithmetic IS NULL"
           " FROM generation g JOIN arm a ON a.id = g.arm_id JOIN experiment e ON e.id = a.experiment_id"
           " JOIN prompt p ON p.id = g.prompt_id"
           " ORDER BY g.arm_id, p.task, p.question_id, g.prompt_id, g.repeat" },

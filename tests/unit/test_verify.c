@@ -214,6 +214,23 @@ static void a_partial_run_and_unequal_prompts_are_named(void **state)
     assert_int_equal(verify().failed, 0);
 }
 
+/* Answers of another tool come without token ids, contexts and trees, and count tokens in their own way. */
+static void imported_answers_are_held_to_what_they_know(void **state)
+{
+    (void)state;
+    edit("UPDATE experiment SET arithmetic = NULL; DELETE FROM draft_node;"
+         "UPDATE generation SET tokens = '[]', prompt_tokens = '[]', n_tokens = n_tokens + 3;"
+         "UPDATE step SET context = 0, bonus = 0; DELETE FROM generation_sums;"
+         "INSERT INTO generation_sums SELECT *, NULL, 0 FROM v_sums_due");
+    struct sb_verification v = verify();
+    for (size_t i = 0; i < v.n; i++)
+        if (v.check[i].failed)
+            fail_msg("%s: %s", v.check[i].name, v.check[i].first);
+    edit(
+        "UPDATE step SET accepted = 0, decided = 1, tokens = 1 WHERE generation_id = 2 AND step_no = 0");
+    assert_true(verify().failed > 0);
+}
+
 static void running_out_of_memory_is_an_error(void **state)
 {
     (void)state;
@@ -239,6 +256,7 @@ int main(void)
         TEST(views_do_not_trust_sums_of_edited_steps),
         TEST(hostile_figures_are_failures_and_no_crash),
         TEST(a_partial_run_and_unequal_prompts_are_named),
+        TEST(imported_answers_are_held_to_what_they_know),
         TEST(running_out_of_memory_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
