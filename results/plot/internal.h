@@ -29,16 +29,4 @@ double sb_plot_step(double span, int most);
 /* The left margin for these arms' names: what the longest needs, at most a share of the width. */
 double sb_plot_margin(const struct sb_figure *figure, const struct sb_table *rows, int arm_column);
 
-/* Bars of one row: a name, a detail, and a share for every place from `first` on. */
-struct sb_bars {
-    char name[160];
-    char detail[32]; /* below the name; "": none */
-    int arm;         /* its colour */
-    const double *share;
-    size_t n;
-};
-double sb_plot_bars_height(size_t n_rows);
-enum sb_status sb_plot_bars(const struct sb_figure *figure, const struct sb_bars *rows,
-                            size_t n_rows, int first, const char *axis, struct sb_error *err);
-
 #endif

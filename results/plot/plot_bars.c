@@ -7,13 +7,22 @@
 
 enum { TOP = 10, BOTTOM = 44, BARS_PX = 64, RIGHT = 14, PLACES_MAX = 128 };
 
-double sb_plot_bars_height(size_t n_rows)
+/* Bars of one row: a name, a detail, and a share for every place from `first` on. */
+struct bars {
+    char name[160];
+    char detail[32]; /* below the name; "": none */
+    int arm;         /* its colour */
+    const double *share;
+    size_t n;
+};
+
+static double bars_height(size_t n_rows)
 {
     return (double)(TOP + BOTTOM + n_rows * BARS_PX);
 }
 
 /* All rows share one scale that begins at zero; the figures on the bars stand for an axis. */
-static void draw_row(const struct sb_figure *f, const struct sb_bars *row, const struct sb_panel *p,
+static void draw_row(const struct sb_figure *f, const struct bars *row, const struct sb_panel *p,
                      double base, double row_px, int first, double largest)
 {
     double slot = (p->right - p->left) / (p->x_max - p->x_min), full = row_px - 26;
@@ -33,8 +42,8 @@ static void draw_row(const struct sb_figure *f, const struct sb_bars *row, const
     }
 }
 
-enum sb_status sb_plot_bars(const struct sb_figure *f, const struct sb_bars *rows, size_t n_rows,
-                            int first, const char *axis, struct sb_error *err)
+static enum sb_status draw_bars(const struct sb_figure *f, const struct bars *rows, size_t n_rows,
+                                int first, const char *axis, struct sb_error *err)
 {
     double longest = 1, largest = 0, name_px = 0,
            row_px = (f->height - TOP - BOTTOM) / (double)n_rows;
@@ -104,16 +113,15 @@ static enum sb_status gather(struct gathering *g, const char *name, const char *
 static enum sb_status draw_gathered(const struct sb_figure *f, const struct gathering *g, int first,
                                     const char *axis, struct sb_error *err)
 {
-    struct sb_bars *bars = sb_alloc_zero(g->n, sizeof *bars);
+    struct bars *bars = sb_alloc_zero(g->n, sizeof *bars);
     if (!bars)
         return sb_fail(err, SB_ENOMEM, "out of memory for a plot");
     for (size_t i = 0; i < g->n; i++) {
-        bars[i] =
-            (struct sb_bars){ .arm = g->row[i].arm, .share = g->row[i].share, .n = g->row[i].n };
+        bars[i] = (struct bars){ .arm = g->row[i].arm, .share = g->row[i].share, .n = g->row[i].n };
         memcpy(bars[i].name, g->row[i].name, sizeof bars[i].name);
         memcpy(bars[i].detail, g->row[i].detail, sizeof bars[i].detail);
     }
-    enum sb_status rc = sb_plot_bars(f, bars, g->n, first, axis, err);
+    enum sb_status rc = draw_bars(f, bars, g->n, first, axis, err);
     sb_free(bars);
     return rc;
 }
@@ -128,7 +136,7 @@ static enum sb_status measure_gathered(struct sb_figure *f, gather_rows fill,
     struct gathering g = { 0 };
     enum sb_status rc = fill(&g, source, rows, err);
     if (rc == SB_OK && g.n > 0)
-        f->height = sb_plot_bars_height(g.n);
+        f->height = bars_height(g.n);
     sb_free(g.row);
     return rc;
 }

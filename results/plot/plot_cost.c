@@ -12,13 +12,15 @@ static const char *const names[] = { "arm", "mat", "speedup", "speedup_lo", "spe
 
 enum { TOP = 24, BOTTOM = 48, LEFT = 56, HEIGHT_PX = 380, POINTS_MAX = 64, RAYS_MAX = 7 };
 
-/* The curve of the context with the most points (the shortest of those), its powers of two. */
+/* The curve of the context with the most points (the shortest of those), its powers of two; no row that the
+ * file has more than one answer for. */
 static const char curve_sql[] =
     "SELECT \"rows\", c FROM cost_curve k JOIN experiment e ON e.id = ?1"
     " AND k.host_id = e.host_id AND k.model_id = e.target_model_id"
     " WHERE \"rows\" > 1 AND (\"rows\" & (\"rows\" - 1)) = 0 AND c > 0 AND context ="
     " (SELECT context FROM cost_curve i WHERE i.host_id = k.host_id AND i.model_id = k.model_id"
-    "  GROUP BY context ORDER BY count(*) DESC, context LIMIT 1) ORDER BY \"rows\"";
+    "  GROUP BY context ORDER BY count(*) DESC, context LIMIT 1)"
+    " GROUP BY \"rows\" HAVING count(*) = 1 ORDER BY \"rows\"";
 
 struct point {
     size_t row;

@@ -76,11 +76,6 @@ int64_t sb_source_experiment(const struct sb_source *s)
     return s->options.experiment_id;
 }
 
-struct sb_store *sb_source_store(const struct sb_source *s)
-{
-    return s->store;
-}
-
 size_t sb_source_arms(const struct sb_source *s, const struct sb_arm_name **arms)
 {
     *arms = s->arm;

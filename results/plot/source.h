@@ -15,7 +15,6 @@ enum sb_status sb_source_create(struct sb_source **out, struct sb_store *store,
 void sb_source_destroy(struct sb_source *source);
 
 int64_t sb_source_experiment(const struct sb_source *source);
-struct sb_store *sb_source_store(const struct sb_source *source);
 /* In the order of the experiment. */
 size_t sb_source_arms(const struct sb_source *source, const struct sb_arm_name **arms);
 /* The place of the arm with this label, -1 when there is none. */
