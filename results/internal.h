@@ -66,4 +66,12 @@ int sb_sqlite_bind(sqlite3_stmt *st, const char *types, ...);
 enum sb_status sb_sqlite_prepare(sqlite3_stmt **out, struct sb_store *s, const char *sql,
                                  struct sb_error *err);
 
+/* Add a query's columns and rows to an empty table; ?1 is `id`. A column "name:decimals" is rounded for
+ * people, "name:g" to two significant digits, with '?' behind it when it is optional. */
+struct sb_table;
+enum sb_status sb_report_query(struct sb_table *t, struct sb_store *s, const char *sql, int64_t id,
+                               struct sb_error *err);
+/* The experiment asked for in *id, or, if it is 0, the newest. */
+enum sb_status sb_report_experiment(struct sb_store *s, int64_t *id, struct sb_error *err);
+
 #endif

@@ -140,8 +140,8 @@ static void add_value(struct sb_table *t, sqlite3_stmt *st, int c)
     }
 }
 
-static enum sb_status query_table(struct sb_table *t, struct sb_store *s, const char *sql,
-                                  int64_t id, struct sb_error *err)
+enum sb_status sb_report_query(struct sb_table *t, struct sb_store *s, const char *sql, int64_t id,
+                               struct sb_error *err)
 {
     sqlite3_stmt *st;
     enum sb_status status = sb_sqlite_prepare(&st, s, sql, err);
@@ -335,7 +335,7 @@ static enum sb_status fill(struct sb_table *t, struct sb_store *s, const char *v
         return rc;
     for (const struct sql_view *v = sql_views; v->name; v++)
         if (strcmp(v->name, view) == 0)
-            return query_table(t, s, v->sql, id, err);
+            return sb_report_query(t, s, v->sql, id, err);
     for (size_t i = 0; i < sizeof computed_views / sizeof *computed_views; i++)
         if (strcmp(computed_views[i].name, view) == 0)
             return computed_views[i].fill(t, s, id, o, err);

@@ -26,6 +26,21 @@ void sb_table_text(struct sb_table *table, const char *text); /* next cell; NULL
 void sb_table_int(struct sb_table *table, int64_t value);
 void sb_table_real(struct sb_table *table, double value); /* NaN: empty */
 size_t sb_table_rows(const struct sb_table *table);
+/* Reading it again. A failed allocation on the way in is said here, and by sb_table_print. */
+enum sb_status sb_table_check(const struct sb_table *table, struct sb_error *err);
+size_t sb_table_columns(const struct sb_table *table);
+const char *sb_table_name(const struct sb_table *table, size_t column);
+int sb_table_find(const struct sb_table *table, const char *name); /* -1: no such column */
+bool sb_table_shown(const struct sb_table *table, size_t column);  /* to people; see _optional */
+enum sb_cell_type sb_table_type(const struct sb_table *table, size_t row, size_t column);
+const char *sb_table_cell(const struct sb_table *table, size_t row,
+                          size_t column); /* "" if no text */
+double sb_table_value(const struct sb_table *table, size_t row,
+                      size_t column); /* NaN if no number */
+/* As people see it: rounded, safe to print; "-" for none. The caller frees it; NULL out of memory. */
+char *sb_table_people(const struct sb_table *table, size_t row, size_t column);
+/* Text of unknown origin as one line of valid UTF-8 without control characters; the caller frees it. */
+char *sb_printable(const char *text);
 enum sb_status sb_table_print(const struct sb_table *table, FILE *out, enum sb_format format,
                               struct sb_error *err);
 
