@@ -13,6 +13,7 @@
     X(ngram_cache)     \
     X(none)            \
     X(pld)             \
+    X(rest)            \
     X(rsd_c)           \
     X(rsd_s)           \
     X(sad)             \

@@ -38,6 +38,7 @@ struct sb_option {
     const char *arg; /* what stands for the value in help; NULL for flags */
     const char *help;
     double min, max; /* INT, NUMBER; both 0: no limit */
+    char short_name; /* -o for --output; 0: none */
 };
 
 enum { SB_TEXTS_MAX = 64 };
@@ -114,5 +115,6 @@ int sb_cmd_inspect(int argc, char **argv);
 int sb_cmd_bench(int argc, char **argv);
 int sb_cmd_certify(int argc, char **argv);
 int sb_cmd_train(int argc, char **argv);
+int sb_cmd_index(int argc, char **argv);
 
 #endif

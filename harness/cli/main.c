@@ -13,6 +13,7 @@ const struct sb_command sb_commands[] = {
     { "logits", sb_cmd_logits, "log-sum-exp and top logits at each position" },
     { "inspect", sb_cmd_inspect, "what a model file or a database holds" },
     { "bench", sb_cmd_bench, "the cost curve c(M) of a model on this machine" },
+    { "index", sb_cmd_index, "texts to a datastore that drafters retrieve from" },
     { "train", sb_cmd_train, "train a tokenizer or a model from a recipe" },
     { 0 },
 };

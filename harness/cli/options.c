@@ -115,10 +115,29 @@ static void print_help(const struct sb_usage *usage, const struct sb_option *opt
     printf("%s\nusage: %s\n\n%s\n\noptions:\n", usage->examples, usage->synopsis, usage->about);
     for (const struct sb_option *o = options; o->name; o++) {
         char left[64];
-        snprintf(left, sizeof left, "--%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+        const char brief[] = { '-', o->short_name, ',', ' ', '\0' };
+        snprintf(left, sizeof left, "%s--%s%s%s", o->short_name ? brief : "", o->name,
+                 o->arg ? " " : "", o->arg ? o->arg : "");
         printf("  %-28s %s\n", left, o->help);
     }
     printf("  %-28s %s\n", "--help", "this text");
+}
+
+/* "-o VALUE" at argv[*i]; false: it is none of the options that have a letter. */
+static bool parse_letter(int argc, char **argv, int *i, const struct sb_option *options,
+                         enum sb_status *rc, struct sb_error *err)
+{
+    const char *text = argv[*i];
+    const struct sb_option *o = options;
+    while (o->name && (!o->short_name || o->short_name != text[1] || text[2]))
+        o++;
+    if (!o->name)
+        return false;
+    if (takes_value(o) && *i + 1 >= argc)
+        *rc = sb_fail(err, SB_EUSAGE, "-%c needs a value: %s", o->short_name, o->arg);
+    else
+        *rc = set_option(o, takes_value(o) ? argv[++*i] : "true", err);
+    return true;
 }
 
 /* One "--name", "--name=value" or "--name value" at argv[*i]. */
@@ -159,6 +178,9 @@ enum sb_status sb_options_parse(int argc, char **argv, const struct sb_usage *us
             only_rest = true;
         else if (!only_rest && strncmp(argv[i], "--", 2) == 0)
             rc = parse_option(argc, argv, &i, usage, options, err);
+        else if (!only_rest && argv[i][0] == '-' && argv[i][1] &&
+                 parse_letter(argc, argv, &i, options, &rc, err))
+            continue;
         else if (!only_rest && argv[i][0] == '-' && argv[i][1])
             rc = sb_fail(err, SB_EUSAGE, "'%s' is no option; options begin with two dashes",
                          argv[i]);
