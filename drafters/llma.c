@@ -213,6 +213,7 @@ const struct sb_drafter_ops sb_drafter_llma = {
     .params_size = sizeof(struct llma_params),
     .state_size = sizeof(struct llma),
     .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT),
+    .source_is_match = true,
     .open = llma_open,
     .begin = llma_begin,
     .propose = llma_propose,

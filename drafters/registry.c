@@ -6,10 +6,12 @@
 
 #define DRAFTERS(X)    \
     X(anpd)            \
+    X(delegate)        \
     X(jacobi)          \
     X(llma)            \
     X(lookahead)       \
     X(mag)             \
+    X(merge)           \
     X(ngram_cache)     \
     X(none)            \
     X(pld)             \

@@ -359,6 +359,7 @@ const struct sb_drafter_ops sb_drafter_rest = {
     .params_size = sizeof(struct rest_params),
     .state_size = sizeof(struct rest),
     .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT),
+    .source_is_match = true,
     .makes_trees = true,
     .open = rest_open,
     .propose = rest_propose,

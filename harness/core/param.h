@@ -28,7 +28,8 @@ struct sb_param {
     bool required;
 };
 
-/* "name:k=v,k=v" taken apart. Values may be quoted with '...' to hold commas. */
+/* "name:k=v,k=v" taken apart. Values may be quoted with '...' to hold commas, or put into (...), which
+ * may hold quotes and further parentheses: specs within specs. */
 struct sb_assignment {
     char *key, *value; /* owned by the spec */
 };

@@ -17,6 +17,14 @@ enum sb_draft_rows {
     SB_DRAFT_ROWS_ALL,     /* of leaves too, which costs the drafter one more forward */
 };
 
+/* What its observe reads of the target's rows. Without a target (specbench replay) only drafters that read
+ * none can run. */
+enum sb_target_rows {
+    SB_TARGET_ROWS_NONE,
+    SB_TARGET_ROWS_ANY, /* of whatever nodes the step had */
+    SB_TARGET_ROWS_OWN, /* of its own nodes, found by their place in its tree */
+};
+
 /* What a drafter may ask the harness for, at open. All borrowed for the drafter's lifetime. */
 struct sb_drafter_env {
     struct sb_model *target;
@@ -70,6 +78,11 @@ struct sb_drafter_ops {
     bool makes_trees;              /* may branch; false: chains only */
     /* Does it branch with these parameters (NULL: the defaults)? NULL: as makes_trees says. */
     bool (*branches)(const void *params);
+    enum sb_target_rows target_rows;
+    /* Does it read them with these parameters (NULL: the defaults)? NULL: as target_rows says. */
+    enum sb_target_rows (*target_rows_with)(const void *params);
+    bool
+        source_is_match; /* a node's source, sign apart, is the length of the match it was copied from */
     const char *default_policy; /* NULL: "constant" */
     enum sb_status (*open)(void *st, const struct sb_drafter_env *env, struct sb_error *err);
     /* A new prompt (or the next turn of a conversation). */
@@ -89,5 +102,11 @@ struct sb_drafter_ops {
 
 extern const struct sb_drafter_ops *const sb_drafters[];        /* sorted by name, ends at NULL */
 const struct sb_drafter_ops *sb_drafter_find(const char *name); /* NULL: none */
+
+static inline enum sb_target_rows sb_drafter_target_rows(const struct sb_drafter_ops *ops,
+                                                         const void *params)
+{
+    return ops->target_rows_with ? ops->target_rows_with(params) : ops->target_rows;
+}
 
 #endif
