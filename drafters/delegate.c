@@ -109,6 +109,11 @@ static enum sb_target_rows delegate_target_rows(const void *params)
     return sb_parts_target_rows(params, &defaults);
 }
 
+static bool delegate_keeps_run(const void *params)
+{
+    return sb_parts_keep_run(params);
+}
+
 static int32_t delegate_max_nodes(const void *params, const struct sb_policy *policy)
 {
     int32_t most[2];
@@ -126,6 +131,7 @@ const struct sb_drafter_ops sb_drafter_delegate = {
     .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT),
     .kinds = delegate_kinds,
     .target_rows_with = delegate_target_rows,
+    .keeps_run = delegate_keeps_run,
     .makes_trees = true,
     .branches = delegate_branches,
     .open = delegate_open,

@@ -165,7 +165,7 @@ static enum sb_status merge_observe(void *st, const struct sb_context *ctx,
     struct merge *m = st;
     enum sb_status rc = SB_OK;
     for (size_t i = 0; i < 2 && rc == SB_OK; i++) {
-        bool reads = m->parts.part[i].reads;
+        bool reads = m->parts.part[i].rows != SB_TARGET_ROWS_NONE;
         struct sb_outcome own = own_outcome(m, i, outcome);
         rc = sb_part_observe(&m->parts.part[i], ctx, reads ? outcome : &own, err);
     }
@@ -181,6 +181,11 @@ static void merge_cancel(void *st)
 static enum sb_target_rows merge_target_rows(const void *params)
 {
     return sb_parts_target_rows(params, &defaults);
+}
+
+static bool merge_keeps_run(const void *params)
+{
+    return sb_parts_keep_run(params);
 }
 
 static int32_t merge_max_nodes(const void *params, const struct sb_policy *policy)
@@ -200,6 +205,7 @@ const struct sb_drafter_ops sb_drafter_merge = {
     .state_size = sizeof(struct merge),
     .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT),
     .target_rows_with = merge_target_rows,
+    .keeps_run = merge_keeps_run,
     .makes_trees = true,
     .open = merge_open,
     .begin = merge_begin,

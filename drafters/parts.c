@@ -50,27 +50,29 @@ static bool part_branches(const struct sb_part *part)
     return part->ops->makes_trees && (!part->ops->branches || part->ops->branches(part->params));
 }
 
-static enum sb_status open_part(struct sb_part *part, const char *text,
-                                const struct sb_drafter_env *env, struct sb_error *err)
+enum sb_status sb_part_open(struct sb_part *part, const char *text,
+                            const struct sb_drafter_env *env, struct sb_error *err)
 {
     struct sb_drafter_env own = *env;
     enum sb_status rc = name_part(part, text, err);
     if (rc != SB_OK)
         return rc;
-    enum sb_target_rows rows = sb_drafter_target_rows(part->ops, part->params);
-    part->reads = rows != SB_TARGET_ROWS_NONE;
-    if (rows == SB_TARGET_ROWS_OWN)
-        return sb_fail(err, SB_EUSAGE,
-                       "%s reads the target's rows at its own nodes, so it works alone only",
-                       part->ops->name);
     own.params = part->params;
     own.draft_rows = SB_DRAFT_ROWS_NONE;
     part->most = part_nodes(part, env->policy);
     part->draws = part_kinds(part, &env->sampling) & ~SB_KIND_BIT(SB_DRAW_ONEHOT);
+    part->rows = sb_drafter_target_rows(part->ops, part->params);
     part->state = sb_alloc_zero(1, part->ops->state_size + 1);
     if (!part->state)
         return sb_fail(err, SB_ENOMEM, "no memory for %s", part->ops->name);
     return part->ops->open ? part->ops->open(part->state, &own, err) : SB_OK;
+}
+
+void sb_part_close(struct sb_part *part)
+{
+    if (part->state && part->ops->close)
+        part->ops->close(part->state);
+    finish(part);
 }
 
 static const char *text_of(const struct sb_parts_params *params, size_t i)
@@ -82,7 +84,12 @@ enum sb_status sb_parts_open(struct sb_parts *parts, const char *drafter,
                              const struct sb_drafter_env *env, struct sb_error *err)
 {
     for (size_t i = 0; i < 2; i++) {
-        enum sb_status rc = open_part(&parts->part[i], text_of(env->params, i), env, err);
+        struct sb_part *part = &parts->part[i];
+        enum sb_status rc = sb_part_open(part, text_of(env->params, i), env, err);
+        if (rc == SB_OK && part->rows == SB_TARGET_ROWS_OWN)
+            rc = sb_fail(err, SB_EUSAGE,
+                         "%s reads the target's rows at its own nodes, so it works alone only",
+                         part->ops->name);
         if (rc != SB_OK)
             return sb_fail_context(err, rc, "drafter %s: %c", drafter, "ab"[i]);
     }
@@ -91,12 +98,8 @@ enum sb_status sb_parts_open(struct sb_parts *parts, const char *drafter,
 
 void sb_parts_close(struct sb_parts *parts)
 {
-    for (size_t i = 0; i < 2; i++) {
-        struct sb_part *part = &parts->part[i];
-        if (part->state && part->ops->close)
-            part->ops->close(part->state);
-        finish(part);
-    }
+    for (size_t i = 0; i < 2; i++)
+        sb_part_close(&parts->part[i]);
 }
 
 enum sb_status sb_parts_begin(struct sb_parts *parts, const struct sb_context *ctx,
@@ -167,6 +170,18 @@ enum sb_target_rows sb_parts_target_rows(const struct sb_parts_params *params,
         finish(&part);
     }
     return rows;
+}
+
+bool sb_parts_keep_run(const struct sb_parts_params *params)
+{
+    bool keeps = false;
+    for (size_t i = 0; i < 2; i++) {
+        struct sb_part part = { 0 };
+        if (name_part(&part, text_of(params, i), NULL) == SB_OK)
+            keeps = keeps || sb_drafter_keeps_run(part.ops, part.params);
+        finish(&part);
+    }
+    return keeps;
 }
 
 void sb_parts_nodes(const struct sb_parts_params *params, const struct sb_policy *policy,

@@ -19,10 +19,15 @@ struct sb_part {
     const struct sb_drafter_ops *ops;
     struct sb_spec spec;
     void *params, *state;
-    int32_t most; /* nodes it drafts at most */
-    bool draws;   /* may its nodes be drawn ones? */
-    bool reads;   /* does it read the target's rows? */
+    int32_t most;             /* nodes it drafts at most */
+    bool draws;               /* may its nodes be drawn ones? */
+    enum sb_target_rows rows; /* that it reads */
 };
+
+/* Open a drafter by its text; close accepts zeroed, and what open left half made. */
+enum sb_status sb_part_open(struct sb_part *part, const char *text,
+                            const struct sb_drafter_env *env, struct sb_error *err);
+void sb_part_close(struct sb_part *part);
 
 struct sb_parts {
     struct sb_part part[2];
@@ -50,6 +55,8 @@ bool sb_parts_branch(const struct sb_parts_params *params, const struct sb_parts
 /* Whether a part reads the target's rows. */
 enum sb_target_rows sb_parts_target_rows(const struct sb_parts_params *params,
                                          const struct sb_parts_params *fallback);
+/* Whether a part keeps what it learned over the run. */
+bool sb_parts_keep_run(const struct sb_parts_params *params);
 /* most[0] and most[1]: nodes of each. */
 void sb_parts_nodes(const struct sb_parts_params *params, const struct sb_policy *policy,
                     int32_t most[2]);

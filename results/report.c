@@ -14,6 +14,7 @@ const struct sb_view_info sb_views[] = {
       "a row per arm over all prompts: MAT, efficiency, speed, speedup with interval" },
     { "tasks", "the leaderboard's columns for every arm in every task" },
     { "positions", "acceptance by position in the draft" },
+    { "drafting", "what drafts reach and cost: per arm in every task, then in all" },
     { "breakdown", "where decoding time goes" },
     { "runs", "the experiments of the database" },
     { "certificate", "the newest certificate: a row per verifier, then the planted rules" },
@@ -30,6 +31,15 @@ static const struct sql_view sql_views[] = {
     { "positions", "SELECT arm, position, exposure, accepted, conditional AS \"conditional:3\","
                    " survival AS \"survival:3\", marginal AS \"marginal:3\""
                    " FROM positions WHERE experiment_id = ?1 ORDER BY arm_no, position" },
+    { "drafting",
+      "SELECT b.arm, b.task, b.prompts, b.steps, b.mat, b.mat_drafted, b.hit_rate AS \"hit_rate:3\","
+      " b.draft_efficiency AS \"draft_efficiency:3\","
+      " b.conditional_acceptance AS \"conditional_acceptance:3\","
+      " t.draft_us AS \"draft_us:2\", t.observe_us AS \"observe_us:2\","
+      " t.draft_share AS \"draft_share:3?\""
+      " FROM leaderboard_base b LEFT JOIN v_drafting t"
+      " ON t.arm_id = b.arm_id AND t.overall = b.overall AND t.task = b.task"
+      " WHERE b.experiment_id = ?1 ORDER BY b.overall, b.task, b.arm_no" },
     { "breakdown",
       "SELECT arm, steps, prefill_s AS \"prefill_s:2\", decode_s AS \"decode_s:2\","
       " ms_per_step AS \"ms_per_step:3\", draft AS \"draft:3\", verify AS \"verify:3\","

@@ -31,7 +31,8 @@ enum sb_status sb_table_print(const struct sb_table *table, FILE *out, enum sb_f
 
 /* The views. "leaderboard": a row per arm over all prompts (task 'all'): MAT, draft efficiency, hit rate,
  * tokens/s, speedup with interval, geometric mean, equality with the baseline. "tasks": the same columns
- * per task, then over all prompts. "positions", "breakdown", "runs": the SQL views of these names.
+ * per task, then over all prompts. "positions", "breakdown", "runs": the SQL views of these names. "drafting": hit rate, acceptance and
+ * the time of drafting, per task too.
  * "certificate", "checks": the newest certificate, by verifier and by check. The leaderboard's `lossless`
  * is what the newest certificate in the same file, of the same build, says of an arm's verifier.
  *

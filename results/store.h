@@ -95,6 +95,8 @@ struct sb_step_row {
     int32_t step_no, context, drafted, auxiliary, depth, accepted, tokens;
     bool bonus;
     int64_t draft_ns, verify_ns, accept_ns, commit_ns, observe_ns;
+    int32_t
+        decided; /* positions that got a trial; 0: read off the nodes, or, without any, a chain */
     const struct sb_node_row *nodes; /* draft nodes, root left out: node_no is index + 1 */
     size_t n_nodes;
 };

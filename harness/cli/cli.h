@@ -116,5 +116,6 @@ int sb_cmd_bench(int argc, char **argv);
 int sb_cmd_certify(int argc, char **argv);
 int sb_cmd_train(int argc, char **argv);
 int sb_cmd_index(int argc, char **argv);
+int sb_cmd_replay(int argc, char **argv);
 
 #endif

@@ -10,7 +10,8 @@ static const struct sb_usage usage = {
     .synopsis = "specbench report DB [--view V] [--experiment ID] [--format F]",
     .about =
         "Prints a view of the newest experiment in a results database. Views: leaderboard, tasks,\n"
-        "positions (acceptance by position), breakdown (shares of time), runs; of the newest certificate:\n"
+        "positions (acceptance by position), drafting (hit rate, time and its share per task),\n"
+        "breakdown (shares of time), runs; of the newest certificate:\n"
         "certificate (a row per verifier), checks.\n"
         "MAT = tokens kept per step, all steps counted; prefill is never a step. speedup = decode\n"
         "time of the baseline / of the arm on the same prompts, with a 95 % paired bootstrap\n"

@@ -279,3 +279,11 @@ enum sb_status sb_params_apply(void *dst, const struct sb_param *table, const st
     }
     return SB_OK;
 }
+
+bool sb_params_choice_is(const void *params, const struct sb_param *table, const char *name,
+                         const char *value)
+{
+    const struct sb_param *p = find_param(table, name);
+    return p && p->type == SB_PARAM_CHOICE &&
+           strcmp(*(const char *const *)((const char *)params + p->offset), value) == 0;
+}

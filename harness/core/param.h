@@ -56,4 +56,8 @@ char *sb_spec_text(const struct sb_spec *spec);
 enum sb_status sb_params_apply(void *dst, const struct sb_param *table, const struct sb_spec *spec,
                                const char *owner, struct sb_error *err);
 
+/* Does the table have a CHOICE parameter of that name, and has it this value in a filled struct? */
+bool sb_params_choice_is(const void *params, const struct sb_param *table, const char *name,
+                         const char *value);
+
 #endif

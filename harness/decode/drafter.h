@@ -81,8 +81,11 @@ struct sb_drafter_ops {
     enum sb_target_rows target_rows;
     /* Does it read them with these parameters (NULL: the defaults)? NULL: as target_rows says. */
     enum sb_target_rows (*target_rows_with)(const void *params);
-    bool
-        source_is_match; /* a node's source, sign apart, is the length of the match it was copied from */
+    /* Does what it learns outlive the conversation with these parameters? NULL: as a choice named
+     * `scope` says, by the value `run`. */
+    bool (*keeps_run)(const void *params);
+    /* Is a node's source, sign apart, the length of the match it was copied from? */
+    bool source_is_match;
     const char *default_policy; /* NULL: "constant" */
     enum sb_status (*open)(void *st, const struct sb_drafter_env *env, struct sb_error *err);
     /* A new prompt (or the next turn of a conversation). */
@@ -103,6 +106,11 @@ struct sb_drafter_ops {
 extern const struct sb_drafter_ops *const sb_drafters[];        /* sorted by name, ends at NULL */
 const struct sb_drafter_ops *sb_drafter_find(const char *name); /* NULL: none */
 
+static inline bool sb_drafter_keeps_run(const struct sb_drafter_ops *ops, const void *params)
+{
+    return ops->keeps_run ? ops->keeps_run(params)
+                          : sb_params_choice_is(params, ops->params, "scope", "run");
+}
 static inline enum sb_target_rows sb_drafter_target_rows(const struct sb_drafter_ops *ops,
                                                          const void *params)
 {

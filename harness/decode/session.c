@@ -323,6 +323,12 @@ enum sb_guarantee sb_session_guarantee(const struct sb_session *session)
     return sb_verifier_guarantee(session->verifier, session->verifier_plug.params);
 }
 
+bool sb_session_keeps_run(const struct sb_session *session)
+{
+    return sb_drafter_keeps_run(session->drafter, session->drafter_plug.params) ||
+           sb_params_choice_is(session->policy.params, session->policy.ops->params, "scope", "run");
+}
+
 size_t sb_session_eos(const struct sb_session *session, const sb_token **eos)
 {
     *eos = session->eos;
@@ -463,6 +469,8 @@ static enum sb_status begin_drafter(struct run *run, struct sb_error *err)
 {
     struct sb_session *s = run->s;
     uint64_t start_ns = sb_now_ns();
+    if (run->request->plain)
+        return SB_OK;
     if (s->policy.ops->begin)
         s->policy.ops->begin(s->policy.state, s->policy.params);
     struct sb_context ctx = context_of(run);
@@ -514,6 +522,8 @@ static enum sb_status observe(struct run *run, const struct sb_verdict *verdict,
                               const struct sb_step *step, struct sb_error *err)
 {
     struct sb_session *s = run->s;
+    if (run->request->plain)
+        return SB_OK;
     if (s->policy.ops->learn)
         s->policy.ops->learn(s->policy.state, s->policy.params,
                              &(struct sb_policy_step){ .drafted = step->drafted,
@@ -565,7 +575,8 @@ static enum sb_status take_step(struct run *run, struct sb_error *err)
     size_t rows_left = sb_seq_capacity(s->seq) - sb_seq_length(s->seq);
     s->tree.cap = rows_left < s->n_nodes ? (int32_t)rows_left : (int32_t)s->n_nodes;
     sb_tree_reset(&s->tree, s->text[run->n - 1], (int32_t)(run->room - 1));
-    enum sb_status rc = s->drafter->propose(s->state, &ctx, &s->tree, err);
+    enum sb_status rc =
+        run->request->plain ? SB_OK : s->drafter->propose(s->state, &ctx, &s->tree, err);
     step.draft_ns = lap(&mark);
     if (rc == SB_OK)
         rc = check_tree(s, err);

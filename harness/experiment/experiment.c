@@ -158,6 +158,16 @@ static char *hex(uint64_t value, char text[17])
     return text;
 }
 
+static json_t *end_tokens(const struct run *r)
+{
+    const sb_token *eos;
+    size_t n = sb_session_eos(r->arm[0].session, &eos);
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, json_integer(eos[i]));
+    return list;
+}
+
 /* Everything that decides results, as JSON with sorted keys. New memory (sb_free), NULL on failure. */
 static char *describe_run(const struct run *r, const struct sb_host *host)
 {
@@ -189,6 +199,7 @@ static char *describe_run(const struct run *r, const struct sb_host *host)
         s->ignore_eos, "template", r->chat, "answers", s->answers, "arithmetic",
         sb_arithmetic_text(&r->arithmetic), "arms", arms);
     if (root) {
+        json_object_set_new(root, "eos", end_tokens(r));
         const struct sb_host_row *h = &host->row;
         json_object_set_new(root, "host",
                             json_pack("{s:s, s:s, s:s, s:i, s:s, s:s}", "hostname", h->hostname,
@@ -200,6 +211,19 @@ static char *describe_run(const struct run *r, const struct sb_host *host)
     free(text);
     json_decref(root);
     return copy;
+}
+
+/* What an arm learned from prompts that are done is gone, so it would go on as no whole run does. */
+static enum sb_status check_resumable(const struct run *r, struct sb_error *err)
+{
+    for (size_t i = 0; i < r->n_arms; i++)
+        if (sb_session_keeps_run(r->arm[i].session))
+            return sb_fail(
+                err, SB_EUSAGE,
+                "arm '%s' learns over the run (scope=run), so a resumed run would differ "
+                "from a whole one; run it again without --resume, or with another scope",
+                r->arm[i].plan->label);
+    return SB_OK;
 }
 
 /* A run's key is the hash of all that decides its results, and a part of its own, so that the same
@@ -222,7 +246,7 @@ static enum sb_status choose_run(struct run *r, const char *spec, char key[SB_KE
                  sb_rng_mix(sb_now_ns(), (uint64_t)getpid()));
     }
     r->result->resumed = n_done;
-    return rc;
+    return rc == SB_OK && n_done > 0 && n_done < r->result->planned ? check_resumable(r, err) : rc;
 }
 
 static enum sb_status store_arm(struct run *r, size_t i, struct sb_error *err)
@@ -473,6 +497,7 @@ static enum sb_status run_turn(struct run *r, const struct sb_item *item, size_t
     return rc;
 }
 
+/* Arms that learn over the run take plain steps: they meet the first prompt as others do. */
 static void warm_up(struct run *r)
 {
     const struct sb_turn turn = { warm_up_text, NULL };
@@ -484,6 +509,7 @@ static void warm_up(struct run *r)
         const struct sb_request request = { .prompt = prompt.id,
                                             .n_prompt = prompt.n,
                                             .max_new_tokens = WARM_UP_TOKENS,
+                                            .plain = sb_session_keeps_run(r->arm[i].session),
                                             .stop = r->options->stop };
         /* A failure here shows again, and is recorded, at the first prompt. */
         if (sb_session_generate(r->arm[i].session, &request, &out, NULL) == SB_OK)
