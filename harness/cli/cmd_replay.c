@@ -58,10 +58,13 @@ static enum sb_status replay(const struct options *o, const char *db, struct sb_
     if (rc == SB_OK)
         rc = print_view(to, o, o->view, err);
     if (rc == SB_OK && !o->quiet)
-        fprintf(stderr, "%" PRId64 " generations of arm '%s' in %.2f s, %.0f per second%s\n",
+        fprintf(stderr, "%" PRId64 " generations of arm '%s' in %.2f s, %.0f per second%s%s\n",
                 result.generations, arm.label, result.seconds,
                 (double)result.generations / result.seconds,
-                result.tokenizer_found ? "" : "; the target's tokenizer was not found");
+                result.tokenizer_found ? "" : "; the target's tokenizer was not found",
+                result.had_documents
+                    ? "; documents of the data set are not recorded: llma and sad copy the prompt"
+                    : "");
     sb_recorded_arm_finish(&arm);
     sb_store_close(from);
     sb_store_close(to);

@@ -4,6 +4,7 @@
 
 #include "harness/core/error.h"
 #include "harness/core/param.h"
+#include "harness/core/rng.h"
 #include "harness/decode/policy.h"
 #include "harness/decode/sampling.h"
 #include "harness/decode/tree.h"
@@ -43,14 +44,29 @@ struct sb_drafter_env {
     void *loader;
 };
 
+/* A text that belongs to a prompt: a passage it is about, a text to copy from. */
+struct sb_document {
+    const sb_token *tokens;
+    size_t n;
+};
+
 /* The state of a generation, as drafters see it before a step. */
 struct sb_context {
     const sb_token *tokens; /* [n] committed, the root (tokens[n-1]) included */
     size_t n;
     size_t n_prompt;
-    struct sb_dice dice;            /* the drafter's own stream, at this position */
-    const struct sb_policy *policy; /* how long to draft; never NULL */
+    struct sb_dice dice;                 /* the drafter's own stream, at this position */
+    const struct sb_policy *policy;      /* how long to draft; never NULL */
+    const struct sb_document *documents; /* the prompt's own, where the data set has them */
+    size_t n_documents;
+    uint64_t conversation; /* the turns of one have the same, others another; 0: not known */
 };
+
+/* The conversation of a question in a repeat of a run; never 0. */
+static inline uint64_t sb_conversation_of(int64_t question_id, int repeat)
+{
+    return sb_rng_mix((uint64_t)question_id, (uint64_t)repeat) | 1;
+}
 
 /* What a step did, as drafters see it afterwards. Rows are the target's, before S. */
 struct sb_outcome {

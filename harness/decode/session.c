@@ -418,6 +418,9 @@ static struct sb_context context_of(struct run *run)
         .n_prompt = run->request->n_prompt,
         .dice = sb_rng_dice_at(&run->draft_dice, run->n - 1),
         .policy = &run->s->policy,
+        .documents = run->request->documents,
+        .n_documents = run->request->n_documents,
+        .conversation = run->request->conversation,
     };
     if (run->s->verifier->bottom_up)
         ctx.dice.race = NULL;

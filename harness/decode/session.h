@@ -78,8 +78,11 @@ struct sb_request {
     void (*on_step)(void *self, const struct sb_step *step); /* optional */
     void (*on_tokens)(void *self, const sb_token *tokens, size_t n); /* optional; for streaming */
     void *self;
-    bool
-        plain; /* draft nothing, and show nothing to the drafter and the policy: they learn nothing */
+    const struct sb_document *documents; /* for drafters; NULL: none */
+    size_t n_documents;
+    uint64_t conversation; /* see struct sb_context; 0: not known */
+    /* Draft nothing, and show nothing to the drafter and the policy: they learn nothing. */
+    bool plain;
     const volatile int *stop; /* nonzero: finish the step at hand and return SB_FINISH_STOPPED */
 };
 

@@ -29,6 +29,14 @@ struct arm {
     char **answer; /* [most turns of a question] of the question at hand, owned; NULL: failed */
 };
 
+/* The documents of a question as tokens. */
+struct documents {
+    const struct sb_item *item;
+    struct sb_tokens tokens; /* all of them */
+    struct sb_document *at;
+    size_t n, cap;
+};
+
 struct run {
     const struct sb_plan *plan;
     struct sb_models *models;
@@ -44,6 +52,7 @@ struct run {
     size_t n_arms, baseline, most_turns;
     size_t *order; /* [n_arms] */
     struct sb_turn *turns;
+    struct documents documents; /* of the question at hand */
     struct sb_recorder recorder;
     struct sb_progress progress;
     int order_no;
@@ -140,6 +149,8 @@ static void close_run(struct run *r)
     sb_free(r->arm);
     sb_free(r->order);
     sb_free(r->turns);
+    sb_tokens_finish(&r->documents.tokens);
+    sb_free(r->documents.at);
     sb_recorder_finish(&r->recorder);
     sb_dataset_finish(&r->dataset);
 }
@@ -199,6 +210,10 @@ static char *describe_run(const struct run *r, const struct sb_host *host)
         s->ignore_eos, "template", r->chat, "answers", s->answers, "arithmetic",
         sb_arithmetic_text(&r->arithmetic), "arms", arms);
     if (root) {
+        bool documents = false; /* they are in no table; a replay has to do without */
+        for (size_t i = 0; i < r->dataset.n; i++)
+            documents = documents || r->dataset.items[i].n_documents > 0;
+        json_object_set_new(root, "documents", json_boolean(documents));
         json_object_set_new(root, "eos", end_tokens(r));
         const struct sb_host_row *h = &host->row;
         json_object_set_new(root, "host",
@@ -361,6 +376,30 @@ static enum sb_status encode_prompt(struct run *r, struct arm *arm, const struct
     return sb_chat_encode(r->chat, r->tokenizer, r->turns, turn + 1, prompt, err);
 }
 
+static enum sb_status encode_documents(struct run *r, const struct sb_item *item,
+                                       struct sb_error *err)
+{
+    struct documents *d = &r->documents;
+    if (d->item == item)
+        return SB_OK;
+    d->item = NULL;
+    d->tokens.n = d->n = 0;
+    if (sb_grow((void **)&d->at, &d->cap, item->n_documents + 1, sizeof *d->at) != 0)
+        return sb_fail(err, SB_ENOMEM, "out of memory for %zu documents", item->n_documents);
+    for (size_t i = 0; i < item->n_documents; i++) {
+        size_t before = d->tokens.n;
+        enum sb_status rc = sb_tokenizer_encode(r->tokenizer, &d->tokens, item->documents[i],
+                                                strlen(item->documents[i]), SB_ENCODE_PLAIN, err);
+        if (rc != SB_OK)
+            return rc;
+        d->at[d->n++].n = d->tokens.n - before;
+    }
+    for (size_t i = 0, from = 0; i < d->n; from += d->at[i++].n)
+        d->at[i].tokens = d->tokens.id + from;
+    d->item = item;
+    return SB_OK;
+}
+
 static enum sb_status generate(struct run *r, struct arm *arm, const struct sb_item *item,
                                size_t turn, int repeat, struct sb_generation_row *row,
                                struct sb_tokens *prompt, struct sb_generation *out,
@@ -370,6 +409,8 @@ static enum sb_status generate(struct run *r, struct arm *arm, const struct sb_i
         sb_rng_mix(sb_rng_mix((uint64_t)r->plan->settings.seed, (uint64_t)item->question_id),
                    (uint64_t)repeat << 16 | turn);
     enum sb_status rc = encode_prompt(r, arm, item, turn, prompt, err);
+    if (rc == SB_OK)
+        rc = encode_documents(r, item, err);
     if (rc != SB_OK)
         return rc;
     const struct sb_request request = {
@@ -377,6 +418,9 @@ static enum sb_status generate(struct run *r, struct arm *arm, const struct sb_i
         .n_prompt = prompt->n,
         .max_new_tokens = (size_t)r->plan->settings.max_new_tokens,
         .rng_key = key,
+        .documents = r->documents.at,
+        .n_documents = r->documents.n,
+        .conversation = sb_conversation_of(item->question_id, repeat),
         .on_step = sb_recorder_on_step,
         .self = &r->recorder,
         .stop = r->options->stop,

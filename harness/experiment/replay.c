@@ -55,6 +55,7 @@ static enum sb_status read_sizes(struct replay *r, const json_t *spec, const jso
     const struct sb_recorded_arm *arm = r->options->arm;
     const json_t *eos = json_object_get(spec, "eos");
     size_t asked = size_of(spec, "max_context");
+    r->result->had_documents = json_is_true(json_object_get(spec, "documents"));
     r->n_vocab = size_of(config, "vocab");
     r->model_context = size_of(config, "context");
     if (r->n_vocab < 1 || r->n_vocab > SB_MAX_VOCAB || r->model_context < 1 ||
@@ -203,7 +204,9 @@ static struct sb_context context_of(struct replay *r, struct walk *w)
                                 .n = w->n,
                                 .n_prompt = w->g->n_prompt_tokens,
                                 .dice = sb_rng_dice_at(&w->dice, w->n - 1),
-                                .policy = &r->policy.policy };
+                                .policy = &r->policy.policy,
+                                .conversation =
+                                    sb_conversation_of(w->g->prompt.question_id, w->g->repeat) };
 }
 
 /* Rows that the cache of the run had for a step, which bound its tree near the end of the context. */

@@ -19,6 +19,7 @@ struct sb_replay_result {
     int64_t experiment_id; /* in `to` */
     int64_t generations;   /* replayed, all drafters together */
     double seconds;        /* of drafting, reading and storing */
+    bool had_documents;    /* the data set had documents, which are not recorded */
     bool tokenizer_found;  /* false: datastores were not held against the target's tokenizer */
 };
 

@@ -76,9 +76,25 @@ figures <"$work/out" >replay.txt
 cmp -s run.txt replay.txt || fail "sampled figures differ: $(diff run.txt replay.txt | head -5)"
 check_refused "verifier greedy at temperature 0.7" "$SPECBENCH" replay "$db" --drafter pld --verifier greedy
 
-# ---- certify covers what is new ----
-check_code 0 "$SPECBENCH" certify --verifier naive-sample --drafter "$rest" --drafter delegate --drafter merge \
-    --drafter "merge:a=pld,b='small-lm:model=tiny-draft,k=2'" --model tiny
+# ---- documents of the data set, and what is not resumed ----
+echo '{"prompt": "Go on."}' >plain.jsonl
+check_code 0 "$SPECBENCH" run --target tiny --dataset jsonl:plain.jsonl --max-new-tokens 40 --db p.db --drafter sad
+sqlite3 p.db "SELECT json_object('prompt', 'Go on.', 'documents', json_array(text)) FROM generation LIMIT 1" >docs.jsonl
+check_code 0 "$SPECBENCH" run --target tiny --dataset jsonl:docs.jsonl --max-new-tokens 40 --db d.db --drafter sad
+steps="SELECT count(*) FROM step s JOIN generation g ON g.id = generation_id JOIN arm a ON a.id = arm_id WHERE drafter = 'sad'"
+[ "$(sqlite3 d.db "$steps")" -lt "$(($(sqlite3 p.db "$steps") / 2))" ] ||
+    fail "steps with the answer as document: $(sqlite3 d.db "$steps"), without: $(sqlite3 p.db "$steps")"
+check_code 0 "$SPECBENCH" replay d.db --drafter sad
+grep -q 'documents of the data set are not recorded' "$work/err" || fail "no word on documents: $(cat "$work/err")"
+run_scope="run --target tiny --tasks qa --take 2 --max-new-tokens 16 --db s.db --drafter none
+    --drafter delegate:b=suffix-decoding"
+# shellcheck disable=SC2086
+check_code 0 "$SPECBENCH" $run_scope
+# shellcheck disable=SC2086
+check_code 0 "$SPECBENCH" $run_scope --resume
+sqlite3 s.db "DELETE FROM generation WHERE id = (SELECT max(id) FROM generation)"
+# shellcheck disable=SC2086
+check_refused "learns over the run" "$SPECBENCH" $run_scope --resume
 
 # ---- refusals ----
 check_refused "reads the target's rows" "$SPECBENCH" replay "$db" --drafter token-recycling
