@@ -15,6 +15,7 @@
     X(ngram_cache)     \
     X(none)            \
     X(pld)             \
+    X(pld_plus)        \
     X(rest)            \
     X(rsd_c)           \
     X(rsd_s)           \

@@ -16,6 +16,7 @@ const struct sb_view_info sb_views[] = {
     { "positions", "acceptance by position in the draft" },
     { "drafting", "what drafts reach and cost: per arm in every task, then in all" },
     { "breakdown", "where decoding time goes" },
+    { "diagnosis", "what verifiers left on the table, in runs with --diagnose" },
     { "runs", "the experiments of the database" },
     { "certificate", "the newest certificate: a row per verifier, then the planted rules" },
     { "checks", "the newest certificate: a row per check" },
@@ -46,6 +47,10 @@ static const struct sql_view sql_views[] = {
       " accept AS \"accept:3\", \"commit\" AS \"commit:3\", observe AS \"observe:3\","
       " other AS \"other:3\", draft_overhead AS \"draft_overhead:3\""
       " FROM breakdown WHERE experiment_id = ?1 ORDER BY arm_no" },
+    { "diagnosis", "SELECT arm, verifier, steps, judged, alpha_tv AS \"alpha_tv:3\","
+                   " acceptance AS \"acceptance:3\", ot_bound AS \"ot_bound:3\","
+                   " left_on_table AS \"left_on_table:3\""
+                   " FROM diagnosis WHERE experiment_id = ?1 ORDER BY arm_no" },
     { "runs",
       "SELECT experiment_id, name, created_at, target, dataset, temperature AS \"temperature:2\", seed,"
       " repeats, arms, prompts, planned, done, errors, cpu, threads, isa, specbench_version, \"commit\""

@@ -1,4 +1,4 @@
--- The results database as it is now (schema 2), for readers. specbench itself builds it from migrations/;
+-- The results database as it is now (schema 3), for readers. specbench itself builds it from migrations/;
 -- a test holds the two together. Formulas live in views/. Times are nanoseconds of CLOCK_MONOTONIC.
 
 CREATE TABLE host (
@@ -131,6 +131,10 @@ CREATE TABLE step (
   accept_ns     INTEGER NOT NULL CHECK (accept_ns >= 0),
   commit_ns     INTEGER NOT NULL CHECK (commit_ns >= 0),
   observe_ns    INTEGER NOT NULL CHECK (observe_ns >= 0),
+  judged        INTEGER CHECK (judged >= 1),   -- nodes of the accepted path that had children; NULL: no
+                                               -- such node, or not diagnosed (run --diagnose)
+  overlap       REAL,                          -- sum over them of sum_v min(p(v), q(v))
+  ot_bound      REAL,                          -- sum over them of the best acceptance of any exact rule
   PRIMARY KEY (generation_id, step_no)
 ) STRICT, WITHOUT ROWID;
 

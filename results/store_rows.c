@@ -56,8 +56,9 @@ static const char *const sql_text[SB_SQL_COUNT] = {
         " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
     [SB_SQL_STEP_ADD] =
         "INSERT INTO step (generation_id, step_no, context, drafted, auxiliary, depth, accepted,"
-        " decided, tokens, bonus, draft_ns, verify_ns, accept_ns, commit_ns, observe_ns)"
-        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        " decided, tokens, bonus, draft_ns, verify_ns, accept_ns, commit_ns, observe_ns, judged, overlap,"
+        " ot_bound) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,"
+        " nullif(?16, 0), iif(?16 > 0, ?17, NULL), iif(?16 > 0, ?18, NULL))",
     [SB_SQL_NODE_ADD] =
         "INSERT INTO draft_node (generation_id, step_no, node_no, parent, depth, rank, token, source,"
         " log_q, decision, auxiliary) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
@@ -505,11 +506,11 @@ static enum sb_status add_step(struct sb_store *s, int64_t generation_id,
     enum sb_status rc = get(&st, s, SB_SQL_STEP_ADD, err);
     if (rc != SB_OK)
         return rc;
-    int bound = sb_sqlite_bind(st, "iiiiiiiiiiiiiii", generation_id, (int64_t)p->step_no,
-                               (int64_t)p->context, (int64_t)p->drafted, (int64_t)p->auxiliary,
-                               (int64_t)p->depth, (int64_t)p->accepted, (int64_t)decided(p),
-                               (int64_t)p->tokens, (int64_t)p->bonus, p->draft_ns, p->verify_ns,
-                               p->accept_ns, p->commit_ns, p->observe_ns);
+    int bound = sb_sqlite_bind(
+        st, "iiiiiiiiiiiiiiiirr", generation_id, (int64_t)p->step_no, (int64_t)p->context,
+        (int64_t)p->drafted, (int64_t)p->auxiliary, (int64_t)p->depth, (int64_t)p->accepted,
+        (int64_t)decided(p), (int64_t)p->tokens, (int64_t)p->bonus, p->draft_ns, p->verify_ns,
+        p->accept_ns, p->commit_ns, p->observe_ns, (int64_t)p->judged, p->overlap, p->ot_bound);
     rc = finish(s, st, bound, "store a step", err);
     return rc == SB_OK ? add_nodes(s, generation_id, p, err) : rc;
 }

@@ -7,6 +7,7 @@
 #include "harness/core/rng.h"
 #include "harness/decode/policy.h"
 #include "harness/decode/sampling.h"
+#include "harness/decode/taps.h"
 #include "harness/decode/tree.h"
 #include "harness/model/model.h"
 #include "harness/model/tokenizer.h"
@@ -38,6 +39,8 @@ struct sb_drafter_env {
     const void *params;             /* the drafter's parameter struct, filled and checked */
     enum sb_draft_rows draft_rows;  /* what the verifier wants; a drafter without rows ignores it */
     const struct sb_policy *policy; /* never NULL; sb_policy_longest bounds its plans */
+    /* Ask here for hidden states of the target (sb_tap_want); every context then has them. */
+    struct sb_tap_plan *taps;
     /* Load a model by path or bundled name; the harness keeps it and frees it. */
     enum sb_status (*load_model)(void *loader, const char *name, struct sb_model **model,
                                  const struct sb_tokenizer **tokenizer, struct sb_error *err);
@@ -60,6 +63,9 @@ struct sb_context {
     const struct sb_document *documents; /* the prompt's own, where the data set has them */
     size_t n_documents;
     uint64_t conversation; /* the turns of one have the same, others another; 0: not known */
+    /* Hidden states of the target, by the index that sb_tap_want gave: taps[i] is [n - 1, d_model], a
+     * row for every committed token but the root, whose forward is still to come. */
+    const float *const *taps;
 };
 
 /* The conversation of a question in a repeat of a run; never 0. */

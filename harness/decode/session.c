@@ -38,6 +38,7 @@ struct sb_session {
     void *scratch;      /* the verifier's */
     int32_t *path;      /* [n_nodes] */
     uint8_t *decision;  /* [n_nodes] */
+    struct sb_taps taps;
 
     /* Target rows after S, made when a verifier first asks: a step pays for the nodes it visits. The
      * memory is as large as the tree, but only used pages of it ever become real. */
@@ -244,6 +245,8 @@ static enum sb_status open_drafter(struct sb_session *s, const struct sb_session
     s->state = sb_alloc_zero(1, s->drafter->state_size + 1);
     if (!s->state)
         return out_of_memory(err, "the drafter");
+    s->taps.plan.n_layers = sb_model_config(s->model)->n_layers;
+    s->taps.plan.d_model = sb_model_config(s->model)->d_model;
     s->opened = true; /* close takes a state that open left half made */
     if (!s->drafter->open)
         return SB_OK;
@@ -258,10 +261,12 @@ static enum sb_status open_drafter(struct sb_session *s, const struct sb_session
         .params = s->drafter_plug.params,
         .draft_rows = sb_verifier_draft_rows(s->verifier, s->verifier_plug.params),
         .policy = &s->policy,
+        .taps = &s->taps.plan,
         .load_model = o->load_model,
         .loader = o->loader,
     };
-    return s->drafter->open(s->state, &env, err);
+    enum sb_status rc = s->drafter->open(s->state, &env, err);
+    return rc == SB_OK ? sb_taps_allocate(&s->taps, s->max_context, s->n_nodes, err) : rc;
 }
 
 enum sb_status sb_session_create(struct sb_session **out, const struct sb_session_options *options,
@@ -292,6 +297,7 @@ void sb_session_destroy(struct sb_session *s)
         s->drafter->close(s->state);
     sb_seq_destroy(s->seq);
     sb_tree_finish(&s->tree);
+    sb_taps_finish(&s->taps);
     close_plug(&s->drafter_plug);
     close_plug(&s->verifier_plug);
     close_plug(&s->policy_plug);
@@ -380,19 +386,24 @@ struct run {
     struct sb_rng_dice draft_dice, verify_dice;
 };
 
+static struct sb_rows target_rows(struct sb_session *s)
+{
+    return (struct sb_rows){ .row = node_row,
+                             .argmax = node_argmax,
+                             .logits = raw_row,
+                             .self = s,
+                             .n_vocab = s->n_vocab,
+                             .greedy = s->sampling.temperature <= 0,
+                             .trusted = true };
+}
+
 /* Walk the tree whose logits stand in the target sequence from batch row `first_row` on. Choices are
  * keyed by the position of the token they make; the root stands at n - 1. */
 static enum sb_status verify(struct run *run, size_t first_row, struct sb_verdict *verdict,
                              struct sb_error *err)
 {
     struct sb_session *s = run->s;
-    struct sb_rows rows = { .row = node_row,
-                            .argmax = node_argmax,
-                            .logits = raw_row,
-                            .self = s,
-                            .n_vocab = s->n_vocab,
-                            .greedy = s->sampling.temperature <= 0,
-                            .trusted = true };
+    const struct sb_rows rows = target_rows(s);
     struct sb_dice dice = sb_rng_dice_at(&run->verify_dice, run->n - 1);
     s->first_row = first_row;
     s->n_prob = 0;
@@ -421,6 +432,7 @@ static struct sb_context context_of(struct run *run)
         .documents = run->request->documents,
         .n_documents = run->request->n_documents,
         .conversation = run->request->conversation,
+        .taps = (const float *const *)run->s->taps.row,
     };
     if (run->s->verifier->bottom_up)
         ctx.dice.race = NULL;
@@ -456,10 +468,12 @@ static enum sb_status prefill(struct run *run, struct sb_error *err)
 {
     struct sb_session *s = run->s;
     struct sb_verdict verdict;
+    struct sb_tap tap[SB_MAX_TAPS];
     size_t last_row;
     sb_seq_truncate(s->seq, 0);
-    enum sb_status rc =
-        sb_seq_prefill(s->seq, s->text, run->request->n_prompt, NULL, 0, &last_row, err);
+    sb_taps_prefill(&s->taps, tap);
+    enum sb_status rc = sb_seq_prefill(s->seq, s->text, run->request->n_prompt, tap, s->taps.plan.n,
+                                       &last_row, err);
     sb_tree_reset(&s->tree, s->text[run->n - 1], 0);
     if (rc == SB_OK && run->room > 0)
         rc = verify(run, last_row, &verdict, err);
@@ -498,7 +512,10 @@ static enum sb_status forward_tree(struct sb_session *s, struct sb_error *err)
         s->row[i] = (struct sb_row){ .token = s->tree.node[i].token,
                                      .parent = s->tree.node[i].parent,
                                      .want_logits = !s->tree.node[i].unread };
-    return sb_forward(s->seq, s->row, (size_t)s->tree.n, NULL, err);
+    struct sb_tap tap[SB_MAX_TAPS];
+    sb_taps_forward(&s->taps, tap);
+    const struct sb_forward_options options = { .taps = tap, .n_taps = s->taps.plan.n };
+    return sb_forward(s->seq, s->row, (size_t)s->tree.n, &options, err);
 }
 
 /* Take over the verdict's tokens, up to an end token or the last one there is room for. Returns how
@@ -595,6 +612,7 @@ static enum sb_status take_step(struct run *run, struct sb_error *err)
     size_t kept = keep_tokens(run, &verdict, &ended);
     step.accept_ns = lap(&mark);
     /* The root and all kept tokens but the newest, which is the next root. */
+    sb_taps_commit(&s->taps, (size_t)step.context - 1, verdict.path, kept);
     rc = sb_seq_commit(s->seq, verdict.path, kept, err);
     step.commit_ns = lap(&mark);
 
@@ -604,8 +622,12 @@ static enum sb_status take_step(struct run *run, struct sb_error *err)
     step.accepted = verdict.n_path - 1;
     step.tokens = (int32_t)kept;
     step.bonus = verdict.bonus && !ended;
+    const struct sb_rows rows = target_rows(s);
     step.tree = &s->tree;
     step.decision = s->decision;
+    step.path = verdict.path;
+    step.n_path = verdict.n_path;
+    step.rows = &rows;
     if (rc == SB_OK)
         rc = observe(run, &verdict, ended, &step, err);
     step.observe_ns = lap(&mark);

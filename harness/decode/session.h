@@ -53,6 +53,9 @@ struct sb_step {
     uint64_t draft_ns, verify_ns, accept_ns, commit_ns, observe_ns;
     const struct sb_tree *tree;
     const uint8_t *decision; /* [tree->n] enum sb_decision */
+    const int32_t *path;     /* [n_path] accepted nodes, root first */
+    int32_t n_path;
+    const struct sb_rows *rows; /* the target's rows at the tree's nodes, as the verifier saw them */
 };
 
 enum sb_finish { SB_FINISH_LENGTH, SB_FINISH_EOS, SB_FINISH_CONTEXT, SB_FINISH_STOPPED };

@@ -426,6 +426,7 @@ static enum sb_status generate(struct run *r, struct arm *arm, const struct sb_i
         .stop = r->options->stop,
     };
     sb_recorder_reset(&r->recorder);
+    r->recorder.diagnose = r->plan->settings.diagnose;
     uint64_t start = sb_now_ns();
     rc = sb_session_generate(arm->session, &request, out, err);
     row->wall_ns = (int64_t)(sb_now_ns() - start);

@@ -121,6 +121,12 @@ const struct sb_param sb_settings_table[] = {
       AT(baseline),
       .fallback = "true",
       .meaning = "add plain decoding as the first arm when it is missing" },
+    { .name = "diagnose",
+      .type = SB_PARAM_BOOL,
+      AT(diagnose),
+      .fallback = "false",
+      .meaning =
+          "record what any verifier could have accepted of each draft; needs a temperature" },
     { 0 },
 };
 #undef AT
@@ -204,6 +210,10 @@ enum sb_status sb_plan_complete(struct sb_plan *plan, bool *added, struct sb_err
     *added = false;
     enum sb_status rc =
         sb_params_apply(&plan->settings, sb_settings_table, &plan->assignments, "experiment", err);
+    if (rc == SB_OK && plan->settings.diagnose && plan->settings.temperature <= 0)
+        return sb_fail(err, SB_EUSAGE,
+                       "diagnose=true: expected a temperature above 0; greedy rules "
+                       "accept what there is to accept");
     bool has_baseline = false;
     for (size_t i = 0; i < plan->n_arms; i++)
         has_baseline = has_baseline || is_baseline(&plan->arm[i]);

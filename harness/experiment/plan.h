@@ -12,7 +12,7 @@ struct sb_settings {
     const char *kv_type, *math, *prefill; /* see sb_arithmetic_parse */
     int64_t take, seed, repeats, max_new_tokens, max_context, top_k;
     double temperature, top_p;
-    bool ignore_eos, baseline;
+    bool ignore_eos, baseline, diagnose;
 };
 
 /* name, target, dataset, tasks, take, seed, ...: Lua field, and CLI flag with '-' for '_'. */

@@ -1,6 +1,9 @@
 #include "harness/experiment/recorder.h"
 
+#include <math.h>
+
 #include "harness/core/alloc.h"
+#include "harness/experiment/diagnosis.h"
 
 void sb_recorder_reset(struct sb_recorder *r)
 {
@@ -13,6 +16,7 @@ void sb_recorder_finish(struct sb_recorder *r)
     sb_free(r->step);
     sb_free(r->node);
     sb_free(r->first_node);
+    sb_free(r->scratch);
     *r = (struct sb_recorder){ 0 };
 }
 
@@ -44,6 +48,9 @@ void sb_recorder_on_step(void *recorder, const struct sb_step *step)
         r->out_of_memory = true;
         return;
     }
+    struct sb_diagnosis found = { .overlap = NAN, .ot_bound = NAN };
+    if (r->diagnose && !sb_diagnose(&found, step, &r->scratch, &r->scratch_bytes))
+        r->out_of_memory = true;
     copy_nodes(r->node + r->n_nodes, step);
     r->first_node[r->n_steps] = r->n_nodes;
     r->step[r->n_steps++] = (struct sb_step_row){
@@ -60,6 +67,9 @@ void sb_recorder_on_step(void *recorder, const struct sb_step *step)
         .accept_ns = (int64_t)step->accept_ns,
         .commit_ns = (int64_t)step->commit_ns,
         .observe_ns = (int64_t)step->observe_ns,
+        .judged = found.judged,
+        .overlap = found.overlap,
+        .ot_bound = found.ot_bound,
         .n_nodes = nodes,
     };
     r->n_nodes += nodes;

@@ -12,6 +12,9 @@ struct sb_recorder {
     size_t *first_node; /* [n_steps] index of each step's nodes, while they may move */
     size_t n_steps, cap_steps, cap_first, n_nodes, cap_nodes;
     bool out_of_memory;
+    bool diagnose; /* each step gets its struct sb_diagnosis */
+    void *scratch; /* for that */
+    size_t scratch_bytes;
 };
 void sb_recorder_reset(struct sb_recorder *recorder);
 void sb_recorder_finish(struct sb_recorder *recorder);

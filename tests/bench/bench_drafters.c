@@ -25,8 +25,8 @@ static int by_value(const void *a, const void *b)
 static void print_times(const char *what, uint64_t *ns, size_t n)
 {
     qsort(ns, n, sizeof *ns, by_value);
-    printf("   %s median %7.2f p99 %7.2f us", what, (double)ns[n / 2] / 1e3,
-           (double)ns[n * 99 / 100] / 1e3);
+    printf("   %s median %7.2f p90 %7.2f p99 %7.2f us", what, (double)ns[n / 2] / 1e3,
+           (double)ns[n * 9 / 10] / 1e3, (double)ns[n * 99 / 100] / 1e3);
 }
 
 struct bench {

@@ -240,6 +240,9 @@ static void sample_fill(struct sample *id, struct sb_store *s, const char *key)
     branched[0].depth = 2;
     branched[0].nodes = tree;
     branched[0].n_nodes = 4;
+    branched[0].judged = 3; /* diagnosed: accepted two, and tried a third */
+    branched[0].overlap = 1.5;
+    branched[0].ot_bound = 2.25;
     branched[1] = sample_step(1, 4, 3, 4);
     branched[2] = sample_step(2, 0, 0, 1);
     branched[3] = sample_step(3, 2, 1, 2);

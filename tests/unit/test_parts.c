@@ -206,14 +206,16 @@ static void drafters_read_rows_where_they_say_so_and_nowhere_else(void **state)
     for (size_t i = 0; i < N_MODEL_FREE; i++)
         reading += rows_read_by(model_free[i]) > 0;
     assert_int_equal(reading, 5);
-    for (size_t i = 0; sb_drafters[i]; i++) { /* the others need a file */
-        bool listed = strcmp(sb_drafters[i]->name, "none") == 0, needs_file = false;
+    for (size_t i = 0; sb_drafters[i]; i++) {    /* the others need a file */
+        const char *name = sb_drafters[i]->name; /* hidden states come with a target */
+        bool listed = strcmp(name, "none") == 0 || strcmp(name, "pld-plus") == 0;
+        bool needs_file = false;
         for (const struct sb_param *p = sb_drafters[i]->params; p && p->name; p++)
             needs_file = needs_file || p->required;
         for (size_t j = 0; j < N_MODEL_FREE; j++)
-            listed = listed || strcmp(model_free[j], sb_drafters[i]->name) == 0;
+            listed = listed || strcmp(model_free[j], name) == 0;
         if (!listed && !needs_file)
-            fail_msg("drafter %s is not looked at", sb_drafters[i]->name);
+            fail_msg("drafter %s is not looked at", name);
     }
 }
 

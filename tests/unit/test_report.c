@@ -190,6 +190,20 @@ static void equality_is_only_claimed_for_greedy_decoding(void **state)
     json_decref(rows);
 }
 
+static void the_diagnosis_says_what_was_left_on_the_table(void **state)
+{
+    (void)state;
+    json_t *rows = report("diagnosis", 0), *row = json_array_get(rows, 0);
+    assert_int_equal(json_array_size(rows), 1);
+    expect_number(row, "steps", 8);
+    expect_number(row, "judged", 24);
+    expect_number(row, "alpha_tv", 0.5);
+    expect_number(row, "acceptance", 2.0 / 3);
+    expect_number(row, "ot_bound", 0.75);
+    expect_number(row, "left_on_table", 0.75 - 2.0 / 3);
+    json_decref(rows);
+}
+
 static void every_view_of_the_list_prints(void **state)
 {
     (void)state;
@@ -268,7 +282,7 @@ static void unknown_views_and_experiments_are_refused(void **state)
     struct sb_report_options o = { .view = "best" };
     assert_int_equal(sb_report_table(&t, store, &o, &err), SB_EUSAGE);
     assert_string_equal(err.message, "no view 'best'; there are: leaderboard, tasks, positions, "
-                                     "breakdown, runs, certificate, checks");
+                                     "breakdown, diagnosis, runs, certificate, checks");
     o = (struct sb_report_options){ .experiment_id = 77 };
     assert_int_equal(sb_report_table(&t, store, &o, &err), SB_EUSAGE);
     assert_string_equal(err.message, ":memory:: has no experiment 77");
@@ -470,6 +484,7 @@ int main(void)
         TEST(only_turns_that_ended_well_in_both_arms_are_paired),
         TEST(without_a_baseline_there_is_no_speedup),
         TEST(equality_is_only_claimed_for_greedy_decoding),
+        TEST(the_diagnosis_says_what_was_left_on_the_table),
         TEST(every_view_of_the_list_prints),
         TEST(a_certificate_has_a_row_per_verifier_and_planted_rules_last),
         TEST(the_leaderboard_says_what_is_certified),

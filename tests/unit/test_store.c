@@ -18,7 +18,12 @@
 #include <unistd.h>
 
 #include "harness/core/alloc.h"
+#include "results/internal.h"
 #include "results/store.h"
+
+#define TEXT_OF(x)    TEXT_OF_(x)
+#define TEXT_OF_(x)   #x
+#define KNOWN_VERSION TEXT_OF(SB_SCHEMA_VERSION)
 
 static char folder[64], path[96];
 
@@ -417,10 +422,11 @@ static void a_newer_database_is_refused(void **state)
 {
     (void)state;
     struct sb_store *s = open_store(NULL);
-    sqlite3_exec(sb_store_handle(s), "PRAGMA user_version=9", NULL, NULL, NULL);
+    sqlite3_exec(sb_store_handle(s), "PRAGMA user_version=99", NULL, NULL, NULL);
     sb_store_close(s);
     expect_refusal(NULL, SB_EFORMAT,
-                   "was written by a newer specbench (schema 9; this one knows 2)");
+                   "was written by a newer specbench (schema 99; this one knows " KNOWN_VERSION
+                   ")");
 }
 
 static void missing_files_folders_and_directories_are_refused(void **state)
@@ -661,9 +667,9 @@ static void an_older_database_is_brought_up_to_date(void **state)
                      SQLITE_OK);
     sqlite3_close(db);
     expect_refusal(&(struct sb_store_options){ .read_only = true }, SB_EFORMAT,
-                   "has schema 1; open it for writing once to bring it to 2");
+                   "has schema 1; open it for writing once to bring it to " KNOWN_VERSION);
     struct sb_store *s = open_store(NULL);
-    assert_int_equal(number(s, "PRAGMA user_version"), 2);
+    assert_int_equal(number(s, "PRAGMA user_version"), SB_SCHEMA_VERSION);
     assert_int_equal(number(s, "SELECT count(*) FROM model WHERE name = 'old'"), 1);
     assert_int_equal(number(s, "SELECT count(*) FROM certificate_check"), 0);
     sb_store_close(s);
