@@ -45,10 +45,10 @@ static const struct sb_param rest_params[] = {
     { .name = "k",
       .type = SB_PARAM_INT,
       .offset = offsetof(struct rest_params, k),
-      .fallback = "5000",
+      .fallback = "500",
       .min = 1,
       .max = 100000,
-      .meaning = "hits looked at per chunk, in the order of what follows them" },
+      .meaning = "hits looked at per chunk, evenly spread where there are more" },
     { .name = "long",
       .type = SB_PARAM_INT,
       .offset = offsetof(struct rest_params, longest),
@@ -87,9 +87,12 @@ struct prefix {
     int32_t at; /* its node in the tree */
 };
 
-/* The hits of one chunk, in order. */
+/* The hits of one chunk, in order: n suffixes from `from` on, of which `taken`, evenly spread, are looked
+ * at, from `skip` tokens in. */
 struct hits {
-    size_t rank, end, skip; /* suffixes rank..end-1, read from `skip` tokens in */
+    size_t from, n, taken, skip;
+    size_t next; /* of those taken */
+    size_t at;   /* position behind the next one */
 };
 
 struct rest {
@@ -156,7 +159,7 @@ static bool find_span(struct rest *rest, const struct sb_context *ctx, size_t sp
         if (!found) /* the first: what a shorter span found is forgotten */
             memset(rest->hits, 0, rest->store.n_chunks * sizeof *rest->hits);
         size_t n = r.to - r.from, k = (size_t)rest->params.k;
-        rest->hits[c] = (struct hits){ r.from, r.from + (n < k ? n : k), span };
+        rest->hits[c] = (struct hits){ r.from, n, n < k ? n : k, span, 0, 0 };
         found = true;
     }
     return found;
@@ -179,11 +182,24 @@ static size_t find_longest(struct rest *rest, const struct sb_context *ctx)
 
 /* ---- counting ---- */
 
-/* Token j behind a hit; -1: the chunk ends before. */
+/* Where the text of a hit of that number begins. */
+static size_t hit_at(const struct rest *rest, size_t c, size_t number)
+{
+    const struct hits *h = &rest->hits[c];
+    return sb_datastore_suffix(&rest->store.chunk[c], h->from + number * h->n / h->taken);
+}
+
+static void aim(struct rest *rest, size_t c)
+{
+    struct hits *h = &rest->hits[c];
+    h->at = h->next < h->taken ? hit_at(rest, c, h->next) + h->skip : 0;
+}
+
+/* Token j behind the next hit; -1: the chunk ends before. */
 static sb_token behind(const struct rest *rest, size_t c, size_t j)
 {
     const struct sb_datastore_chunk *chunk = &rest->store.chunk[c];
-    size_t at = sb_datastore_suffix(chunk, rest->hits[c].rank) + rest->hits[c].skip + j;
+    size_t at = rest->hits[c].at + j;
     return at < chunk->n ? sb_datastore_token(&rest->store, chunk, at) : -1;
 }
 
@@ -203,7 +219,7 @@ static size_t next_chunk(const struct rest *rest)
 {
     size_t best = rest->store.n_chunks;
     for (size_t c = 0; c < rest->store.n_chunks; c++)
-        if (rest->hits[c].rank < rest->hits[c].end &&
+        if (rest->hits[c].next < rest->hits[c].taken &&
             (best == rest->store.n_chunks || comes_before(rest, c, best)))
             best = c;
     return best;
@@ -234,12 +250,13 @@ static void count_hits(struct rest *rest)
 {
     enum { AHEAD = 8 }; /* a hit's text lies anywhere: ask for it early */
     rest->n_prefix = rest->depth = 0;
-    for (size_t c; (c = next_chunk(rest)) < rest->store.n_chunks; rest->hits[c].rank++) {
-        const struct sb_datastore_chunk *chunk = &rest->store.chunk[c];
-        size_t ahead = rest->hits[c].rank + AHEAD;
-        if (ahead < rest->hits[c].end)
-            __builtin_prefetch(chunk->tokens +
-                               sb_datastore_suffix(chunk, ahead) * rest->store.width);
+    for (size_t c = 0; c < rest->store.n_chunks; c++)
+        aim(rest, c);
+    for (size_t c; (c = next_chunk(rest)) < rest->store.n_chunks; aim(rest, c)) {
+        size_t ahead = rest->hits[c].next++ + AHEAD;
+        if (ahead < rest->hits[c].taken)
+            __builtin_prefetch(rest->store.chunk[c].tokens +
+                               hit_at(rest, c, ahead) * rest->store.width);
         count_hit(rest, c);
     }
 }

@@ -127,9 +127,12 @@ static void the_cards_tree_is_drafted(void **state)
     draft(&rig, path, ",span_max=4,long=3,choices=5,cut=ref", x, 4);
     rig_expect(&rig, token, parent, 3);
     rig_close(&rig);
-    /* k=1: the first hit in suffix-array order alone. */
+    /* k=1: the first hit in suffix-array order alone; k=2: the second, too, of three. */
     draft(&rig, path, ",k=1,long=3", x, 4);
     rig_expect(&rig, (const sb_token[]){ 4, 8, 7 }, NULL, 3);
+    rig_close(&rig);
+    draft(&rig, path, ",k=2,long=1", x, 4);
+    rig_expect(&rig, (const sb_token[]){ 4 }, NULL, 1);
     rig_close(&rig);
 }
 
