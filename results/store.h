@@ -15,7 +15,8 @@ struct sb_store;
 struct sqlite3;
 
 /* Open or create. SB_EFORMAT for a file that is no database, not ours, or of a newer version. A
- * missing file with `must_exist` is SB_EINPUT; read_only never writes, not even migrations. */
+ * missing file with `must_exist` is SB_EINPUT. read_only never writes, not even migrations: a database of an
+ * earlier schema is then copied into memory and brought up to date there. */
 struct sb_store_options {
     bool must_exist, read_only;
 };
