@@ -6,14 +6,17 @@
 
 #define DRAFTERS(X)    \
     X(anpd)            \
+    X(delegate)        \
     X(jacobi)          \
     X(llma)            \
     X(lookahead)       \
     X(mag)             \
+    X(merge)           \
     X(ngram_cache)     \
     X(none)            \
     X(pld)             \
     X(pld_plus)        \
+    X(rest)            \
     X(rsd_c)           \
     X(rsd_s)           \
     X(sad)             \

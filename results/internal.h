@@ -62,6 +62,10 @@ int64_t sb_tokens_key(const char *ids);
 /* Bind values in order: 't' const char * (NULL: NULL), 'i' int64_t, 'r' double. */
 int sb_sqlite_bind(sqlite3_stmt *st, const char *types, ...);
 
+/* "[1,22,3]" with n ids; new memory. */
+enum sb_status sb_store_parse_ids(int32_t **out, size_t n, const char *text,
+                                  const struct sb_store *s, struct sb_error *err);
+
 /* Prepare a statement outside the cache; the caller finalizes it. */
 enum sb_status sb_sqlite_prepare(sqlite3_stmt **out, struct sb_store *s, const char *sql,
                                  struct sb_error *err);

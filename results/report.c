@@ -19,6 +19,7 @@ const struct sb_view_info sb_views[] = {
     { "ranks", "acceptance by depth and rank among the siblings" },
     { "sources", "acceptance by the drafter's own tag" },
     { "histogram", "steps by draft tokens accepted and by tokens kept" },
+    { "drafting", "what drafts reach and cost: per arm in every task, then in all" },
     { "breakdown", "where decoding time goes" },
     { "latency", "what a streaming user waits for: percentiles per token and per step" },
     { "diagnosis", "what verifiers left on the table, in runs with --diagnose" },
@@ -42,6 +43,15 @@ static const struct sql_view sql_views[] = {
     { "positions", "SELECT arm, position, exposure, accepted, conditional AS \"conditional:3\","
                    " survival AS \"survival:3\", marginal AS \"marginal:3\""
                    " FROM positions WHERE experiment_id = ?1 ORDER BY arm_no, position" },
+    { "drafting",
+      "SELECT b.arm, b.task, b.prompts, b.steps, b.mat, b.mat_drafted, b.hit_rate AS \"hit_rate:3\","
+      " b.draft_efficiency AS \"draft_efficiency:3\","
+      " b.conditional_acceptance AS \"conditional_acceptance:3\","
+      " t.draft_us AS \"draft_us:2\", t.observe_us AS \"observe_us:2\","
+      " t.draft_share AS \"draft_share:3?\""
+      " FROM leaderboard_base b LEFT JOIN v_drafting t"
+      " ON t.arm_id = b.arm_id AND t.overall = b.overall AND t.task = b.task"
+      " WHERE b.experiment_id = ?1 ORDER BY b.overall, b.task, b.arm_no" },
     { "acceptance",
       "SELECT arm, prompts, generations, steps, tokens, mat AS \"mat:3\","
       " mat_prompt_mean AS \"mat_prompt_mean:3\", mat_drafted AS \"mat_drafted:3\","

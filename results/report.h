@@ -49,7 +49,7 @@ enum sb_status sb_table_print(const struct sb_table *table, FILE *out, enum sb_f
  * per task, then over all prompts. "acceptance": leaderboard_base. "speed": every figure of speed, per task and
  * overall. "compare": two arms. "cost": predicted against measured speed. "warnings": checks of the times.
  * "positions", "ranks", "sources", "histogram", "breakdown", "latency", "runs", "coverage", "diagnosis": the SQL
- * views of these names. "certificate", "checks": the newest certificate, by verifier and by check. The leaderboard's `lossless`
+ * views of these names. "drafting": hit rate, acceptance and the time of drafting, per task too. "certificate", "checks": the newest certificate, by verifier and by check. The leaderboard's `lossless`
  * is what the newest certificate in the same file, of the same build, says of an arm's verifier.
  *
  * Speedups pair an arm with the baseline (the first arm with is_baseline) on the same prompts: medians

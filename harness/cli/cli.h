@@ -120,5 +120,7 @@ int sb_cmd_inspect(int argc, char **argv);
 int sb_cmd_bench(int argc, char **argv);
 int sb_cmd_certify(int argc, char **argv);
 int sb_cmd_train(int argc, char **argv);
+int sb_cmd_index(int argc, char **argv);
+int sb_cmd_replay(int argc, char **argv);
 
 #endif

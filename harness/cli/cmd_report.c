@@ -20,7 +20,7 @@ static const struct sb_usage usage = {
         "Prints a view of the newest experiment in a results database. Views: leaderboard, tasks,\n"
         "acceptance (all its figures), positions (by place in the draft), ranks (by depth and sibling),\n"
         "sources (by the drafter's tag), histogram, breakdown (shares of time), latency (percentiles),\n"
-        "runs, coverage (done of planned), speed, compare, cost, warnings; of the newest certificate: certificate (a row per verifier),\n"
+        "drafting (hit rate, draft time per task), runs, coverage (done of planned), speed, compare, cost, warnings; of the newest certificate: certificate (a row per verifier),\n"
         "checks. A run that is partial, or whose arms differ in their prompts, is named on stderr.\n"
         "MAT = tokens kept per step, all steps counted; prefill is never a step. speedup = decode\n"
         "time of the baseline / of the arm on the same prompts, with a 95 % paired bootstrap\n"

@@ -7,9 +7,12 @@
 #include <cmocka.h>
 #include <dirent.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "drafters/datastore.h"
 #include "harness/core/alloc.h"
 #include "harness/core/threads.h"
 #include "harness/decode/session.h"
@@ -22,9 +25,23 @@ enum { V = 24, CONTEXT = 96, MOST = 128, EOS = 3 };
  * "short" context, "far" (an unrelated one), "other" (a vocabulary of another size). */
 static struct toy_model target, near, wide, narrow, brief, far, other;
 
+/* A datastore of toy text, in a folder that the test works in. */
+static char workplace[] = "/tmp/specbench-XXXXXX";
+
+static void make_store(void)
+{
+    sb_token text[600];
+    for (int i = 0; i < 600; i++)
+        text[i] = i % 100 == 99 ? V : (i * i) % 7 + (i % 3);
+    assert_non_null(mkdtemp(workplace));
+    assert_int_equal(chdir(workplace), 0);
+    assert_int_equal(sb_datastore_write("toy.sbidx", text, 600, 6, V, 0, NULL), SB_OK);
+}
+
 static int make_models(void **state)
 {
     (void)state;
+    make_store();
     sb_threads_set(1); /* the models are too small to share out */
     target = toy_model_create(1, 0, V, CONTEXT, EOS);
     near = toy_model_create(1, .12, V, CONTEXT, EOS);
@@ -42,7 +59,8 @@ static int destroy_models(void **state)
     struct toy_model *all[] = { &target, &near, &wide, &narrow, &brief, &far, &other };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         toy_model_destroy(all[i]);
-    return 0;
+    remove("toy.sbidx");
+    return rmdir(workplace);
 }
 
 static struct sb_model *by_name(const char *name)
@@ -73,10 +91,19 @@ static const char *const variants[] = {
     "anpd:q=1,n=4",
     "anpd:n=3,k=20,tie=smallest,scope=prompt",
     "anpd:n=9,backoff=stupid,scope=run",
+    "delegate",
+    "delegate:a='pld:match=best',b='small-lm:model=near,tree=2x2',min_match=2",
+    "delegate:a='rest:store=toy.sbidx,span_min=1',b='small-lm:model=near,k=3',min_match=2",
+    "delegate:a=sam,b=(merge:a=llma,b='small-lm:model=near,k=3'),min_match=3",
     "llma",
     "llma:separator=9,ngram_min=2,k=4,doc_max=5",
     "mag",
     "mag:k=3,min_match=2",
+    "merge",
+    "merge:a='small-lm:model=near,tree=2x2',b=pld",
+    "merge:a='sam:min_match=2',b='small-lm:model=near,k=3'",
+    "merge:a='small-lm:model=far,k=3,draw=wor',b='small-lm:model=near,tree=3x2',nodes=7",
+    "merge:a=suffix-decoding,b=(delegate:a=mag,b=token-recycling),nodes=9",
     "none",
     "jacobi",
     "jacobi:m=3,fill=root",
@@ -127,6 +154,8 @@ static const char *const variants[] = {
     "trie-lookahead:branch=5,query=3,k=20,keep=50,scope=conversation",
     "sad",
     "sad:from=1,to=11,q_max=2,k=5",
+    "rest:store=toy.sbidx",
+    "rest:store=toy.sbidx,cut=ref,choices=5,span_min=1,span_max=3,long=3,k=9",
     "rsd-c:model=near",
     "rsd-c:model=narrow,tree=1x3x2",
     "rsd-s:model=near",
@@ -1155,7 +1184,10 @@ static void running_out_of_memory_while_opening_leaks_nothing(void **state)
                                             "anpd",
                                             "llma",
                                             "mag",
-                                            "sad" };
+                                            "sad",
+                                            "rest:store=toy.sbidx",
+                                            "delegate:b='small-lm:model=near'",
+                                            "merge" };
     for (size_t i = 0; i < sizeof drafters / sizeof *drafters; i++)
         run_out_of_memory(drafters[i]);
 }
