@@ -24,17 +24,6 @@ enum sb_status sb_config_check(const struct sb_config *c, const char *path, stru
 enum sb_status sb_tensor_check(const struct sb_tensor *t, size_t n, size_t k, bool vector,
                                const char *name, const char *path, struct sb_error *err);
 
-/* The tensors of a layer: where each goes, what both kinds of file call it, its shape [n, k]. */
-struct sb_wanted_tensor {
-    struct sb_tensor *out;
-    const char *gguf, *hf; /* behind "blk.N." and "model.layers.N." */
-    size_t n, k;
-    bool vector;
-};
-enum { SB_LAYER_TENSORS = 12 };
-size_t sb_wanted_tensors(struct sb_wanted_tensor out[SB_LAYER_TENSORS], const struct sb_config *c,
-                         struct sb_layer_weights *w);
-
 enum sb_status sb_weights_create(struct sb_weights **out, const char *format, struct sb_error *err);
 
 enum sb_status sb_gguf_weights(struct sb_weights **out, const char *path, struct sb_error *err);
