@@ -33,6 +33,10 @@ enum sb_status sb_hf_weights(struct sb_weights **out, const char *dir, struct sb
 enum sb_status sb_hf_read_config(struct sb_weights *w, const json_t *root, const char *path,
                                  struct sb_error *err);
 
+/* Its rope_scaling alone, for the head width and rotary base that the config has. */
+enum sb_status sb_hf_read_scaling(struct sb_weights *w, const json_t *root, const char *path,
+                                  struct sb_error *err);
+
 /* A JSON file of at most 256 MB; duplicates of a key are refused. The caller owns *out. */
 enum sb_status sb_json_open(json_t **out, const char *path, struct sb_error *err);
 
