@@ -101,8 +101,8 @@ static enum sb_status make_model(struct sb_draft_body *b, const struct sb_draft_
     return rc;
 }
 
-enum sb_status sb_draft_body_open(struct sb_draft_body *b,
-                                  const struct sb_draft_body_options *o, struct sb_error *err)
+enum sb_status sb_draft_body_open(struct sb_draft_body *b, const struct sb_draft_body_options *o,
+                                  struct sb_error *err)
 {
     if (o->max_rows < 1 || o->max_rows > SB_MAX_ROWS)
         return sb_fail(err, SB_EUSAGE, "drafter %s: %zu rows in a draft: expected at most %d",

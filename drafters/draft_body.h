@@ -11,12 +11,12 @@
 struct sb_draft_body {
     struct sb_model *model; /* owned; its tensors are borrowed from the head file */
     struct sb_seq *seq;
-    size_t d, d_input;      /* floats of what leaves a row, and of a row */
-    size_t max_rows;        /* stable rows of one call; scratch rows of one step */
+    size_t d, d_input;            /* floats of what leaves a row, and of a row */
+    size_t max_rows;              /* stable rows of one call; scratch rows of one step */
     size_t n_scratch, n_appended; /* rows of this step; stable rows of the last call */
-    struct sb_row *row;     /* [max_rows] */
-    int32_t *chain;         /* [max_rows] 0, 1, 2, ... */
-    float *last, *final;    /* [max_rows, d] what leaves the batch's rows, before and after the norm */
+    struct sb_row *row;           /* [max_rows] */
+    int32_t *chain;               /* [max_rows] 0, 1, 2, ... */
+    float *last, *final; /* [max_rows, d] what leaves the batch's rows, before and after the norm */
     float *newest, *normed; /* [d] the same of the newest stable row */
 };
 
