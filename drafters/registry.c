@@ -6,6 +6,8 @@
 
 #define DRAFTERS(X)    \
     X(anpd)            \
+    X(eagle2)          \
+    X(eagle3)          \
     X(jacobi)          \
     X(llma)            \
     X(lookahead)       \
