@@ -8,6 +8,8 @@
     X(anpd)            \
     X(eagle2)          \
     X(eagle3)          \
+    X(hydra)           \
+    X(hydra_pp)        \
     X(jacobi)          \
     X(llma)            \
     X(lookahead)       \
