@@ -183,6 +183,9 @@ static enum sb_status eagle_propose(void *st, const struct sb_context *ctx, stru
     depth = depth < e->shape.depth ? depth : e->shape.depth;
     depth = depth < tree->max_depth ? depth : tree->max_depth;
     bool ready;
+    /* Whether a set is drawn must not tell which tokens other sets hold: levels that fit as a whole. */
+    while (e->draws && depth > 0 && e->shape.level[depth + 1] > tree->cap)
+        depth--;
     if (depth < 1 || tree->cap < 2)
         return SB_OK;
     enum sb_status rc = sb_eagle_body_start(&e->body, ctx, &ready, err);
