@@ -6,6 +6,7 @@
 
 #define DRAFTERS(X)    \
     X(anpd)            \
+    X(eagle)           \
     X(eagle2)          \
     X(eagle3)          \
     X(hydra)           \

@@ -14,6 +14,7 @@
 #include "harness/core/rng.h"
 #include "harness/core/threads.h"
 #include "harness/model/model.h"
+#include "tests/property/plain_body.h"
 
 enum { D = 48, HEADS = 3, KV_HEADS = 1, HEAD = 20, FF = 70, V = 40, CONTEXT = 150, ROWS = 60 };
 enum { PREFIX = 19, MOST_FLOATS = 1 << 17 };
@@ -105,112 +106,6 @@ static size_t width(const struct body *b)
     return sb_config_d_input(sb_model_config(b->model));
 }
 
-/* ---- a decoder written down plainly ---- */
-
-static const float *vector(const struct sb_tensor *t)
-{
-    return t->data;
-}
-
-static void norm(double *y, const double *x, const struct sb_tensor *w)
-{
-    double sum = 0;
-    for (size_t i = 0; i < D; i++)
-        sum += x[i] * x[i];
-    for (size_t i = 0; i < D; i++)
-        y[i] = x[i] / sqrt(sum / D + 1e-5) * (double)vector(w)[i];
-}
-
-static void multiply(double *y, const struct sb_tensor *w, const double *x,
-                     const struct sb_tensor *bias)
-{
-    for (size_t o = 0; o < w->n; o++) {
-        y[o] = bias && bias->data ? (double)vector(bias)[o] : 0;
-        for (size_t i = 0; i < w->k; i++)
-            y[o] += (double)vector(w)[o * w->k + i] * x[i];
-    }
-}
-
-static void rotate(double *head, size_t position)
-{
-    for (size_t i = 0; i < HEAD / 2; i++) {
-        double angle = (double)position * pow(5000, -2.0 * (double)i / HEAD);
-        double a = head[i], b = head[i + HEAD / 2];
-        head[i] = a * cos(angle) - b * sin(angle);
-        head[i + HEAD / 2] = b * cos(angle) + a * sin(angle);
-    }
-}
-
-struct plain {
-    double k[2][CONTEXT][HEAD], v[2][CONTEXT][HEAD]; /* by layer and position */
-};
-
-static void plain_attention(struct plain *p, const struct sb_layer_weights *w, size_t layer,
-                            size_t position, double *x, const double *input)
-{
-    double q[HEADS * HEAD], mixed[HEADS * HEAD], out[D];
-    multiply(q, &w->wq, input, &w->bq);
-    multiply(p->k[layer][position], &w->wk, input, &w->bk);
-    multiply(p->v[layer][position], &w->wv, input, &w->bv);
-    rotate(p->k[layer][position], position);
-    for (size_t h = 0; h < HEADS; h++) {
-        double score[CONTEXT], sum = 0;
-        rotate(q + h * HEAD, position);
-        memset(mixed + h * HEAD, 0, HEAD * sizeof *mixed);
-        for (size_t j = 0; j <= position; j++) {
-            score[j] = 0;
-            for (size_t i = 0; i < HEAD; i++)
-                score[j] += q[h * HEAD + i] * p->k[layer][j][i];
-            score[j] = exp(score[j] / sqrt(HEAD));
-            sum += score[j];
-        }
-        for (size_t j = 0; j <= position; j++)
-            for (size_t i = 0; i < HEAD; i++)
-                mixed[h * HEAD + i] += score[j] / sum * p->v[layer][j][i];
-    }
-    multiply(out, &w->wo, mixed, NULL);
-    for (size_t i = 0; i < D; i++)
-        x[i] += out[i];
-}
-
-static void plain_mlp(const struct sb_layer_weights *w, double *x)
-{
-    double n[D], gate[FF], up[FF], out[D];
-    norm(n, x, &w->ffn_norm);
-    multiply(gate, &w->w_gate, n, NULL);
-    multiply(up, &w->w_up, n, NULL);
-    for (size_t i = 0; i < FF; i++)
-        gate[i] *= up[i] / (1 + exp(-gate[i]));
-    multiply(out, &w->w_down, gate, NULL);
-    for (size_t i = 0; i < D; i++)
-        x[i] += out[i];
-}
-
-/* What leaves the last layer for a row at `position`, those before it done. */
-static void plain_row(struct plain *p, const struct sb_weights *w, const float *row,
-                      size_t position, double *x)
-{
-    for (size_t l = 0; l < w->config.n_layers; l++) {
-        const struct sb_layer_weights *layer = &w->layers[l];
-        enum sb_input input = l == 0 ? w->config.input : SB_INPUT_PLAIN;
-        double read[2 * D];
-        for (size_t i = 0; i < 2 * D && l == 0; i++)
-            read[i] = i < D || input >= SB_INPUT_PAIR ? (double)row[i] : 0;
-        if (l == 0)
-            memcpy(x, input >= SB_INPUT_PAIR ? read + D : read, D * sizeof *x);
-        if (input >= SB_INPUT_PAIR) {
-            norm(read, read, &layer->attn_norm);
-            norm(read + D, read + D, &layer->pair_norm);
-        } else if (input == SB_INPUT_PLAIN) {
-            norm(read, x, &layer->attn_norm);
-        }
-        if (input == SB_INPUT_PAIR_NORMED)
-            memcpy(x, read + D, D * sizeof *x);
-        plain_attention(p, layer, l, position, x, read);
-        plain_mlp(layer, x);
-    }
-}
-
 /* ---- rows ---- */
 
 static float *random_rows(const struct body *b, size_t n, uint64_t seed)
@@ -285,7 +180,7 @@ static void a_body_computes_what_the_definition_says(void **state)
 {
     (void)state;
     static struct outputs out;
-    static struct plain plain;
+    static struct plain_body plain;
     for (size_t f = 0; f < N_FORMS; f++) {
         struct body b = make_body(&forms[f], f);
         float *rows = random_rows(&b, ROWS, f);
@@ -293,16 +188,16 @@ static void a_body_computes_what_the_definition_says(void **state)
         forward(&b, seq, rows, NULL, 0, ROWS, 0, &out);
         for (size_t i = 0; i < ROWS; i++) {
             double x[D], y[D], logits[V];
-            plain_row(&plain, b.weights, rows + i * width(&b), i, x);
+            plain_body_row(&plain, b.weights, rows + i * width(&b), i, x);
             memcpy(y, x, sizeof y);
             if (forms[f].final_norm)
-                norm(y, x, &b.weights->final_norm);
+                plain_norm(y, x, &b.weights->final_norm, 1e-5);
             for (size_t k = 0; k < D; k++) {
                 assert_true(fabs((double)out.last[i * D + k] - x[k]) < 2e-4 * (1 + fabs(x[k])));
                 assert_true(fabs((double)out.final[i * D + k] - y[k]) < 2e-4 * (1 + fabs(y[k])));
             }
             if (forms[f].head)
-                multiply(logits, &b.weights->lm_head, y, NULL);
+                plain_multiply(logits, &b.weights->lm_head, y, NULL);
             for (size_t k = 0; k < V && forms[f].head; k++)
                 assert_true(fabs((double)out.logits[i * V + k] - logits[k]) < 1e-3);
         }

@@ -38,7 +38,7 @@ static int32_t path_of(const struct sb_dynamic_tree *dt, int32_t i, sb_token *pa
 static void grow(struct sb_dynamic_tree *dt, struct sb_tree *tree, row_fn *row, int32_t k,
                  int32_t levels, int32_t most)
 {
-    sb_token token[MOST_K], path[MOST_LEVELS];
+    sb_token token[MOST_K], path[MOST_LEVELS] = { 0 };
     float log_prob[MOST_K];
     sb_dynamic_tree_start(dt, most);
     row(path, 0, k, token, log_prob);
@@ -162,7 +162,7 @@ static int by_index(const void *a, const void *b)
 
 static int32_t plain_children(struct plain *pool, int32_t n, int32_t parent, int32_t k)
 {
-    sb_token token[MOST_K], none[1];
+    sb_token token[MOST_K], none[1] = { 0 };
     float log_prob[MOST_K];
     const struct plain *p = parent < 0 ? NULL : &pool[parent];
     random_row(p ? p->path : none, p ? p->depth : 0, k, token, log_prob);
