@@ -25,7 +25,12 @@ static enum sb_status open_prefix(struct hydra_pp *h, const struct sb_drafter_en
     };
     struct sb_config like = *sb_model_config(env->target);
     like.n_layers = 1;
+    like.rope_layout = SB_ROPE_HALF; /* of all such files, whatever the target was stored as */
     enum sb_status rc = sb_draft_body_config(&options.config, &h->file, &like, err);
+    if (rc == SB_OK && options.config.d_model != like.d_model)
+        rc = sb_fail(err, SB_EFORMAT,
+                     "%s: config.json: 'hidden_size' is %zu; expected the target's width, %zu",
+                     h->file.path, options.config.d_model, like.d_model);
     return rc == SB_OK ? sb_draft_body_open(&h->prefix, &options, err) : rc;
 }
 
