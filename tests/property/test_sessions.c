@@ -14,6 +14,7 @@
 #include "harness/core/threads.h"
 #include "harness/decode/session.h"
 #include "kernels/kernels.h"
+#include "tests/property/eagle_maker.h"
 #include "tests/property/head_maker.h"
 #include "tests/property/toy_model.h"
 
@@ -36,6 +37,7 @@ static int make_models(void **state)
     other = toy_model_create(1, 0, V + 129, CONTEXT, EOS);
     enter_folder();
     make_medusa_heads(sb_model_config(target.model)->d_model, V);
+    make_eagle_heads(sb_model_config(target.model)->d_model, V);
     return 0;
 }
 
@@ -81,6 +83,15 @@ static const char *const variants[] = {
     "llma:separator=9,ngram_min=2,k=4,doc_max=5",
     "mag",
     "mag:k=3,min_match=2",
+    "eagle:head=eagle",
+    "eagle:head=eagle-two,tree=3x2x1x1,draw=top",
+    "eagle:head=eagle,tree=1x1x1x1",
+    "eagle2:head=eagle",
+    "eagle2:head=eagle-two,depth=2,topk=3,total=9",
+    "eagle2:head=eagle,depth=6,topk=1",
+    "eagle3:head=eagle3",
+    "eagle3:head=eagle3-vllm,depth=3,topk=24,total=30",
+    "eagle3:head=eagle3,depth=0,total=2",
     "medusa:head=medusa.safetensors",
     "medusa:head=medusa.safetensors,tree=3x2x2,heads=2",
     "medusa:head=medusa-shared.safetensors,tree=1x1x1x1",
@@ -1174,6 +1185,9 @@ static void running_out_of_memory_while_opening_leaks_nothing(void **state)
                                             "anpd",
                                             "llma",
                                             "mag",
+                                            "eagle:head=eagle",
+                                            "eagle2:head=eagle-two",
+                                            "eagle3:head=eagle3",
                                             "medusa:head=medusa-shared.safetensors",
                                             "sad" };
     for (size_t i = 0; i < sizeof drafters / sizeof *drafters; i++)
