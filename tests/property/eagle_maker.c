@@ -1,6 +1,7 @@
 #include "tests/property/eagle_maker.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>

@@ -59,14 +59,16 @@ static void attention(struct plain_body *p, const struct sb_config *c,
     rotate(q, c->n_heads, c, position);
     rotate(p->k[layer][position], c->n_kv_heads, c, position);
     for (size_t h = 0; h < c->n_heads; h++) {
-        double score[PLAIN_CONTEXT], sum = 0;
+        double score[PLAIN_CONTEXT], sum = 0, most = -INFINITY;
         for (size_t j = 0; j <= position; j++) {
             score[j] = 0;
             for (size_t i = 0; i < hd; i++)
                 score[j] += q[h * hd + i] * p->k[layer][j][h / group * hd + i];
-            score[j] = exp(score[j] / sqrt((double)hd));
-            sum += score[j];
+            score[j] /= sqrt((double)hd);
+            most = fmax(most, score[j]);
         }
+        for (size_t j = 0; j <= position; j++)
+            sum += score[j] = exp(score[j] - most);
         for (size_t j = 0; j <= position; j++)
             for (size_t i = 0; i < hd; i++)
                 mixed[h * hd + i] += score[j] / sum * p->v[layer][j][h / group * hd + i];

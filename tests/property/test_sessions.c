@@ -14,6 +14,7 @@
 #include "harness/core/threads.h"
 #include "harness/decode/session.h"
 #include "kernels/kernels.h"
+#include "tests/property/eagle_maker.h"
 #include "tests/property/head_maker.h"
 #include "tests/property/toy_model.h"
 
@@ -39,6 +40,7 @@ static int make_models(void **state)
     make_medusa_heads(c->d_model, V);
     make_hydra_heads(
         &(struct made_shape){ c->d_model, V, c->n_heads, c->n_kv_heads, c->head_dim, c->d_ff });
+    make_eagle_heads(c->d_model, V);
     return 0;
 }
 
@@ -90,6 +92,15 @@ static const char *const variants[] = {
     "hydra:head=hydra-shared.safetensors,tree=eagle1_25",
     "hydra-pp:head=hydra-pp.safetensors",
     "hydra-pp:head=hydra-pp.safetensors,tree=2x2x2",
+    "eagle:head=eagle",
+    "eagle:head=eagle-two,tree=3x2x1x1,draw=top",
+    "eagle:head=eagle,tree=1x1x1x1",
+    "eagle2:head=eagle",
+    "eagle2:head=eagle-two,depth=2,topk=3,total=9",
+    "eagle2:head=eagle,depth=6,topk=1",
+    "eagle3:head=eagle3",
+    "eagle3:head=eagle3-vllm,depth=3,topk=24,total=30",
+    "eagle3:head=eagle3,depth=0,total=2",
     "medusa:head=medusa.safetensors",
     "medusa:head=medusa.safetensors,tree=3x2x2,heads=2",
     "medusa:head=medusa-shared.safetensors,tree=1x1x1x1",
@@ -1184,6 +1195,9 @@ static void running_out_of_memory_while_opening_leaks_nothing(void **state)
                                             "llma",
                                             "mag",
                                             "hydra-pp:head=hydra-pp.safetensors",
+                                            "eagle:head=eagle",
+                                            "eagle2:head=eagle-two",
+                                            "eagle3:head=eagle3",
                                             "medusa:head=medusa-shared.safetensors",
                                             "sad" };
     for (size_t i = 0; i < sizeof drafters / sizeof *drafters; i++)
