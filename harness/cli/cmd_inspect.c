@@ -7,7 +7,7 @@
 
 #include "harness/cli/cli.h"
 #include "harness/core/alloc.h"
-#include "harness/experiment/models.h"
+#include "harness/model/bundled.h"
 #include "harness/model/weights.h"
 
 static const struct sb_usage usage = {
@@ -89,7 +89,7 @@ static void print_flat(const char *prefix, json_t *value)
 static enum sb_status inspect_model(const char *name, enum sb_format format, struct sb_error *err)
 {
     char *path = NULL, *text = NULL;
-    enum sb_status rc = sb_models_resolve(&path, name, err);
+    enum sb_status rc = sb_bundled_resolve(&path, "model", name, err);
     if (rc == SB_OK)
         rc = sb_model_file_describe(&text, path, err);
     json_t *root = rc == SB_OK ? json_loads(text, 0, NULL) : NULL;
