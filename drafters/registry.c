@@ -10,6 +10,7 @@
     X(llma)            \
     X(lookahead)       \
     X(mag)             \
+    X(medusa)          \
     X(mlp_speculator)  \
     X(ngram_cache)     \
     X(none)            \

@@ -74,6 +74,8 @@ static const struct drafter_row drafters[] = {
     { "anpd:q=true", "i", false, false, "traversal block rejection" },
     { "llma", "o", false, false, "naive-sample" },
     { "mag", "o", false, false, "naive-sample" },
+    { "medusa", "o", true, false, "naive-sample" },
+    { "medusa:tree=1x1x1", "o", false, false, "naive-sample" },
     { "ngram-cache", "o", false, false, "naive-sample" },
     { "pld", "o", false, false, "naive-sample" },
     { "sad", "o", false, false, "naive-sample" },
