@@ -264,6 +264,41 @@ size_t sb_head_rows(const struct sb_head_file *head, const char *fmt, ...)
     return t && t->n_dims == 2 ? t->dim[0] : 0;
 }
 
+/* One past the number that stands between `stem` and a dot; 0: none. */
+static size_t number_behind(const char *name, const char *stem)
+{
+    size_t n = strlen(stem);
+    char *end;
+    if (strncmp(name, stem, n) != 0 || name[n] < '0' || name[n] > '9')
+        return 0;
+    unsigned long number = strtoul(name + n, &end, 10);
+    return *end == '.' && number < INT32_MAX ? number + 1 : 0;
+}
+
+static size_t largest_number(const struct sb_stored_tensor *t, size_t n, const char *stem)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t number = number_behind(t[i].name, stem);
+        most = number > most ? number : most;
+    }
+    return most;
+}
+
+size_t sb_head_count(const struct sb_head_file *head, const char *stem)
+{
+    char whole[SB_HEAD_NAME];
+    size_t most = 0, n = 0;
+    snprintf(whole, sizeof whole, "%s%s", head->prefix, stem);
+    for (size_t i = 0; i < head->n_st + head->n_torch; i++) {
+        n = i < head->n_st ? largest_number(head->st[i].tensor, head->st[i].n, whole)
+                           : largest_number(head->torch[i - head->n_st].tensor,
+                                            head->torch[i - head->n_st].n, whole);
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
 static void shape_text(char text[96], const size_t *dim, size_t n)
 {
     size_t used = (size_t)snprintf(text, 96, "[");

@@ -60,6 +60,9 @@ const struct sb_stored_tensor *sb_head_find(const struct sb_head_file *head, con
 /* Rows of the matrix of that name; 0: there is none. */
 size_t sb_head_rows(const struct sb_head_file *head, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+/* How many things are numbered behind `stem`: "lm_heads." counts lm_heads.0.weight .. lm_heads.4.weight as
+ * 5. One past the largest number, so that one left out in between is missed when it is taken. */
+size_t sb_head_count(const struct sb_head_file *head, const char *stem);
 /* A matrix [n, k]. SB_EFORMAT: missing or of another shape; SB_EUNSUPPORTED: not F32, F16 or BF16. */
 enum sb_status sb_head_matrix(const struct sb_head_file *head, struct sb_tensor *out, size_t n,
                               size_t k, struct sb_error *err, const char *fmt, ...)

@@ -94,15 +94,19 @@ static enum sb_status find_layout(struct sb_head_file *file, bool *vllm, struct 
     return sb_head_refuse(file, "0.0.linear.weight and blocks.0.layers.0.weight", err);
 }
 
-/* One past the last there is, so that one left out in between is missed when it is loaded. */
-static void count_parts(struct medusa *m, const struct sb_head_file *file, bool vllm)
+static enum sb_status count_parts(struct medusa *m, const struct sb_head_file *file, bool vllm,
+                                  struct sb_error *err)
 {
-    for (size_t head = 0; head < MOST_HEADS; head++)
+    size_t n = sb_head_count(file, vllm ? "blocks." : "");
+    if (n > MOST_HEADS)
+        return sb_fail(err, SB_EUNSUPPORTED, "%s: has %zu heads; expected at most %d", file->path,
+                       n, MOST_HEADS);
+    m->n_heads = n;
+    for (size_t head = 0; head < n; head++)
         for (size_t block = 0; block < MOST_BLOCKS; block++)
-            if (has_block(file, vllm, head, block)) {
-                m->n_heads = head + 1;
-                m->n_blocks = block + 1 > m->n_blocks ? block + 1 : m->n_blocks;
-            }
+            if (block >= m->n_blocks && has_block(file, vllm, head, block))
+                m->n_blocks = block + 1;
+    return SB_OK;
 }
 
 static enum sb_status load_blocks(struct medusa *m, const struct sb_head_file *file, bool vllm,
@@ -157,7 +161,9 @@ static enum sb_status load(struct medusa *m, struct sb_head_file *file, size_t n
     enum sb_status rc = find_layout(file, &vllm, err);
     if (rc != SB_OK)
         return rc;
-    count_parts(m, file, vllm);
+    rc = count_parts(m, file, vllm, err);
+    if (rc != SB_OK)
+        return rc;
     if (n_kept > m->n_heads)
         return sb_fail(err, SB_EUSAGE, "drafter medusa: heads=%zu: %s has %zu", n_kept, file->path,
                        m->n_heads);

@@ -148,16 +148,17 @@ static size_t add_children(struct candidate *c, size_t n, const struct candidate
     return n;
 }
 
-enum sb_status sb_static_tree_best(struct sb_static_tree *out, const double *accuracy,
-                                   int32_t depth, int32_t width, int32_t nodes,
-                                   struct sb_error *err)
+static enum sb_status best_tree(struct sb_static_tree *out, const double *accuracy, int32_t depth,
+                                int32_t width, int32_t nodes, const char *name,
+                                struct sb_error *err)
 {
     struct paths paths = { 0 };
     enum sb_status rc = SB_OK;
     struct candidate taken = { .product = 1 };
     struct candidate *c = sb_alloc_array(((size_t)nodes + 1) * (size_t)width + 1, sizeof *c);
     if (!c)
-        return sb_fail(err, SB_ENOMEM, "no memory for a tree of %" PRId32 " nodes", nodes);
+        return sb_fail(err, SB_ENOMEM, "%s: no memory for a tree of %" PRId32 " nodes", name,
+                       nodes);
     size_t n = add_children(c, 0, &taken, accuracy, width);
     while (rc == SB_OK && n > 0 && paths.n < (size_t)nodes) {
         size_t best = 0;
@@ -165,15 +166,22 @@ enum sb_status sb_static_tree_best(struct sb_static_tree *out, const double *acc
             best = better(&c[i], &c[best]) ? i : best;
         taken = c[best];
         c[best] = c[--n];
-        rc = add(&paths, &taken.path, "accuracy", err);
+        rc = add(&paths, &taken.path, name, err);
         if (taken.path.n < depth)
             n = add_children(c, n, &taken, accuracy, width);
     }
     sb_free(c);
     if (rc == SB_OK)
-        return build(out, &paths, "accuracy", err);
+        return build(out, &paths, name, err);
     sb_free(paths.path);
     return rc;
+}
+
+enum sb_status sb_static_tree_best(struct sb_static_tree *out, const double *accuracy,
+                                   int32_t depth, int32_t width, int32_t nodes,
+                                   struct sb_error *err)
+{
+    return best_tree(out, accuracy, depth, width, nodes, "accuracy", err);
 }
 
 /* ---- names and shapes ---- */
@@ -327,9 +335,9 @@ static enum sb_status from_accuracy(struct sb_static_tree *out, const json_t *ro
         accuracy ? read_accuracy(accuracy, &depth, json_object_get(root, "accuracy"), name, err)
                  : sb_fail(err, SB_ENOMEM, "%s: out of memory", name);
     if (rc == SB_OK)
-        rc = sb_static_tree_best(out, accuracy, depth, SB_STATIC_RANKS, (int32_t)n, err);
+        rc = best_tree(out, accuracy, depth, SB_STATIC_RANKS, (int32_t)n, name, err);
     sb_free(accuracy);
-    return rc == SB_OK ? rc : sb_fail_context(err, rc, "%s", name);
+    return rc;
 }
 
 enum sb_status sb_static_tree_from_json(struct sb_static_tree *out, const json_t *root,
