@@ -67,7 +67,7 @@ struct mlp {
     size_t tap, d, m, n_vocab, n_stages;
     int32_t candidates;
     float ratio; /* w_e / w_s */
-    bool scale_input;
+    bool tied, scale_input;
     struct stage stage[MOST_DEPTH];
     struct sb_linear linear[2 * MOST_DEPTH];
     float *vector[2 * MOST_DEPTH]; /* norms and shifts, owned */
@@ -87,14 +87,12 @@ static bool has(const struct mlp *mlp, const char *part, size_t i)
     return sb_head_find(&mlp->file, "%s.%zu.weight", part, i) != NULL;
 }
 
-/* Which depth's tensor serves depth i: its own, or where weights are tied that of an earlier one, which is
- * the first, and of proj the second, since the first has another shape. */
+/* Which depth's tensor serves depth i: its own, or where weights are tied the first one's, and of proj the
+ * second's, since the first has another shape. */
 static size_t stored_at(const struct mlp *mlp, const char *part, size_t i)
 {
     size_t shared = strcmp(part, "proj") == 0 && i > 0 ? 1 : 0;
-    bool tied = false;
-    sb_head_config_flag(&mlp->file, "tie_weights", &tied, NULL);
-    return i > shared && (tied || !has(mlp, part, i)) && has(mlp, part, shared) ? shared : i;
+    return mlp->tied ? shared : i;
 }
 
 static enum sb_status load_linear(struct mlp *mlp, const struct sb_linear **out, const char *part,
@@ -199,6 +197,8 @@ static enum sb_status load(struct mlp *mlp, struct sb_error *err)
         return sb_head_refuse(&mlp->file, "emb.0.weight, proj.0.weight, head.0.weight, ln.0.weight",
                               err);
     enum sb_status rc = count_stages(mlp, err);
+    if (rc == SB_OK)
+        rc = sb_head_config_flag(&mlp->file, "tie_weights", &mlp->tied, err);
     if (rc == SB_OK)
         rc = sb_head_config_flag(&mlp->file, "scale_input", &mlp->scale_input, err);
     for (size_t i = 0; rc == SB_OK && i < mlp->n_stages; i++)

@@ -16,6 +16,7 @@
     X(none)            \
     X(pld)             \
     X(pld_plus)        \
+    X(redrafter)       \
     X(rsd_c)           \
     X(rsd_s)           \
     X(sad)             \
