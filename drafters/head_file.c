@@ -497,21 +497,40 @@ const char *sb_head_config_text(const struct sb_head_file *head, const char *key
 
 /* ---- description ---- */
 
+static json_t *describe_kind(const struct sb_head_file *h, const char *family)
+{
+    static const char *const keys[] = { "target_hash", "recipe" };
+    json_t *kind = json_pack("{s:s}", "family", family);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "specbench.%s", keys[i]);
+        if (metadata(h, key))
+            json_object_set_new(kind, keys[i], json_string(metadata(h, key)));
+    }
+    if (h->config)
+        json_object_set(kind, "config", h->config);
+    return kind;
+}
+
 json_t *sb_head_describe(const char *path)
 {
     struct sb_head_file h = { .path = sb_strdup(path) };
-    json_t *root = NULL;
+    json_t *root = NULL, *tensors = json_array();
+    size_t bytes = 0;
     const char *family = h.path && open_path(&h, NULL) == SB_OK ? sb_head_family(&h) : NULL;
-    if (family && (root = json_object())) {
-        const char *const keys[] = { "specbench.target_hash", "specbench.recipe" };
-        json_object_set_new(root, "family", json_string(family));
-        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-            if (metadata(&h, keys[i]))
-                json_object_set_new(root, keys[i] + strlen("specbench."),
-                                    json_string(metadata(&h, keys[i])));
-        if (h.config)
-            json_object_set(root, "config", h.config);
+    for (size_t i = 0; i < h.n_st; i++) {
+        sb_describe_tensors(tensors, h.st[i].tensor, h.st[i].n);
+        bytes += h.st[i].map.size;
     }
+    for (size_t i = 0; i < h.n_torch; i++) {
+        sb_describe_tensors(tensors, h.torch[i].tensor, h.torch[i].n);
+        bytes += h.torch[i].map.size;
+    }
+    if (family)
+        root = json_pack("{s:s, s:s, s:I, s:o, s:O}", "path", path, "format",
+                         h.n_torch ? "torch" : "safetensors", "bytes", (json_int_t)bytes, "head",
+                         describe_kind(&h, family), "tensors", tensors);
+    json_decref(tensors);
     sb_head_close(&h);
     return root;
 }

@@ -101,8 +101,9 @@ const char *sb_head_config_text(const struct sb_head_file *head, const char *key
 
 /* The family its tensor names say: "medusa", "hydra", "hydra-pp", "eagle", "eagle3", ...; NULL: none. */
 const char *sb_head_family(const struct sb_head_file *head);
-/* {"family": ..., "target_hash": ..., "recipe": ..., "config": {...}} of a directory or file for
- * `specbench inspect`; NULL when it is no head (or memory runs out). The caller's (json_decref). */
+/* What `specbench inspect` says of a head in a directory or file: path, bytes, tensors, and "head": family,
+ * hash of its target, recipe, config.json. NULL when it is no head (or memory runs out). The caller's
+ * (json_decref). */
 json_t *sb_head_describe(const char *path);
 
 #endif

@@ -285,12 +285,7 @@ static enum sb_status medusa_propose(void *st, const struct sb_context *ctx, str
 static bool medusa_branches(const void *params)
 {
     const struct medusa_params *p = params;
-    struct sb_static_tree tree;
-    if (!p || sb_static_tree_open(&tree, p->tree, "medusa", NULL) != SB_OK)
-        return true;
-    bool branches = tree.n > tree.depth + 1;
-    sb_static_tree_finish(&tree);
-    return branches;
+    return !p || sb_static_tree_branches(p->tree);
 }
 
 static int32_t medusa_max_nodes(const void *params, const struct sb_policy *policy)

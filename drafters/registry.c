@@ -9,6 +9,8 @@
     X(eagle)           \
     X(eagle2)          \
     X(eagle3)          \
+    X(hydra)           \
+    X(hydra_pp)        \
     X(jacobi)          \
     X(llma)            \
     X(lookahead)       \

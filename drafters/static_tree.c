@@ -386,6 +386,16 @@ int32_t sb_static_tree_nodes(const char *text)
     return n;
 }
 
+bool sb_static_tree_branches(const char *text)
+{
+    struct sb_static_tree tree;
+    if (sb_static_tree_open(&tree, text, "", NULL) != SB_OK)
+        return true;
+    bool branches = tree.n > tree.depth + 1;
+    sb_static_tree_finish(&tree);
+    return branches;
+}
+
 /* ---- filling ---- */
 
 void sb_static_tree_fill(const struct sb_static_tree *shape, struct sb_tree *tree,

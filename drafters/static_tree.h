@@ -48,6 +48,7 @@ void sb_static_tree_cut(struct sb_static_tree *tree, int32_t depth); /* leave ou
 void sb_static_tree_finish(struct sb_static_tree *tree);
 /* Draft nodes of what sb_static_tree_open makes of `text`; 0 where it refuses. */
 int32_t sb_static_tree_nodes(const char *text);
+bool sb_static_tree_branches(const char *text); /* true where it refuses */
 
 /* Fill by lists that do not depend on the parent (Medusa): rank r at depth j is best[(j - 1) * ld + r], of
  * n_best[j - 1] there. Nodes deeper than `depth` are left out. Sources are depths. */

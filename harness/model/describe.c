@@ -80,8 +80,7 @@ static enum sb_status describe_gguf(json_t *root, const char *path, struct sb_er
     return SB_OK;
 }
 
-/* Lines of the list of tensors. */
-static void add_tensors(json_t *tensors, const struct sb_stored_tensor *tensor, size_t n)
+void sb_describe_tensors(json_t *tensors, const struct sb_stored_tensor *tensor, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const struct sb_stored_tensor *t = &tensor[i];
@@ -100,7 +99,7 @@ static enum sb_status describe_hf(json_t *root, const struct sb_weights *w)
     const struct sb_weight_files *files = w->private_files;
     json_t *tensors = json_array();
     for (size_t s = 0; s < files->n_shards; s++)
-        add_tensors(tensors, files->shard[s].tensor, files->shard[s].n);
+        sb_describe_tensors(tensors, files->shard[s].tensor, files->shard[s].n);
     json_object_set_new(root, "format", json_string("hf"));
     json_object_set_new(root, "files", json_integer((json_int_t)files->n_shards));
     json_object_set_new(root, "bytes", json_integer((json_int_t)w->file_bytes));
@@ -116,7 +115,7 @@ static enum sb_status describe_safetensors(json_t *root, const char *path, struc
     if (rc != SB_OK)
         return rc;
     json_t *tensors = json_array();
-    add_tensors(tensors, f.tensor, f.n);
+    sb_describe_tensors(tensors, f.tensor, f.n);
     json_object_set_new(root, "format", json_string("safetensors"));
     json_object_set_new(root, "bytes", json_integer((json_int_t)f.map.size));
     json_object_set_new(root, "tensors", tensors);
@@ -131,7 +130,7 @@ static enum sb_status describe_torch(json_t *root, const char *path, struct sb_e
     if (rc != SB_OK)
         return rc;
     json_t *tensors = json_array();
-    add_tensors(tensors, f.tensor, f.n);
+    sb_describe_tensors(tensors, f.tensor, f.n);
     json_object_set_new(root, "format", json_string("torch"));
     json_object_set_new(root, "bytes", json_integer((json_int_t)f.map.size));
     json_object_set_new(root, "other_values", json_integer((json_int_t)f.n_other));

@@ -40,6 +40,9 @@ enum sb_status sb_hf_read_scaling(struct sb_weights *w, const json_t *root, cons
 /* A JSON file of at most 256 MB; duplicates of a key are refused. The caller owns *out. */
 enum sb_status sb_json_open(json_t **out, const char *path, struct sb_error *err);
 
+/* Append a line for each tensor to the list that `specbench inspect` shows. */
+void sb_describe_tensors(json_t *tensors, const struct sb_stored_tensor *tensor, size_t n);
+
 /* Hash of architecture and tensors as stored. */
 void sb_weights_hash(struct sb_weights *w);
 

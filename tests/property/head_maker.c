@@ -3,6 +3,7 @@
 
 #include <ftw.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,4 +152,53 @@ void make_medusa_heads(size_t d, size_t n_vocab)
     make_head("medusa.safetensors", 5, own.tensor, own.n, NULL);
     make_head("medusa-shared.safetensors", 6, shared.tensor, shared.n, NULL);
     make_head("medusa-vllm.safetensors", 7, vllm.tensor, vllm.n, NULL);
+}
+
+static void put_hydra(struct list *l, const struct made_shape *s, size_t n_heads, size_t n_blocks,
+                      bool dropout, bool own_output)
+{
+    for (size_t i = 0; i < n_heads; i++) {
+        for (size_t j = 0; j < n_blocks; j++) {
+            size_t at = dropout ? 2 * j + 1 : j, width = j ? s->d : (i + 2) * s->d;
+            if (j == 0) {
+                put(l, s->d, width, .3, "hydra_mlp.%zu.%zu.res_connection.weight", i, at);
+                put(l, 0, s->d, .3, "hydra_mlp.%zu.%zu.res_connection.bias", i, at);
+            }
+            put(l, s->d, width, .3, "hydra_mlp.%zu.%zu.linear.weight", i, at);
+            put(l, 0, s->d, .3, "hydra_mlp.%zu.%zu.linear.bias", i, at);
+        }
+        if (own_output) {
+            put(l, s->n_vocab, s->d, .5, "hydra_lm_head.%zu%s.weight", i, dropout ? ".1" : "");
+            put(l, 0, s->n_vocab, .5, "hydra_lm_head.%zu%s.bias", i, dropout ? ".1" : "");
+        }
+    }
+}
+
+static void put_layer(struct list *l, const struct made_shape *s, const char *stem)
+{
+    size_t q = s->n_heads * s->head_dim, kv = s->n_kv_heads * s->head_dim;
+    put(l, 0, s->d, 0, "%sinput_layernorm.weight", stem);
+    put(l, q, s->d, .5, "%sself_attn.q_proj.weight", stem);
+    put(l, kv, s->d, .5, "%sself_attn.k_proj.weight", stem);
+    put(l, kv, s->d, .5, "%sself_attn.v_proj.weight", stem);
+    put(l, s->d, q, .5, "%sself_attn.o_proj.weight", stem);
+    put(l, 0, s->d, 0, "%spost_attention_layernorm.weight", stem);
+    put(l, s->d_ff, s->d, .4, "%smlp.gate_proj.weight", stem);
+    put(l, s->d_ff, s->d, .4, "%smlp.up_proj.weight", stem);
+    put(l, s->d, s->d_ff, .4, "%smlp.down_proj.weight", stem);
+}
+
+void make_hydra_heads(const struct made_shape *shape)
+{
+    struct list own = { .n = 0 }, dropout = { .n = 0 }, shared = { .n = 0 }, pp = { .n = 0 };
+    put_hydra(&own, shape, 3, 2, false, true);
+    put_hydra(&dropout, shape, 3, 2, true, true);
+    put_hydra(&shared, shape, 4, 1, false, false);
+    put_hydra(&pp, shape, 3, 2, true, true);
+    put_layer(&pp, shape, "prefix_embeding_layer.layers.0.");
+    put(&pp, 0, shape->d, 0, "prefix_embeding_layer.norm.weight");
+    make_head("hydra.safetensors", 8, own.tensor, own.n, NULL);
+    make_head("hydra-dropout.safetensors", 8, dropout.tensor, dropout.n, NULL);
+    make_head("hydra-shared.safetensors", 9, shared.tensor, shared.n, NULL);
+    make_head("hydra-pp.safetensors", 10, pp.tensor, pp.n, NULL);
 }

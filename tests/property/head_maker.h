@@ -29,4 +29,14 @@ void leave_folder(void);
  *   medusa-vllm.safetensors   2 heads in vLLM's layout, a vocabulary of n_vocab - 5 */
 void make_medusa_heads(size_t d, size_t n_vocab);
 
+/* Likewise, for a target of n_heads and n_kv_heads of head_dim, and a feed-forward width d_ff:
+ *   hydra.safetensors         3 heads of 2 blocks, own output layers
+ *   hydra-dropout.safetensors the same weights, numbered as with dropout
+ *   hydra-shared.safetensors  4 heads of 1 block, the target's output layer
+ *   hydra-pp.safetensors      3 heads of 2 blocks behind a prefix layer, with dropout */
+struct made_shape {
+    size_t d, n_vocab, n_heads, n_kv_heads, head_dim, d_ff;
+};
+void make_hydra_heads(const struct made_shape *shape);
+
 #endif

@@ -5,10 +5,12 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "drafters/head_file.h"
 #include "harness/decode/session.h"
 #include "tests/property/cycle_model.h"
 #include "tests/property/head_maker.h"
@@ -122,6 +124,137 @@ static void a_medusa_head_guesses_the_depth_it_is_for(void **state)
             assert_int_equal(chain.accepted, shift == 0 ? 3 * STEPS : 0);
         }
     }
+}
+
+/* The k-th best of x[n], the smaller index on ties. */
+static sb_token best_of(const double *x, size_t n, int32_t rank)
+{
+    for (size_t i = 0; i < n; i++) {
+        int32_t before = 0;
+        for (size_t j = 0; j < n; j++)
+            before += x[j] > x[i] || (x[j] == x[i] && j < i);
+        if (before == rank)
+            return (sb_token)i;
+    }
+    return -1;
+}
+
+static void draft_once(const char *text, const float *hidden, size_t n, struct sb_tree *tree)
+{
+    struct sb_spec spec;
+    struct sb_error err = { .message = "" };
+    int64_t k = 0;
+    const sb_token committed[8] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+    const float *const taps[] = { hidden };
+    const struct sb_policy policy = { .ops = sb_policy_find("constant"), .params = &k };
+    struct sb_tap_plan plan = { .n_layers = 2 };
+    assert_int_equal(sb_spec_parse(&spec, text, NULL), SB_OK);
+    const struct sb_drafter_ops *ops = sb_drafter_find(spec.name);
+    void *st = calloc(1, ops->state_size), *params = calloc(1, ops->params_size);
+    assert_int_equal(sb_params_apply(params, ops->params, &spec, "it", NULL), SB_OK);
+    const struct sb_drafter_env env = { .target = toy.model,
+                                        .max_context = 96,
+                                        .n_vocab = TOY_V,
+                                        .params = params,
+                                        .policy = &policy,
+                                        .taps = &plan };
+    if (ops->open(st, &env, &err) != SB_OK)
+        fail_msg("%s: %s", text, err.message);
+    const struct sb_context ctx = {
+        .tokens = committed, .n = n, .n_prompt = 1, .policy = &policy, .taps = taps
+    };
+    sb_tree_reset(tree, committed[n - 1], 16);
+    assert_int_equal(ops->propose(st, &ctx, tree, NULL), SB_OK);
+    ops->close(st);
+    free(st);
+    free(params);
+    sb_spec_finish(&spec);
+}
+
+static void multiply(const struct sb_head_file *file, double *y, const double *x, size_t n,
+                     const char *stem)
+{
+    struct sb_tensor w, b = { .data = NULL };
+    char name[80];
+    snprintf(name, sizeof name, "%s.bias", stem);
+    assert_int_equal(sb_head_matrix(file, &w, n, 16, NULL, "%s.weight", stem), SB_OK);
+    if (sb_head_find(file, "%s", name))
+        assert_int_equal(sb_head_vector(file, &b, n, NULL, "%s", name), SB_OK);
+    for (size_t i = 0; i < n; i++) {
+        y[i] = b.data ? (double)((const float *)b.data)[i] : 0;
+        for (size_t c = 0; c < 16; c++)
+            y[i] += (double)((const float *)w.data)[i * 16 + c] * x[c];
+    }
+}
+
+/* A stem with the head's number for '#'. */
+static void number(char out[64], const char *stem, size_t head)
+{
+    const char *at = strchr(stem, '#');
+    snprintf(out, 64, "%.*s%zu%s", (int)(at - stem), stem, head, at + 1);
+}
+
+/* Every head written down plainly, for three layouts: stems of blocks and output layers. */
+static void drafts_are_what_medusas_heads_say(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file, *block[2], *out;
+        size_t n_heads, n_draft;
+    } cases[] = {
+        { "medusa.safetensors", { "#.0.linear", "#.1.linear" }, "#.2", 3, TOY_V },
+        { "medusa-shared.safetensors", { "#.0.linear", NULL }, NULL, 4, TOY_V },
+        { "medusa-vllm.safetensors", { "blocks.#.layers.0", NULL }, "lm_heads.#", 2, TOY_V - 5 },
+    };
+    float hidden[7 * 16];
+    struct sb_tree tree;
+    make_medusa_heads(16, TOY_V);
+    for (int i = 0; i < 7 * 16; i++)
+        hidden[i] = sinf((float)(i * i));
+    assert_int_equal(sb_tree_create(&tree, 64, NULL), SB_OK);
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct sb_head_file file;
+        char text[96], stem[64];
+        const struct sb_head_request request = { "medusa", cases[c].file, NULL, toy.model };
+        assert_int_equal(sb_head_open(&file, &request, NULL), SB_OK);
+        snprintf(text, sizeof text, "medusa:head=%s", cases[c].file);
+        for (size_t n = 2; n < 9; n += 3) {
+            draft_once(text, hidden, n, &tree);
+            assert_true(sb_tree_depth(&tree) == (int32_t)cases[c].n_heads && tree.n > 20);
+            for (size_t head = 0; head < cases[c].n_heads; head++) {
+                double x[16], y[16], logits[TOY_V];
+                for (size_t i = 0; i < 16; i++)
+                    x[i] = (double)hidden[(n - 2) * 16 + i];
+                for (int b = 0; b < 2 && cases[c].block[b]; b++) {
+                    number(stem, cases[c].block[b], head);
+                    multiply(&file, y, x, 16, stem);
+                    for (size_t i = 0; i < 16; i++)
+                        x[i] += y[i] / (1 + exp(-y[i]));
+                }
+                const struct sb_tensor *shared = &sb_model_weights(toy.model)->lm_head;
+                if (cases[c].out) {
+                    number(stem, cases[c].out, head);
+                    multiply(&file, logits, x, cases[c].n_draft, stem);
+                } else {
+                    for (size_t t = 0; t < TOY_V; t++) {
+                        logits[t] = 0;
+                        for (size_t i = 0; i < 16; i++)
+                            logits[t] += (double)((const float *)shared->data)[t * 16 + i] * x[i];
+                    }
+                }
+                for (int32_t i = 1; i < tree.n; i++) {
+                    sb_token want = best_of(logits, cases[c].n_draft, tree.node[i].rank);
+                    if (tree.node[i].depth == (int32_t)head + 1) /* vLLM's map turns ids around */
+                        assert_int_equal(tree.node[i].token,
+                                         cases[c].n_draft < TOY_V ? TOY_V - 1 - want : want);
+                }
+            }
+        }
+        sb_head_close(&file);
+    }
+    draft_once("medusa:head=medusa.safetensors", hidden, 1, &tree);
+    assert_int_equal(tree.n, 1); /* no state is there yet */
+    sb_tree_finish(&tree);
 }
 
 /* ---- files that are refused ---- */
@@ -250,6 +383,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_medusa_head_guesses_the_depth_it_is_for),
+        cmocka_unit_test(drafts_are_what_medusas_heads_say),
         cmocka_unit_test(heads_with_wrong_tensors_are_refused_by_name_and_shape),
         cmocka_unit_test(heads_of_another_target_or_kind_are_refused),
         cmocka_unit_test(truncated_heads_are_refused),

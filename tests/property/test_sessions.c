@@ -36,8 +36,11 @@ static int make_models(void **state)
     far = toy_model_create(77, 0, V, CONTEXT, EOS);
     other = toy_model_create(1, 0, V + 129, CONTEXT, EOS);
     enter_folder();
-    make_medusa_heads(sb_model_config(target.model)->d_model, V);
-    make_eagle_heads(sb_model_config(target.model)->d_model, V);
+    const struct sb_config *c = sb_model_config(target.model);
+    make_medusa_heads(c->d_model, V);
+    make_eagle_heads(c->d_model, V);
+    make_hydra_heads(
+        &(struct made_shape){ c->d_model, V, c->n_heads, c->n_kv_heads, c->head_dim, c->d_ff });
     return 0;
 }
 
@@ -92,6 +95,12 @@ static const char *const variants[] = {
     "eagle3:head=eagle3",
     "eagle3:head=eagle3-vllm,depth=3,topk=24,total=30",
     "eagle3:head=eagle3,depth=0,total=2",
+    "hydra:head=hydra.safetensors",
+    "hydra:head=hydra-dropout.safetensors,tree=3x2x2,heads=2",
+    "hydra:head=hydra-shared.safetensors,tree=1x1x1x1",
+    "hydra:head=hydra-shared.safetensors,tree=eagle1_25",
+    "hydra-pp:head=hydra-pp.safetensors",
+    "hydra-pp:head=hydra-pp.safetensors,tree=2x2x2",
     "medusa:head=medusa.safetensors",
     "medusa:head=medusa.safetensors,tree=3x2x2,heads=2",
     "medusa:head=medusa-shared.safetensors,tree=1x1x1x1",
@@ -1188,6 +1197,7 @@ static void running_out_of_memory_while_opening_leaks_nothing(void **state)
                                             "eagle:head=eagle",
                                             "eagle2:head=eagle-two",
                                             "eagle3:head=eagle3",
+                                            "hydra-pp:head=hydra-pp.safetensors",
                                             "medusa:head=medusa-shared.safetensors",
                                             "sad" };
     for (size_t i = 0; i < sizeof drafters / sizeof *drafters; i++)
