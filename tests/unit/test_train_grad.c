@@ -275,19 +275,19 @@ static void a_two_layer_model_agrees_with_central_differences(void **state)
     struct sb_error err;
     assert_int_equal(sb_lm_create(&lm, &small, false, &err), SB_OK);
     assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
-    sb_lm_init_weights(lm, 3);
-    sb_lm_clear_grads(lm);
+    sb_trainable_init(&lm->weights, 3);
+    sb_trainable_clear_grads(&lm->weights);
     assert_int_equal(sb_tape_backward(tape, model_loss(lm, tape), &err), SB_OK);
-    for (size_t i = 0; i < lm->n_params; i++) {
-        sb_real was = lm->x[i];
-        lm->x[i] = was + step;
+    for (size_t i = 0; i < lm->weights.n_params; i++) {
+        sb_real was = lm->weights.x[i];
+        lm->weights.x[i] = was + step;
         double above = model_loss(lm, tape)->x[0];
-        lm->x[i] = was - step;
+        lm->weights.x[i] = was - step;
         double below = model_loss(lm, tape)->x[0];
-        lm->x[i] = was;
+        lm->weights.x[i] = was;
         double want = (above - below) / (2 * step);
-        if (!(fabs(lm->dx[i] - want) <= 1e-6 * fmax(1, fabs(want))))
-            fail_msg("weight %zu: tape %.10g, differences %.10g", i, lm->dx[i], want);
+        if (!(fabs(lm->weights.dx[i] - want) <= 1e-6 * fmax(1, fabs(want))))
+            fail_msg("weight %zu: tape %.10g, differences %.10g", i, lm->weights.dx[i], want);
     }
     sb_tape_destroy(tape);
     sb_lm_destroy(lm);
@@ -302,7 +302,7 @@ static void a_frozen_model_records_nothing(void **state)
     struct sb_error err;
     assert_int_equal(sb_lm_create(&lm, &small, true, &err), SB_OK);
     assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
-    sb_lm_init_weights(lm, 3);
+    sb_trainable_init(&lm->weights, 3);
     struct sb_var *loss = model_loss(lm, tape);
     assert_null(loss->dx);
     assert_int_equal(sb_tape_backward(tape, loss, &err), SB_OK);
@@ -318,7 +318,7 @@ static void documents_packed_together_do_not_see_each_other(void **state)
     struct sb_error err;
     assert_int_equal(sb_lm_create(&lm, &small, true, &err), SB_OK);
     assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
-    sb_lm_init_weights(lm, 3);
+    sb_trainable_init(&lm->weights, 3);
     const struct sb_var *both = sb_lm_forward(lm, tape, &batch);
     static const size_t alone_at[] = { 0, 4 };
     const struct sb_lm_batch alone = { ids + 4, positions + 4, 4, { alone_at, 1 } };
@@ -346,16 +346,16 @@ static void one_batch_can_be_learned_by_heart(void **state)
                                         .steps = 400 };
     assert_int_equal(sb_lm_create(&lm, &small, false, &err), SB_OK);
     assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
-    assert_int_equal(sb_adamw_init(&opt, &options, lm->n_params, &err), SB_OK);
-    sb_lm_init_weights(lm, 3);
+    assert_int_equal(sb_adamw_init(&opt, &options, lm->weights.n_params, &err), SB_OK);
+    sb_trainable_init(&lm->weights, 3);
     double loss = 0;
     size_t held = 0;
     for (size_t i = 0; i < options.steps; i++) {
-        sb_lm_clear_grads(lm);
+        sb_trainable_clear_grads(&lm->weights);
         struct sb_var *sum = model_loss(lm, tape);
         loss = sum->x[0] / 8;
         assert_int_equal(sb_tape_backward(tape, sum, &err), SB_OK);
-        sb_adamw_step(&opt, lm);
+        sb_adamw_step(&opt, &lm->weights);
         if (i == 1)
             held = sb_tape_bytes(tape);
     }
@@ -379,18 +379,20 @@ static void adamw_moves_a_weight_as_by_hand(void **state)
     };
     sb_real x[2] = { 1, 1 }, dx[2] = { 2, 2 };
     struct sb_var matrix = { x, dx, 1, 1, true }, norm = { x + 1, dx + 1, 1, 1, true };
-    struct sb_lm_tensor tensors[2] = { { "matrix", &matrix, false, 0 },
-                                       { "norm", &norm, true, 0 } };
-    struct sb_lm lm = { .tensors = tensors, .n_tensors = 2, .n_params = 2, .x = x, .dx = dx };
+    struct sb_trainable_tensor tensors[2] = { { "matrix", &matrix, false, 0, 0 },
+                                              { "norm", &norm, true, 1, 0 } };
+    struct sb_trainable set = {
+        .tensors = tensors, .n_tensors = 2, .n_params = 2, .x = x, .dx = dx
+    };
     assert_int_equal(sb_adamw_init(&opt, &options, 2, &err), SB_OK);
-    assert_true(fabs(sb_adamw_step(&opt, &lm) - sqrt(8)) < 1e-12);
+    assert_true(fabs(sb_adamw_step(&opt, &set) - sqrt(8)) < 1e-12);
     assert_true(fabs(x[0] - 0.89) < 1e-12);
     assert_true(fabs(x[1] - 0.90) < 1e-12); /* norms do not decay */
     dx[0] = dx[1] = -1;
-    sb_adamw_step(&opt, &lm);
+    sb_adamw_step(&opt, &set);
     assert_true(fabs(x[0] - 0.8811) < 1e-12);
     dx[0] = NAN;
-    sb_adamw_step(&opt, &lm);
+    sb_adamw_step(&opt, &set);
     assert_true(fabs(x[0] - 0.8811) < 1e-12); /* a gradient that is not a number moves nothing */
     assert_int_equal(opt.step, 2);
     sb_adamw_finish(&opt);
@@ -429,7 +431,7 @@ static void a_tape_without_memory_reports_it_and_recovers(void **state)
     struct sb_tape *tape;
     struct sb_error err;
     assert_int_equal(sb_lm_create(&lm, &small, false, &err), SB_OK);
-    sb_lm_init_weights(lm, 3);
+    sb_trainable_init(&lm->weights, 3);
     for (size_t allowed = 0; allowed < 3; allowed++) {
         assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
         sb_alloc_fail_after(allowed);
