@@ -8,6 +8,7 @@
 #include "harness/core/alloc.h"
 #include "harness/core/clock.h"
 #include "harness/core/paths.h"
+#include "harness/train/generate.h"
 #include "harness/train/model_out.h"
 #include "harness/train/trainer.h"
 
@@ -30,6 +31,11 @@ void sb_train_note(const struct sb_recipe *recipe, const struct sb_train_options
 enum sb_status sb_recipe_corpus(struct sb_corpus *corpus, const struct sb_recipe *recipe,
                                 const struct sb_train_options *options, struct sb_error *err)
 {
+    if (recipe->data.generate.wanted) {
+        const char *file = SB_GENERATED_FILE;
+        return sb_corpus_read(corpus, sb_run_out(recipe, options), &file, 1, recipe->data.held_out,
+                              err);
+    }
     const char *dir = options->data_dir ? options->data_dir : recipe->data.dir;
     return sb_corpus_read(corpus, dir, (const char *const *)recipe->data.files,
                           recipe->data.n_files, recipe->data.held_out, err);
@@ -176,14 +182,15 @@ static enum sb_status micro_step(struct sb_run *run, size_t share, double *loss,
     return status;
 }
 
-/* A checkpoint, then what the trainee wants to measure. */
+/* What the trainee wants to measure, then a checkpoint: whoever resumes has been measured. */
 static enum sb_status save(struct sb_run *run, struct sb_error *err)
 {
     uint64_t began = sb_now_ns();
     run->state.cursor = run->stream.cursor;
-    enum sb_status status = sb_checkpoint_save(&run->state, run->checkpoint_path, err);
-    if (status == SB_OK && run->trainee.measure)
-        status = run->trainee.measure(run->trainee.self, run, err);
+    enum sb_status status =
+        run->trainee.measure ? run->trainee.measure(run->trainee.self, run, err) : SB_OK;
+    if (status == SB_OK)
+        status = sb_checkpoint_save(&run->state, run->checkpoint_path, err);
     run->paused_ns += sb_now_ns() - began;
     return status;
 }

@@ -17,7 +17,7 @@ struct sb_trainee {
     struct sb_var *(*loss)(void *self, struct sb_run *run, size_t share);
     /* Floating-point operations of a training token that attends to `seen` others. */
     double (*flops_per_token)(const void *self, double seen);
-    /* Called when a checkpoint was written, the last one included; may be NULL. */
+    /* Called before each checkpoint is written; may be NULL. */
     enum sb_status (*measure)(void *self, struct sb_run *run, struct sb_error *err);
 };
 

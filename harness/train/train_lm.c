@@ -7,6 +7,7 @@
 #include "harness/core/alloc.h"
 #include "harness/core/threads.h"
 #include "harness/train/evaluate.h"
+#include "harness/train/generate.h"
 #include "harness/train/model_out.h"
 #include "harness/train/run.h"
 #include "harness/train/teacher.h"
@@ -60,6 +61,17 @@ static enum sb_status open_teacher(struct lm_run *self, uint64_t *hash, struct s
 
 /* ---- stepping -------------------------------------------------------------------------------- */
 
+static struct sb_var *diverge(const struct lm_run *self, struct sb_tape *tape,
+                              struct sb_var *logits, const sb_real *taught, const sb_real *weight)
+{
+    const struct sb_recipe *recipe = self->run.recipe;
+    struct sb_divergence by = { .beta = recipe->distill.beta };
+    if (!sb_divergence_find(recipe->distill.loss, &by.kind) || by.kind == SB_KL)
+        return sb_tape_kl(tape, logits, taught, weight);
+    const struct sb_teacher teacher = { taught, NULL };
+    return sb_tape_divergence(tape, logits, &by, &teacher, weight);
+}
+
 static struct sb_var *batch_loss(void *user, struct sb_run *run, size_t share)
 {
     struct lm_run *self = user;
@@ -74,7 +86,8 @@ static struct sb_var *batch_loss(void *user, struct sb_run *run, size_t share)
         return total;
     sb_tape_reset(self->teacher_tape);
     struct sb_var *taught = sb_lm_forward(self->teacher, self->teacher_tape, &rows);
-    struct sb_var *divergence = taught ? sb_tape_kl(run->tape, logits, taught->x, b->weight) : NULL;
+    struct sb_var *divergence =
+        taught ? diverge(self, run->tape, logits, taught->x, b->weight) : NULL;
     sb_real weight = (sb_real)run->recipe->distill.weight;
     return sb_tape_mix(run->tape, total, 1 - weight, divergence, weight);
 }
@@ -192,8 +205,17 @@ static enum sb_status prepare_and_train(struct lm_run *self, const struct sb_rec
                                         struct sb_error *err)
 {
     uint64_t teacher = 0;
-    enum sb_status status = sb_run_open(&self->run, recipe, options, recipe->tokenizer,
-                                        recipe->model.vocab, "model.vocab", err);
+    enum sb_status status = SB_OK;
+    if (recipe->data.generate.wanted && !recipe->distill.teacher)
+        status = sb_fail(err, SB_EUSAGE,
+                         "recipe %s: data.generate needs distill.teacher, which writes the texts",
+                         recipe->name);
+    else if (recipe->data.generate.wanted)
+        status =
+            sb_generate_texts(recipe, options, recipe->distill.teacher, recipe->tokenizer, err);
+    if (status == SB_OK)
+        status = sb_run_open(&self->run, recipe, options, recipe->tokenizer, recipe->model.vocab,
+                             "model.vocab", err);
     if (status == SB_OK)
         status = open_model(self, err);
     if (status == SB_OK)
