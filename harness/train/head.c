@@ -6,9 +6,13 @@
 
 #include "harness/core/alloc.h"
 
-extern const struct sb_head_ops sb_head_medusa;
+extern const struct sb_head_ops sb_head_eagle, sb_head_eagle3, sb_head_hydra, sb_head_hydra_pp,
+    sb_head_medusa, sb_head_mlp_speculator, sb_head_redrafter;
 
-const struct sb_head_ops *const sb_head_archs[] = { &sb_head_medusa, NULL };
+const struct sb_head_ops *const sb_head_archs[] = {
+    &sb_head_eagle,  &sb_head_eagle3,         &sb_head_hydra,     &sb_head_hydra_pp,
+    &sb_head_medusa, &sb_head_mlp_speculator, &sb_head_redrafter, NULL,
+};
 
 const struct sb_head_ops *sb_head_find(const char *arch)
 {

@@ -92,7 +92,9 @@ struct sb_segments {
     size_t n;
 };
 /* Causal attention inside each segment: q[m, n_heads * d], k and v[m, n_kv_heads * d] ->
- * [m, n_heads * d]; head h reads KV head h / (n_heads / n_kv_heads); scores scaled by 1/sqrt(d). */
+ * [m, n_heads * d]; head h reads KV head h / (n_heads / n_kv_heads); scores scaled by 1/sqrt(d).
+ * k and v may have p * m rows, those of p passes stacked: row r sees rows up to itself in the first, and row
+ * r alone in every later one (methods B 5.3). */
 struct sb_var *sb_tape_attention(struct sb_tape *tape, struct sb_var *q, struct sb_var *k,
                                  struct sb_var *v, size_t n_heads, size_t n_kv_heads,
                                  const struct sb_segments *segments);
