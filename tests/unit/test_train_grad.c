@@ -169,6 +169,13 @@ static struct sb_var *apply_long_attention(struct sb_tape *t, struct sb_var *in)
     return sb_tape_attention(t, &in[0], &in[1], &in[2], 1, 1, &segments);
 }
 
+/* Three passes over two segments: k and v of the later ones reach their own row alone. */
+static struct sb_var *apply_stacked_attention(struct sb_tape *t, struct sb_var *in)
+{
+    struct sb_segments segments = { starts, 2 };
+    return sb_tape_attention(t, &in[0], &in[1], &in[2], 4, 2, &segments);
+}
+
 static struct sb_var *apply_self_attention(struct sb_tape *t, struct sb_var *in)
 {
     struct sb_segments segments = { starts, 2 };
@@ -283,6 +290,10 @@ static const struct op_case cases[] = {
     { "SwiGLU of one matrix with itself", 1, { { 3, 5 } }, apply_swiglu_shared },
     { "rotary embedding", 1, { { 3, 12 } }, apply_rope },
     { "attention, grouped heads", 3, { { 5, 8 }, { 5, 4 }, { 5, 4 } }, apply_attention },
+    { "attention over three passes",
+      3,
+      { { 5, 8 }, { 15, 4 }, { 15, 4 } },
+      apply_stacked_attention },
     { "attention over 70 rows", 3, { { 75, 2 }, { 75, 2 }, { 75, 2 } }, apply_long_attention },
     { "attention of one matrix to itself", 1, { { 5, 6 } }, apply_self_attention },
     { "cross-entropy with a mask", 1, { { 3, 21 } }, apply_cross_entropy },
@@ -329,6 +340,31 @@ static void kl_gives_the_worked_example(void **state)
     const double want[3] = { -0.3, 0.3, 0 };
     for (size_t i = 0; i < 3; i++)
         assert_true(fabs(dz[i] - want[i]) < 1e-12);
+    sb_tape_destroy(tape);
+}
+
+/* B 5.3, the mask for n = 3, S = 3: query (s = 2, i = 1) sees (0,0), (0,1), (1,1), (2,1). One-hot values
+ * tell what was seen, equal scores how many. */
+static void a_row_sees_its_own_key_alone_in_later_passes(void **state)
+{
+    (void)state;
+    struct sb_tape *tape;
+    struct sb_error err;
+    assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
+    sb_real zero[9 * 9] = { 0 }, one_hot[9 * 9] = { 0 };
+    for (size_t i = 0; i < 9; i++)
+        one_hot[i * 9 + i] = 1;
+    static const size_t start[] = { 0, 3 };
+    const struct sb_segments segments = { start, 1 };
+    struct sb_var *q = sb_tape_constant(tape, zero, 3, 9), *k = sb_tape_constant(tape, zero, 9, 9);
+    const struct sb_var *out =
+        sb_tape_attention(tape, q, k, sb_tape_constant(tape, one_hot, 9, 9), 1, 1, &segments);
+    static const int sees[3][9] = { { 1, 0, 0, 1, 0, 0, 1, 0, 0 },
+                                    { 1, 1, 0, 0, 1, 0, 0, 1, 0 },
+                                    { 1, 1, 1, 0, 0, 1, 0, 0, 1 } };
+    for (size_t r = 0; r < 3; r++)
+        for (size_t j = 0; j < 9; j++)
+            assert_true(fabs(out->x[r * 9 + j] - sees[r][j] / (double)(3 + r)) < 1e-12);
     sb_tape_destroy(tape);
 }
 
@@ -607,6 +643,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_op_agrees_with_central_differences),
         cmocka_unit_test(kl_gives_the_worked_example),
+        cmocka_unit_test(a_row_sees_its_own_key_alone_in_later_passes),
         cmocka_unit_test(every_divergence_gives_the_worked_example),
         cmocka_unit_test(smooth_l1_gives_the_worked_example),
         cmocka_unit_test(a_two_layer_model_agrees_with_central_differences),
