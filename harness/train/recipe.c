@@ -317,6 +317,7 @@ static void read_lm(lua_State *L, struct sb_recipe *recipe)
     if (!recipe->tokenizer)
         luaL_error(L, "recipe.tokenizer is missing");
     read_table(L, "recipe", "model", model_fields, true, recipe);
+    read_table(L, "recipe", "train", train_fields, true, recipe);
     read_table(L, "recipe", "distill", distill_fields, false, recipe);
     if (recipe->train.seq_len > recipe->model.context)
         luaL_error(L, "train.seq_len is greater than model.context");
@@ -350,6 +351,7 @@ static void read_head(lua_State *L, struct sb_recipe *recipe)
     if (!recipe->arch)
         luaL_error(L, "recipe.arch is missing");
     read_head_parameters(L, recipe);
+    read_table(L, "recipe", "train", train_fields, true, recipe);
     if (!read_table(L, "recipe", "loss", loss_fields, false, recipe)) {
         lua_newtable(L);
         read_fields(L, "loss", loss_fields, recipe);
@@ -385,7 +387,6 @@ static int read_recipe(lua_State *L)
         read_vocabulary(L, recipe);
         return 0;
     }
-    read_table(L, "recipe", "train", train_fields, true, recipe);
     if (strcmp(recipe->kind, "head") == 0)
         read_head(L, recipe);
     else
