@@ -13,6 +13,7 @@
     X(ngram_cache)     \
     X(none)            \
     X(pld)             \
+    X(pld_plus)        \
     X(rsd_c)           \
     X(rsd_s)           \
     X(sad)             \

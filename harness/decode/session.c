@@ -246,6 +246,7 @@ static enum sb_status open_drafter(struct sb_session *s, const struct sb_session
     if (!s->state)
         return out_of_memory(err, "the drafter");
     s->taps.plan.n_layers = sb_model_config(s->model)->n_layers;
+    s->taps.plan.d_model = sb_model_config(s->model)->d_model;
     s->opened = true; /* close takes a state that open left half made */
     if (!s->drafter->open)
         return SB_OK;
@@ -265,9 +266,7 @@ static enum sb_status open_drafter(struct sb_session *s, const struct sb_session
         .loader = o->loader,
     };
     enum sb_status rc = s->drafter->open(s->state, &env, err);
-    return rc == SB_OK ? sb_taps_allocate(&s->taps, sb_model_config(s->model)->d_model,
-                                          s->max_context, s->n_nodes, err)
-                       : rc;
+    return rc == SB_OK ? sb_taps_allocate(&s->taps, s->max_context, s->n_nodes, err) : rc;
 }
 
 enum sb_status sb_session_create(struct sb_session **out, const struct sb_session_options *options,

@@ -7,6 +7,8 @@
 enum sb_status sb_tap_want(struct sb_tap_plan *plan, enum sb_tap_kind kind, size_t layer,
                            size_t *index, struct sb_error *err)
 {
+    if (!plan)
+        return sb_fail(err, SB_EUSAGE, "there are no hidden states without a target");
     bool layered = kind == SB_TAP_IN || kind == SB_TAP_OUT;
     if (layered && layer >= plan->n_layers)
         return sb_fail(err, SB_EUSAGE, "hidden states of layer %zu: the target has layers 0 to %zu",
@@ -23,10 +25,10 @@ enum sb_status sb_tap_want(struct sb_tap_plan *plan, enum sb_tap_kind kind, size
     return SB_OK;
 }
 
-enum sb_status sb_taps_allocate(struct sb_taps *taps, size_t d_model, size_t max_context,
-                                size_t max_rows, struct sb_error *err)
+enum sb_status sb_taps_allocate(struct sb_taps *taps, size_t max_context, size_t max_rows,
+                                struct sb_error *err)
 {
-    taps->d_model = d_model;
+    size_t d_model = taps->plan.d_model;
     for (size_t i = 0; i < taps->plan.n; i++) {
         taps->row[i] = sb_alloc_array(max_context * d_model, sizeof(float));
         taps->batch[i] = sb_alloc_array(max_rows * d_model, sizeof(float));
@@ -66,7 +68,7 @@ void sb_taps_forward(const struct sb_taps *taps, struct sb_tap tap[SB_MAX_TAPS])
 
 void sb_taps_commit(struct sb_taps *taps, size_t from, const int32_t *path, size_t n)
 {
-    size_t d = taps->d_model;
+    size_t d = taps->plan.d_model;
     for (size_t t = 0; t < taps->plan.n; t++)
         for (size_t i = 0; i < n; i++)
             memcpy(taps->row[t] + (from + i) * d, taps->batch[t] + (size_t)path[i] * d,

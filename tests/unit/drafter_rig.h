@@ -12,7 +12,7 @@
 #include "harness/core/alloc.h"
 #include "harness/decode/drafter.h"
 
-enum { RIG_CONTEXT = 512, RIG_CAP = 130, RIG_VOCAB = 100 };
+enum { RIG_CONTEXT = 512, RIG_CAP = 130, RIG_VOCAB = 100, RIG_LAYERS = 6, RIG_WIDTH = 4 };
 
 struct rig {
     void *st, *params;
@@ -22,11 +22,14 @@ struct rig {
     const struct sb_drafter_ops *ops;
     int64_t constant_k;
     size_t n_prompt; /* that contexts claim; 0: 1 */
+    struct sb_tap_plan
+        taps; /* what the drafter asked for, of a target of RIG_LAYERS and RIG_WIDTH */
+    const float *tap[SB_MAX_TAPS]; /* the test's rows for it */
 };
 
 static inline enum sb_status rig_open(struct rig *rig, const char *text, struct sb_error *err)
 {
-    *rig = (struct rig){ 0 };
+    *rig = (struct rig){ .taps = { .n_layers = RIG_LAYERS, .d_model = RIG_WIDTH } };
     assert_int_equal(sb_spec_parse(&rig->spec, text, NULL), SB_OK);
     rig->ops = sb_drafter_find(rig->spec.name);
     assert_non_null(rig->ops);
@@ -40,6 +43,7 @@ static inline enum sb_status rig_open(struct rig *rig, const char *text, struct 
                           &(struct sb_drafter_env){ .max_context = RIG_CONTEXT,
                                                     .n_vocab = RIG_VOCAB,
                                                     .params = rig->params,
+                                                    .taps = &rig->taps,
                                                     .policy = &rig->policy },
                           err);
 }
@@ -55,9 +59,11 @@ static inline void rig_close(struct rig *rig)
 
 static inline struct sb_context rig_context(const struct rig *rig, const sb_token *x, size_t n)
 {
-    return (struct sb_context){
-        .tokens = x, .n = n, .n_prompt = rig->n_prompt ? rig->n_prompt : 1, .policy = &rig->policy
-    };
+    return (struct sb_context){ .tokens = x,
+                                .n = n,
+                                .n_prompt = rig->n_prompt ? rig->n_prompt : 1,
+                                .policy = &rig->policy,
+                                .taps = rig->tap };
 }
 
 static inline void rig_begin(struct rig *rig, const sb_token *x, size_t n)

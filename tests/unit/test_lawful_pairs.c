@@ -76,6 +76,7 @@ static const struct drafter_row drafters[] = {
     { "mag", "o", false, false, "naive-sample" },
     { "ngram-cache", "o", false, false, "naive-sample" },
     { "pld", "o", false, false, "naive-sample" },
+    { "pld-plus", "o", false, false, "naive-sample" },
     { "sad", "o", false, false, "naive-sample" },
     { "sam", "o", false, false, "naive-sample" },
     { "small-lm:model=x", "i", false, true, "traversal block rejection" },
