@@ -6,10 +6,16 @@
 
 #define DRAFTERS(X)    \
     X(anpd)            \
+    X(eagle)           \
+    X(eagle2)          \
+    X(eagle3)          \
+    X(hydra)           \
+    X(hydra_pp)        \
     X(jacobi)          \
     X(llma)            \
     X(lookahead)       \
     X(mag)             \
+    X(medusa)          \
     X(ngram_cache)     \
     X(none)            \
     X(pld)             \

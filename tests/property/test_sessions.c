@@ -14,6 +14,8 @@
 #include "harness/core/threads.h"
 #include "harness/decode/session.h"
 #include "kernels/kernels.h"
+#include "tests/property/eagle_maker.h"
+#include "tests/property/head_maker.h"
 #include "tests/property/toy_model.h"
 
 enum { V = 24, CONTEXT = 96, MOST = 128, EOS = 3 };
@@ -33,6 +35,12 @@ static int make_models(void **state)
     brief = toy_model_create(1, .12, V, 20, EOS);
     far = toy_model_create(77, 0, V, CONTEXT, EOS);
     other = toy_model_create(1, 0, V + 129, CONTEXT, EOS);
+    enter_folder();
+    const struct sb_config *c = sb_model_config(target.model);
+    make_medusa_heads(c->d_model, V);
+    make_eagle_heads(c->d_model, V);
+    make_hydra_heads(
+        &(struct made_shape){ c->d_model, V, c->n_heads, c->n_kv_heads, c->head_dim, c->d_ff });
     return 0;
 }
 
@@ -42,6 +50,7 @@ static int destroy_models(void **state)
     struct toy_model *all[] = { &target, &near, &wide, &narrow, &brief, &far, &other };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         toy_model_destroy(all[i]);
+    leave_folder();
     return 0;
 }
 
@@ -77,6 +86,26 @@ static const char *const variants[] = {
     "llma:separator=9,ngram_min=2,k=4,doc_max=5",
     "mag",
     "mag:k=3,min_match=2",
+    "eagle:head=eagle",
+    "eagle:head=eagle-two,tree=3x2x1x1,draw=top",
+    "eagle:head=eagle,tree=1x1x1x1",
+    "eagle2:head=eagle",
+    "eagle2:head=eagle-two,depth=2,topk=3,total=9",
+    "eagle2:head=eagle,depth=6,topk=1",
+    "eagle3:head=eagle3",
+    "eagle3:head=eagle3-vllm,depth=3,topk=24,total=30",
+    "eagle3:head=eagle3,depth=0,total=2",
+    "hydra:head=hydra.safetensors",
+    "hydra:head=hydra-dropout.safetensors,tree=3x2x2,heads=2",
+    "hydra:head=hydra-shared.safetensors,tree=1x1x1x1",
+    "hydra:head=hydra-shared.safetensors,tree=eagle1_25",
+    "hydra-pp:head=hydra-pp.safetensors",
+    "hydra-pp:head=hydra-pp.safetensors,tree=2x2x2",
+    "medusa:head=medusa.safetensors",
+    "medusa:head=medusa.safetensors,tree=3x2x2,heads=2",
+    "medusa:head=medusa-shared.safetensors,tree=1x1x1x1",
+    "medusa:head=medusa-shared.safetensors,tree=eagle1_25",
+    "medusa:head=medusa-vllm.safetensors,tree=9x2x2",
     "none",
     "jacobi",
     "jacobi:m=3,fill=root",
@@ -863,14 +892,22 @@ static void drafters_stay_inside_the_tree(void **state)
 {
     (void)state;
     sb_token text[60], eos = EOS;
+    static float hidden[60 * 16];
+    const float *taps[SB_MAX_TAPS];
+    assert_true(sb_model_config(target.model)->d_model <= 16);
     for (int i = 0; i < 60; i++)
         text[i] = (i * i) % 7;
+    for (int i = 0; i < 60 * 16; i++)
+        hidden[i] = sinf((float)i);
+    for (int i = 0; i < SB_MAX_TAPS; i++)
+        taps[i] = hidden;
     for (size_t v = 0; v < N_VARIANTS; v++) {
         for (int t = 0; t < 2; t++) {
             struct sb_spec spec;
             assert_int_equal(sb_spec_parse(&spec, variants[v], NULL), SB_OK);
             const struct sb_drafter_ops *ops = sb_drafter_find(spec.name);
             int64_t k = 0;
+            struct sb_tap_plan plan = { .n_layers = sb_model_config(target.model)->n_layers };
             const struct sb_policy policy = { .ops = sb_policy_find("constant"), .params = &k };
             void *params = sb_alloc_zero(1, ops->params_size + 1);
             void *st = sb_alloc_zero(1, ops->state_size + 1);
@@ -883,6 +920,7 @@ static void drafters_stay_inside_the_tree(void **state)
                                                 .n_vocab = V,
                                                 .params = params,
                                                 .policy = &policy,
+                                                .taps = &plan,
                                                 .load_model = load };
             if (ops->open)
                 assert_int_equal(ops->open(st, &env, NULL), SB_OK);
@@ -897,7 +935,8 @@ static void drafters_stay_inside_the_tree(void **state)
                                           .n = n,
                                           .n_prompt = 1,
                                           .dice = sb_rng_dice_at(&rng, n),
-                                          .policy = &policy };
+                                          .policy = &policy,
+                                          .taps = taps };
                 if (ops->begin)
                     assert_int_equal(ops->begin(st, &ctx, NULL), SB_OK);
                 for (int32_t cap = 1; cap <= 8; cap++) {
@@ -1155,6 +1194,11 @@ static void running_out_of_memory_while_opening_leaks_nothing(void **state)
                                             "anpd",
                                             "llma",
                                             "mag",
+                                            "eagle:head=eagle",
+                                            "eagle2:head=eagle-two",
+                                            "eagle3:head=eagle3",
+                                            "hydra-pp:head=hydra-pp.safetensors",
+                                            "medusa:head=medusa-shared.safetensors",
                                             "sad" };
     for (size_t i = 0; i < sizeof drafters / sizeof *drafters; i++)
         run_out_of_memory(drafters[i]);
