@@ -75,6 +75,16 @@ void sb_silu(const struct sb_team *team, float *x, size_t ldx, size_t n, size_t 
         silu_columns(x + c, ldx, columns_at(c, n), m);
 }
 
+void sb_gelu(const struct sb_team *team, float *x, size_t ldx, size_t n, size_t m)
+{
+    struct sb_share share = sb_team_share(team, n);
+    for (size_t r = 0; r < m; r++)
+        for (size_t c = share.first; c < share.last; c++) {
+            float *v = &x[r * ldx + c];
+            *v = 0.5f * *v * (1.0f + sb_erff(*v * 0x1.6a09e6p-1f));
+        }
+}
+
 void sb_silu_add(const struct sb_team *team, float *y, size_t ldy, float *x, size_t ldx, size_t n,
                  size_t m)
 {

@@ -39,6 +39,8 @@ static inline size_t sb_linear_work(const struct sb_linear *linear, size_t m)
 
 /* x = silu(x) = x / (1 + exp(-x)), over m rows of n. */
 void sb_silu(const struct sb_team *team, float *x, size_t ldx, size_t n, size_t m);
+/* x = gelu(x) = x (1 + erf(x / sqrt 2)) / 2, over m rows of n. */
+void sb_gelu(const struct sb_team *team, float *x, size_t ldx, size_t n, size_t m);
 /* y += silu(x), over m rows of n; x is lost. The caller's share is columns: it may follow a product into x
  * after a wait, and touches no columns of y but its own. */
 void sb_silu_add(const struct sb_team *team, float *y, size_t ldy, float *x, size_t ldx, size_t n,

@@ -16,10 +16,12 @@
     X(lookahead)       \
     X(mag)             \
     X(medusa)          \
+    X(mlp_speculator)  \
     X(ngram_cache)     \
     X(none)            \
     X(pld)             \
     X(pld_plus)        \
+    X(redrafter)       \
     X(rsd_c)           \
     X(rsd_s)           \
     X(sad)             \

@@ -14,7 +14,7 @@ const struct sb_head_ops *const sb_head_archs[] = {
     &sb_head_medusa, &sb_head_mlp_speculator, &sb_head_redrafter, NULL,
 };
 
-const struct sb_head_ops *sb_head_find(const char *arch)
+const struct sb_head_ops *sb_head_arch_find(const char *arch)
 {
     for (const struct sb_head_ops *const *ops = sb_head_archs; *ops; ops++)
         if (strcmp((*ops)->arch, arch) == 0)

@@ -83,7 +83,7 @@ struct sb_head {
 };
 
 extern const struct sb_head_ops *const sb_head_archs[]; /* ends at NULL */
-const struct sb_head_ops *sb_head_find(const char *arch);
+const struct sb_head_ops *sb_head_arch_find(const char *arch);
 
 /* spec: the parameters of the architecture; its strings outlive the head. Weights start by the seed. */
 enum sb_status sb_head_create(struct sb_head **out, const struct sb_head_ops *ops,

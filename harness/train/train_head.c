@@ -48,7 +48,7 @@ static enum sb_status open_target(struct head_run *self, const struct sb_recipe 
 static enum sb_status open_head(struct head_run *self, const struct sb_recipe *recipe,
                                 struct sb_error *err)
 {
-    const struct sb_head_ops *ops = sb_head_find(recipe->arch);
+    const struct sb_head_ops *ops = sb_head_arch_find(recipe->arch);
     if (!ops) {
         char known[256] = "";
         for (size_t i = 0, at = 0; sb_head_archs[i] && at < sizeof known; i++)

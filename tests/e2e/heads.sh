@@ -7,7 +7,7 @@ sb=$SPECBENCH
 
 # member NAME: a number or text of `specbench inspect tiny`
 "$sb" inspect tiny --format json >tiny.json
-member() { tr ',{' '\n\n' <tiny.json | sed -n "s/^\"$1\":\"*\([^\"}]*\).*/\1/p" | head -1; }
+member() { tr ',{' '[\n*]' <tiny.json | sed -n "s/^\"$1\":\"*\([^\"}]*\).*/\1/p" | head -1; }
 d=$(member width)
 hash=$(member content_hash)
 
@@ -57,6 +57,12 @@ check_code 0 "$sb" run --target tiny --dataset mini --tasks qa --take 1 --max-ne
 grep -q 'equal to plain decoding, token for token' "$work/err" || fail "no word on equality: $(cat "$work/err")"
 check_same "$(sqlite3 h.db 'SELECT group_concat(depth) FROM (SELECT DISTINCT depth FROM draft_node WHERE depth > 0
     ORDER BY depth)')" "1,2" "depths drafted by two heads"
+
+# The tree that fits what was accepted, by the query of docs/sql.md.
+sed -n '/^SELECT json_object/,/^```/p' "$ROOT/docs/sql.md" | sed '$d' >tree.sql
+sqlite3 h.db <tree.sql | tail -1 >measured.json
+check_same "$(cut -c 1-12 measured.json)" '{"nodes":24,' "the file of a measured tree"
+check_same "$(generate --drafter medusa:head=sound.safetensors,tree=@measured.json)" "$plain" "a measured tree"
 
 # Without a name: the bundled head that was made for this target.
 check_refused "needs head=...: no bundled head models/*-medusa was made for this target" \

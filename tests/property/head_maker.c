@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -201,4 +202,68 @@ void make_hydra_heads(const struct made_shape *shape)
     make_head("hydra-dropout.safetensors", 8, dropout.tensor, dropout.n, NULL);
     make_head("hydra-shared.safetensors", 9, shared.tensor, shared.n, NULL);
     make_head("hydra-pp.safetensors", 10, pp.tensor, pp.n, NULL);
+}
+
+enum { MLP_WIDTH = 12 };
+
+void make_mlp_speculators(size_t d, size_t n_vocab)
+{
+    struct made_tensor t[16];
+    static char name[16][48];
+    size_t n = 0, m = MLP_WIDTH;
+    for (int i = 0; i < 3; i++) {
+        const struct made_tensor stage[] = {
+            { .name = "emb.%d.weight", .n = n_vocab, .k = m, .scale = .3 },
+            { .name = "proj.%d.weight", .n = m, .k = i ? m : d, .scale = .3 },
+            { .name = "head.%d.weight", .n = n_vocab, .k = m, .scale = .3 },
+            { .name = "ln.%d.weight", .k = m },
+            { .name = "ln.%d.bias", .k = m, .scale = .1 },
+        };
+        for (size_t j = 0; j < 5; j++, n++) {
+            t[n] = stage[j];
+            snprintf(name[n], sizeof name[n], stage[j].name, i);
+            t[n].name = name[n];
+        }
+    }
+    make_head("mlp.safetensors", 5, t, n, NULL);
+    const struct made_tensor tied[] = {
+        { .name = "speculator.emb.0.weight", .n = n_vocab, .k = m, .scale = .3 },
+        { .name = "speculator.proj.0.weight", .n = m, .k = d, .scale = .3 },
+        { .name = "speculator.proj.1.weight", .n = m, .k = m, .scale = .3 },
+        { .name = "speculator.head.0.weight", .n = n_vocab, .k = m, .scale = .3 },
+        { .name = "speculator.ln.0.weight", .k = m },
+        { .name = "speculator.ln.0.bias", .k = m, .scale = .1 },
+    };
+    if (mkdir("mlp-tied", 0777) != 0)
+        abort();
+    make_head("mlp-tied/model.safetensors", 6, tied, 6, NULL);
+    make_text("mlp-tied/config.json",
+              "{\"model_type\": \"mlp_speculator\", \"n_predict\": 4, \"tie_weights\": true,"
+              " \"scale_input\": true, \"top_k_tokens_per_head\": [4, 2, 2, 1]}");
+}
+
+void make_redrafters(size_t d, size_t n_vocab)
+{
+    const struct made_tensor full[] = {
+        { .name = "rnn_w.weight", .n = d, .k = d, .scale = .3 },
+        { .name = "rnn_u.weight", .n = d, .k = d, .scale = .3 },
+        { .name = "rnn_u.bias", .k = d, .scale = .1 },
+        { .name = "lm_head.0.linear.weight", .n = 2 * d, .k = 2 * d, .scale = .2 },
+        { .name = "lm_head.0.linear.bias", .k = 2 * d, .scale = .1 },
+        { .name = "lm_head.1.linear.weight", .n = 2 * d, .k = 2 * d, .scale = .2 },
+        { .name = "lm_head.1.linear.bias", .k = 2 * d, .scale = .1 },
+        { .name = "lm_head.2.weight", .n = n_vocab, .k = 2 * d, .scale = .3 },
+    };
+    make_head("redrafter.safetensors", 7, full, 8, NULL);
+    const struct made_tensor sum[] = {
+        { .name = "input_proj.weight", .n = d, .k = 2 * d, .scale = .3 },
+        { .name = "input_proj.bias", .k = d, .scale = .1 },
+        { .name = "lm_head.0.linear.weight", .n = d, .k = d, .scale = .2 },
+        { .name = "lm_head.0.linear.bias", .k = d, .scale = .1 },
+        { .name = "lm_head.1.weight", .n = n_vocab, .k = d, .scale = .3 },
+    };
+    if (mkdir("redrafter-sum", 0777) != 0)
+        abort();
+    make_head("redrafter-sum/model.safetensors", 8, sum, 5, NULL);
+    make_text("redrafter-sum/config.json", "{\"rnn\": false, \"num_draft_layers\": 1}");
 }

@@ -28,6 +28,12 @@ void leave_folder(void);
  *   medusa-shared.safetensors 4 heads of 1 block, the target's output layer
  *   medusa-vllm.safetensors   2 heads in vLLM's layout, a vocabulary of n_vocab - 5 */
 void make_medusa_heads(size_t d, size_t n_vocab);
+/*   mlp.safetensors           3 depths of width 12, nothing shared
+ *   mlp-tied/                 4 depths, tied, scaled input, names behind `speculator.` */
+void make_mlp_speculators(size_t d, size_t n_vocab);
+/*   redrafter.safetensors     2 blocks of width 2 d
+ *   redrafter-sum/            no recurrent matrix, input_proj to width d, 1 block */
+void make_redrafters(size_t d, size_t n_vocab);
 
 /* Likewise, for a target of n_heads and n_kv_heads of head_dim, and a feed-forward width d_ff:
  *   hydra.safetensors         3 heads of 2 blocks, own output layers

@@ -38,9 +38,11 @@ static int make_models(void **state)
     enter_folder();
     const struct sb_config *c = sb_model_config(target.model);
     make_medusa_heads(c->d_model, V);
-    make_eagle_heads(c->d_model, V);
     make_hydra_heads(
         &(struct made_shape){ c->d_model, V, c->n_heads, c->n_kv_heads, c->head_dim, c->d_ff });
+    make_eagle_heads(c->d_model, V);
+    make_mlp_speculators(c->d_model, V);
+    make_redrafters(c->d_model, V);
     return 0;
 }
 
@@ -86,6 +88,12 @@ static const char *const variants[] = {
     "llma:separator=9,ngram_min=2,k=4,doc_max=5",
     "mag",
     "mag:k=3,min_match=2",
+    "hydra:head=hydra.safetensors",
+    "hydra:head=hydra-dropout.safetensors,tree=3x2x2,heads=2",
+    "hydra:head=hydra-shared.safetensors,tree=1x1x1x1",
+    "hydra:head=hydra-shared.safetensors,tree=eagle1_25",
+    "hydra-pp:head=hydra-pp.safetensors",
+    "hydra-pp:head=hydra-pp.safetensors,tree=2x2x2",
     "eagle:head=eagle",
     "eagle:head=eagle-two,tree=3x2x1x1,draw=top",
     "eagle:head=eagle,tree=1x1x1x1",
@@ -95,17 +103,15 @@ static const char *const variants[] = {
     "eagle3:head=eagle3",
     "eagle3:head=eagle3-vllm,depth=3,topk=24,total=30",
     "eagle3:head=eagle3,depth=0,total=2",
-    "hydra:head=hydra.safetensors",
-    "hydra:head=hydra-dropout.safetensors,tree=3x2x2,heads=2",
-    "hydra:head=hydra-shared.safetensors,tree=1x1x1x1",
-    "hydra:head=hydra-shared.safetensors,tree=eagle1_25",
-    "hydra-pp:head=hydra-pp.safetensors",
-    "hydra-pp:head=hydra-pp.safetensors,tree=2x2x2",
     "medusa:head=medusa.safetensors",
     "medusa:head=medusa.safetensors,tree=3x2x2,heads=2",
     "medusa:head=medusa-shared.safetensors,tree=1x1x1x1",
     "medusa:head=medusa-shared.safetensors,tree=eagle1_25",
     "medusa:head=medusa-vllm.safetensors,tree=9x2x2",
+    "mlp-speculator:head=mlp.safetensors",
+    "mlp-speculator:head=mlp.safetensors,tree=2x2,candidates=3",
+    "mlp-speculator:head=mlp-tied,candidates=1",
+    "mlp-speculator:head=mlp-tied,candidates=12",
     "none",
     "jacobi",
     "jacobi:m=3,fill=root",
@@ -122,6 +128,11 @@ static const char *const variants[] = {
     "pld:match=ref,k=3",
     "pld:match=first,k=5",
     "pld:match=best,wrap=1",
+    "pld-plus",
+    "pld-plus:layer=0,k=4",
+    "redrafter:head=redrafter.safetensors",
+    "redrafter:head=redrafter.safetensors,beams=1,k=3",
+    "redrafter:head=redrafter-sum,beams=3,k=5,top=4",
     "small-lm:model=same",
     "small-lm:model=near",
     "small-lm:model=near,k=9,p_min=0.3",
@@ -907,7 +918,8 @@ static void drafters_stay_inside_the_tree(void **state)
             assert_int_equal(sb_spec_parse(&spec, variants[v], NULL), SB_OK);
             const struct sb_drafter_ops *ops = sb_drafter_find(spec.name);
             int64_t k = 0;
-            struct sb_tap_plan plan = { .n_layers = sb_model_config(target.model)->n_layers };
+            struct sb_tap_plan plan = { .n_layers = sb_model_config(target.model)->n_layers,
+                                        .d_model = sb_model_config(target.model)->d_model };
             const struct sb_policy policy = { .ops = sb_policy_find("constant"), .params = &k };
             void *params = sb_alloc_zero(1, ops->params_size + 1);
             void *st = sb_alloc_zero(1, ops->state_size + 1);
@@ -1194,11 +1206,13 @@ static void running_out_of_memory_while_opening_leaks_nothing(void **state)
                                             "anpd",
                                             "llma",
                                             "mag",
+                                            "hydra-pp:head=hydra-pp.safetensors",
                                             "eagle:head=eagle",
                                             "eagle2:head=eagle-two",
                                             "eagle3:head=eagle3",
-                                            "hydra-pp:head=hydra-pp.safetensors",
                                             "medusa:head=medusa-shared.safetensors",
+                                            "mlp-speculator:head=mlp-tied",
+                                            "redrafter:head=redrafter-sum",
                                             "sad" };
     for (size_t i = 0; i < sizeof drafters / sizeof *drafters; i++)
         run_out_of_memory(drafters[i]);

@@ -72,7 +72,7 @@ static void open_world(struct world *w, const char *spec)
     assert_int_equal(sb_tape_create(&w->target_tape, &err), SB_OK);
     assert_int_equal(sb_tape_create(&w->tape, &err), SB_OK);
     assert_int_equal(sb_spec_parse(&w->spec, spec, &err), SB_OK);
-    const struct sb_head_ops *ops = sb_head_find(w->spec.name);
+    const struct sb_head_ops *ops = sb_head_arch_find(w->spec.name);
     assert_non_null(ops);
     if (sb_head_create(&w->head, ops, &w->spec, w->target, 5, &err) != SB_OK)
         fail_msg("%s: %s", spec, err.message);
@@ -346,12 +346,12 @@ static void unknown_parameters_of_a_head_are_refused(void **state)
     struct sb_head *head = NULL;
     open_world(&w, "medusa:heads=2");
     assert_int_equal(sb_spec_set(&w.spec, "head_count", "3", &err), SB_OK);
-    assert_int_equal(sb_head_create(&head, sb_head_find("medusa"), &w.spec, w.target, 1, &err),
+    assert_int_equal(sb_head_create(&head, sb_head_arch_find("medusa"), &w.spec, w.target, 1, &err),
                      SB_EUSAGE);
     assert_non_null(strstr(err.message, "head medusa"));
     assert_non_null(strstr(err.message, "head_count"));
     assert_null(head);
-    assert_null(sb_head_find("medusae"));
+    assert_null(sb_head_arch_find("medusae"));
     close_world(&w);
 }
 
