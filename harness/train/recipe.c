@@ -289,10 +289,47 @@ static bool read_table(lua_State *L, const char *parent, const char *name,
     return true;
 }
 
+/* data.from names another recipe: what the table on top lacks is taken from that one's data. */
+static void fill_data_from(lua_State *L)
+{
+    lua_pushstring(L, "from");
+    lua_rawget(L, -2);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        return;
+    }
+    if (lua_type(L, -1) != LUA_TSTRING)
+        luaL_error(L, "data.from must be a string, found a %s", luaL_typename(L, -1));
+    if (luaL_loadfilex(L, lua_tostring(L, -1), "t") != LUA_OK)
+        lua_error(L);
+    lua_call(L, 0, 1);
+    if (!lua_istable(L, -1))
+        luaL_error(L, "data.from: %s must return a table", lua_tostring(L, -2));
+    push_table(L, "data.from", "data", true); /* data, path, other recipe, its data */
+    lua_pushnil(L);
+    while (lua_next(L, -2)) {
+        lua_pushvalue(L, -2);
+        lua_rawget(L, -7);
+        bool missing = lua_isnil(L, -1);
+        lua_pop(L, 1);
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2); /* key, key, value */
+        if (missing)
+            lua_rawset(L, -7);
+        else
+            lua_pop(L, 2);
+    }
+    lua_pop(L, 3);
+    lua_pushstring(L, "from");
+    lua_pushnil(L);
+    lua_rawset(L, -3);
+}
+
 static void read_data(lua_State *L, struct sb_recipe *recipe)
 {
-    static const char *const tables[] = { "files", "weights", "generate", NULL };
+    static const char *const tables[] = { "files", "weights", "generate", "from", NULL };
     push_table(L, "recipe", "data", true);
+    fill_data_from(L);
     check_keys(L, "data", data_fields, tables);
     read_fields(L, "data", data_fields, recipe);
     read_files(L, recipe);

@@ -14,7 +14,7 @@
 #include "harness/train/trainer.h"
 
 /* Rows of the target per measurement, while training and at the end. */
-enum { MEASURE_ROWS = 8192, FINAL_ROWS = 32768, HASH_TEXT = 17 };
+enum { MEASURE_ROWS = 8192, FINAL_ROWS = 32768, TREE_NODES = 31, HASH_TEXT = 17 };
 
 struct head_run {
     struct sb_run run;
@@ -170,6 +170,15 @@ static void note_figures(const struct sb_run *run, const struct sb_head_figures 
                   run->opt.step, text, sb_head_tokens_per_step(f));
 }
 
+/* tree.json: the latest accuracies as a static tree that drafters read (docs/formats.md). */
+static enum sb_status write_tree(const struct head_run *self, struct sb_error *err)
+{
+    const json_t *last = json_array_get(self->history, json_array_size(self->history) - 1);
+    json_t *accuracy = json_object_get(last, "accuracy_by_rank");
+    return sb_json_write(self->run.out, "tree.json",
+                         json_pack("{s:O, s:i}", "accuracy", accuracy, "nodes", TREE_NODES), err);
+}
+
 static enum sb_status measure_rows(struct head_run *self, size_t max_rows, struct sb_error *err)
 {
     struct sb_run *run = &self->run;
@@ -193,8 +202,9 @@ static enum sb_status measure_rows(struct head_run *self, size_t max_rows, struc
     if (figures.rows[0] > 0) {
         json_array_append_new(self->history, figures_json(&figures, run->opt.step));
         note_figures(run, &figures);
+        status = write_tree(self, err);
     }
-    return write_summary(self, err);
+    return status == SB_OK ? write_summary(self, err) : status;
 }
 
 /* At the recipe's own checkpoints, so that a run which was interrupted measures no more than one which was

@@ -363,6 +363,32 @@ static void a_recipe_is_read_with_its_defaults(void **state)
     sb_recipe_finish(&recipe);
 }
 
+static void a_recipe_may_take_its_data_from_another(void **state)
+{
+    (void)state;
+    char text[512];
+    struct sb_recipe recipe, other;
+    struct sb_error err;
+    snprintf(text, sizeof text,
+             "return { kind = 'tokenizer', name = 'n', out = 'o', model = { vocab = 300 }, data = {"
+             " from = '%s/toy.lua', held_out = 0.2 } }",
+             dir);
+    write_text(at("from.lua"), text);
+    assert_int_equal(sb_recipe_read(&other, at("toy.lua"), &err), SB_OK);
+    if (sb_recipe_read(&recipe, at("from.lua"), &err) != SB_OK)
+        fail_msg("%s", err.message);
+    assert_true(recipe.data.held_out == 0.2); /* its own */
+    assert_int_equal(recipe.data.n_files, other.data.n_files);
+    assert_string_equal(recipe.data.files[1], other.data.files[1]);
+    sb_recipe_finish(&recipe);
+    sb_recipe_finish(&other);
+    write_text(at("from.lua"),
+               "return { kind = 'tokenizer', name = 'n', out = 'o', data = { from = "
+               "'no-such.lua' } }");
+    assert_int_equal(sb_recipe_read(&recipe, at("from.lua"), &err), SB_EUSAGE);
+    assert_non_null(strstr(err.message, "no-such.lua"));
+}
+
 static void bad_recipes_are_refused_with_what_is_right(void **state)
 {
     (void)state;
@@ -765,7 +791,6 @@ static void bad_head_recipes_are_refused_with_what_is_right(void **state)
     assert_non_null(strstr(err.message, "data.generate needs distill.teacher"));
 }
 
-/* A head's rows and the target's, of which one is worse the other way round, in any divergence. */
 static void a_student_learns_by_every_divergence(void **state)
 {
     (void)state;
@@ -860,6 +885,7 @@ int main(void)
         cmocka_unit_test(batches_are_packed_and_a_cursor_continues_them),
         cmocka_unit_test(bad_texts_are_refused_by_file_and_line),
         cmocka_unit_test(a_recipe_is_read_with_its_defaults),
+        cmocka_unit_test(a_recipe_may_take_its_data_from_another),
         cmocka_unit_test(bad_recipes_are_refused_with_what_is_right),
         cmocka_unit_test(recipes_that_do_not_fit_their_data_are_refused),
         cmocka_unit_test(a_run_that_stops_and_goes_on_gives_the_same_model),
