@@ -141,6 +141,8 @@ static enum sb_status open_eagle_3(struct sb_eagle_body *e, const struct sb_draf
         e->n_draft = e->n_vocab; /* the missing tensor is reported when it is read */
     o->config.input = normed ? SB_INPUT_PAIR_NORMED : SB_INPUT_PAIR;
     o->config.n_vocab = e->n_draft;
+    o->config.qkv_bias = sb_head_find(&e->head, "%sself_attn.q_proj.bias",
+                                      alias ? "layers.0." : "midlayer.") != NULL;
     o->first = alias ? NULL : "midlayer.";
     o->stem = "layers.";
     o->final_norm = "norm.weight";

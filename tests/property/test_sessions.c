@@ -103,6 +103,7 @@ static const char *const variants[] = {
     "eagle2:head=eagle",
     "eagle2:head=eagle-two,depth=2,topk=3,total=9",
     "eagle2:head=eagle,depth=6,topk=1",
+    "eagle2:head=eagle-two,curve='2:1.02;9:1.1'",
     "eagle3:head=eagle3",
     "eagle3:head=eagle3-vllm,depth=3,topk=24,total=30",
     "eagle3:head=eagle3,depth=0,total=2",
