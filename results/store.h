@@ -125,9 +125,10 @@ enum sb_status sb_store_generation(struct sb_store *s, const struct sb_generatio
 /* The measured cost curve c(M) on this host: one row per M. */
 struct sb_cost_row {
     int64_t host_id, model_id;
+    const char *arithmetic; /* NULL: "exact" */
     int context, rows;
     int64_t median_ns;
-    double c, c_lo, c_hi;
+    double c, c_lo, c_hi; /* median and quartiles */
 };
 enum sb_status sb_store_cost(struct sb_store *s, const struct sb_cost_row *row,
                              struct sb_error *err);

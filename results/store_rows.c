@@ -65,9 +65,8 @@ static const char *const sql_text[SB_SQL_COUNT] = {
     [SB_SQL_SUMS_ADD] =
         "INSERT INTO generation_sums SELECT *, ?2, 0 FROM v_sums_due WHERE generation_id = ?1",
     [SB_SQL_COST_ADD] =
-        "INSERT INTO cost_curve (host_id, model_id, context, \"rows\", median_ns, c, c_lo, c_hi)"
-        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (host_id, model_id, context, \"rows\")"
-        " DO UPDATE SET median_ns = ?5, c = ?6, c_lo = ?7, c_hi = ?8",
+        "INSERT OR REPLACE INTO cost_curve (host_id, model_id, context, \"rows\", median_ns, c, c_lo,"
+        " c_hi, arithmetic) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     [SB_SQL_CERTIFICATE_ADD] =
         "INSERT INTO certificate (host_id, model_id, created_at, size, seed, level)"
         " VALUES (?1, nullif(?2, 0), ?3, ?4, ?5, ?6)",
@@ -315,8 +314,9 @@ enum sb_status sb_store_cost(struct sb_store *s, const struct sb_cost_row *row,
     enum sb_status rc = get(&st, s, SB_SQL_COST_ADD, err);
     if (rc != SB_OK)
         return rc;
-    int bound = sb_sqlite_bind(st, "iiiiirrr", row->host_id, row->model_id, (int64_t)row->context,
-                               (int64_t)row->rows, row->median_ns, row->c, row->c_lo, row->c_hi);
+    int bound = sb_sqlite_bind(st, "iiiiirrrt", row->host_id, row->model_id, (int64_t)row->context,
+                               (int64_t)row->rows, row->median_ns, row->c, row->c_lo, row->c_hi,
+                               row->arithmetic ? row->arithmetic : "exact");
     return finish(s, st, bound, "store the cost curve", err);
 }
 

@@ -665,7 +665,10 @@ static void an_older_database_is_brought_up_to_date(void **state)
     assert_int_equal(sqlite3_exec(db,
                                   "PRAGMA application_id=1399865957; PRAGMA user_version=1;"
                                   "INSERT INTO model (content_key, name, n_params, size_bytes)"
-                                  " VALUES ('k', 'old', 1, 1)",
+                                  " VALUES ('k', 'old', 1, 1);"
+                                  "INSERT INTO host (content_key, threads, physical_cores,"
+                                  " memory_bytes) VALUES ('h', 1, 1, 1);"
+                                  "INSERT INTO cost_curve VALUES (1, 1, 128, 4, 100, 1.5, 1, 2)",
                                   NULL, NULL, NULL),
                      SQLITE_OK);
     sqlite3_close(db);
@@ -679,6 +682,7 @@ static void an_older_database_is_brought_up_to_date(void **state)
     s = open_store(NULL);
     assert_int_equal(number(s, "PRAGMA user_version"), SB_SCHEMA_VERSION);
     assert_int_equal(number(s, "SELECT count(*) FROM model WHERE name = 'old'"), 1);
+    assert_int_equal(number(s, "SELECT count(*) FROM cost_curve WHERE arithmetic = 'exact'"), 1);
     assert_int_equal(number(s, "SELECT count(*) FROM certificate_check"), 0);
     sb_store_close(s);
 }
