@@ -7,15 +7,23 @@
 #define DRAFTERS(X)    \
     X(anpd)            \
     X(delegate)        \
+    X(eagle)           \
+    X(eagle2)          \
+    X(eagle3)          \
+    X(hydra)           \
+    X(hydra_pp)        \
     X(jacobi)          \
     X(llma)            \
     X(lookahead)       \
     X(mag)             \
+    X(medusa)          \
     X(merge)           \
+    X(mlp_speculator)  \
     X(ngram_cache)     \
     X(none)            \
     X(pld)             \
     X(pld_plus)        \
+    X(redrafter)       \
     X(rest)            \
     X(rsd_c)           \
     X(rsd_s)           \

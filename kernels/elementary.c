@@ -33,6 +33,17 @@ float sb_expf(float x)
     return p * a * b;
 }
 
+/* Abramowitz and Stegun 7.1.26: 1 - (a1 t + ... + a5 t^5) exp(-x^2), t = 1 / (1 + p |x|). */
+float sb_erff(float x)
+{
+    float y = fabsf(x), t = 1.0f / fmaf(0.3275911f, y, 1.0f);
+    float p = fmaf(1.061405429f, t, -1.453152027f);
+    p = fmaf(p, t, 1.421413741f);
+    p = fmaf(p, t, -0.284496736f);
+    p = fmaf(p, t, 0.254829592f);
+    return copysignf(1.0f - p * t * sb_expf(-y * y), x);
+}
+
 static double double_of(uint64_t bits)
 {
     double x;

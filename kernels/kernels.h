@@ -105,6 +105,7 @@ size_t sb_argmax(const float *x, size_t n);
 
 /* Our own elementary functions: same bits on every machine, at most 2 ulp off for float. */
 float sb_expf(float x);
+float sb_erff(float x); /* at most 3e-7 off, in absolute terms */
 double sb_exp(double x);
 double sb_log(double x);
 void sb_sincos(double x, double *sin_x, double *cos_x); /* |x| < 2^30 */

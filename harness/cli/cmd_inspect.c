@@ -7,9 +7,10 @@
 #include <jansson.h>
 
 #include "drafters/datastore.h"
+#include "drafters/head_file.h"
 #include "harness/cli/cli.h"
 #include "harness/core/alloc.h"
-#include "harness/experiment/models.h"
+#include "harness/model/bundled.h"
 #include "harness/model/weights.h"
 
 static const struct sb_usage usage = {
@@ -20,8 +21,10 @@ static const struct sb_usage usage = {
     .synopsis = "specbench inspect FILE [--format table|json]",
     .about =
         "For a model, or a file of tensors (GGUF, safetensors, PyTorch .bin or .pt): format, metadata,\n"
-        "architecture, tensors. For a results database: its experiments and how far they are. For a\n"
-        "datastore (.sbidx, or REST's .idx): its tokenizer and size, after all of it was checked.",
+        "architecture, tensors. For a draft head, a file or a directory: its family, by the names of its\n"
+        "tensors, and which target it was made for. For a results database: its experiments and how far\n"
+        "they are. For a datastore (.sbidx, or REST's .idx): its tokenizer and size, after all of it was\n"
+        "checked.",
 };
 
 static bool is_database(const char *path)
@@ -89,21 +92,45 @@ static void print_flat(const char *prefix, json_t *value)
     }
 }
 
-static enum sb_status inspect_model(const char *name, enum sb_format format, struct sb_error *err)
+/* A model, whatever else is in its files; or a draft head; or tensors. */
+static enum sb_status describe(json_t **out, const char *path, struct sb_error *err)
 {
-    char *path = NULL, *text = NULL;
-    enum sb_status rc = sb_models_resolve(&path, name, err);
-    if (rc == SB_OK)
-        rc = sb_model_file_describe(&text, path, err);
+    char *text = NULL;
+    enum sb_status rc = sb_model_file_describe(&text, path, err);
     json_t *root = rc == SB_OK ? json_loads(text, 0, NULL) : NULL;
+    sb_free(text);
+    if (!json_object_get(root, "architecture")) {
+        json_t *head = sb_head_describe(path);
+        if (head) {
+            json_decref(root);
+            *out = head;
+            return SB_OK;
+        }
+    }
     if (rc == SB_OK && !root)
         rc = sb_fail(err, SB_EINTERNAL, "%s: its description is no JSON", path);
-    if (rc == SB_OK && format == SB_FORMAT_JSON)
-        puts(text);
-    else if (rc == SB_OK)
+    if (rc == SB_OK)
+        *out = root;
+    return rc;
+}
+
+static enum sb_status inspect_model(const char *name, enum sb_format format, struct sb_error *err)
+{
+    char *path = NULL;
+    json_t *root = NULL;
+    enum sb_status rc = sb_bundled_resolve(&path, "model", name, err);
+    if (rc == SB_OK)
+        rc = describe(&root, path, err);
+    if (rc == SB_OK && format == SB_FORMAT_JSON) {
+        char *text = json_dumps(root, JSON_COMPACT);
+        rc = text ? SB_OK : sb_fail(err, SB_ENOMEM, "%s: out of memory", path);
+        if (text)
+            puts(text);
+        free(text);
+    } else if (rc == SB_OK) {
         print_flat("", root);
+    }
     json_decref(root);
-    sb_free(text);
     sb_free(path);
     return rc;
 }

@@ -6,7 +6,7 @@
 
 #include "harness/cli/cli.h"
 #include "harness/core/alloc.h"
-#include "harness/experiment/models.h"
+#include "harness/model/bundled.h"
 #include "harness/model/tokenizer.h"
 
 static const struct sb_usage usage = {
@@ -169,7 +169,7 @@ int sb_cmd_tokenize(int argc, char **argv)
     if (rc == SB_OK && !o.model)
         rc = sb_fail(&err, SB_EUSAGE, "--model is missing; usage: %s", usage.synopsis);
     if (rc == SB_OK)
-        rc = sb_models_resolve(&path, o.model, &err);
+        rc = sb_bundled_resolve(&path, "model", o.model, &err);
     if (rc == SB_OK)
         rc = sb_tokenizer_open(&tok, path, &err);
     if (rc == SB_OK)

@@ -1,13 +1,12 @@
 #include "harness/experiment/models.h"
 
-#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "harness/core/alloc.h"
 #include "harness/core/paths.h"
+#include "harness/model/bundled.h"
 
 struct entry {
     char *path;
@@ -50,49 +49,6 @@ void sb_models_destroy(struct sb_models *models)
     sb_free(models);
 }
 
-/* The bundled names, for a message: "tiny, tiny-draft". */
-static void list_bundled(char *text, size_t size)
-{
-    text[0] = '\0';
-    char *folder = sb_data_path("models");
-    DIR *dir = folder ? opendir(folder) : NULL;
-    size_t used = 0;
-    for (struct dirent *e; dir && (e = readdir(dir)) && used < size;) {
-        char config[4096];
-        snprintf(config, sizeof config, "%s/%s/config.json", folder, e->d_name);
-        if (sb_is_file(config))
-            used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "", e->d_name);
-    }
-    if (dir)
-        closedir(dir);
-    sb_free(folder);
-}
-
-enum sb_status sb_models_resolve(char **path, const char *name, struct sb_error *err)
-{
-    char *relative = sb_strf("models/%s", name);
-    char *bundled = relative ? sb_data_path(relative) : NULL;
-    sb_free(relative);
-    if (!bundled)
-        return sb_fail(err, SB_ENOMEM, "out of memory for model '%s'", name);
-    if (*name && !strchr(name, '/') && sb_is_dir(bundled)) {
-        *path = bundled;
-        return SB_OK;
-    }
-    sb_free(bundled);
-    if (!sb_is_dir(name) && !sb_is_file(name)) {
-        char names[256];
-        if (access(name, F_OK) == 0)
-            return sb_fail(err, SB_EINPUT, "model '%s': is neither a file nor a directory", name);
-        list_bundled(names, sizeof names);
-        return sb_fail(err, SB_EINPUT,
-                       "model '%s': no such file or directory, nor a bundled model (%s)", name,
-                       names[0] ? names : "none is installed");
-    }
-    *path = sb_strdup(name);
-    return *path ? SB_OK : sb_fail(err, SB_ENOMEM, "out of memory for model '%s'", name);
-}
-
 /* A model without tokenizer is legal (bare ids); a tokenizer that is there must be sound. */
 static bool has_tokenizer(const char *path)
 {
@@ -122,7 +78,7 @@ enum sb_status sb_models_get(struct sb_models *models, const char *name, struct 
                              const struct sb_tokenizer **tokenizer, struct sb_error *err)
 {
     struct entry e = { 0 };
-    enum sb_status rc = sb_models_resolve(&e.path, name, err);
+    enum sb_status rc = sb_bundled_resolve(&e.path, "model", name, err);
     if (rc != SB_OK)
         return rc;
     const struct entry *found = NULL;

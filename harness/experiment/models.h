@@ -15,10 +15,6 @@ void sb_models_destroy(struct sb_models *models);
 /* How all of them compute, those loaded already included; sequences made before keep what they had. */
 void sb_models_set_arithmetic(struct sb_models *models, const struct sb_arithmetic *arithmetic);
 
-/* "tiny" means models/tiny of the bundled family; anything with a slash, a suffix or on disk is a path.
- * New memory (sb_free); SB_EINPUT lists the bundled names when there is no such thing. */
-enum sb_status sb_models_resolve(char **path, const char *name, struct sb_error *err);
-
 /* Load on first use. *tokenizer becomes NULL when the model has none (a model of bare ids); pass NULL
  * when it is not wanted. Borrowed until sb_models_destroy. */
 enum sb_status sb_models_get(struct sb_models *models, const char *name, struct sb_model **model,

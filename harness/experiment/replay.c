@@ -1,4 +1,5 @@
 #include "harness/experiment/replay.h"
+#include "harness/model/bundled.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -80,7 +81,7 @@ static void find_tokenizer(struct replay *r)
 {
     const struct sb_recorded_arm *arm = r->options->arm;
     char *path = NULL, hash[17];
-    if (sb_models_resolve(&path, arm->target, NULL) == SB_OK)
+    if (sb_bundled_resolve(&path, "model", arm->target, NULL) == SB_OK)
         sb_tokenizer_open(&r->tokenizer, path, NULL);
     sb_free(path);
     if (r->tokenizer) {

@@ -19,6 +19,15 @@ enum {
     SB_MAX_EOS = 8,
 };
 
+/* What layer 0's attention reads, and what its residual stream carries (methods B 2, B1). */
+enum sb_input {
+    SB_INPUT_PLAIN, /* norm(x) of the residual stream x, as every layer does */
+    SB_INPUT_BARE,  /* x itself: EAGLE-1 has no norm there */
+    SB_INPUT_PAIR, /* rows are [e ; h], 2 d_model wide: it reads [norm(e) ; norm'(h)], so that its wq, wk
+                         and wv have 2 d_model columns; the residual stream is h: EAGLE-3 */
+    SB_INPUT_PAIR_NORMED, /* the same, and the residual stream is norm'(h) */
+};
+
 struct sb_config {
     char arch[16]; /* "llama" or "qwen2" */
     size_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, n_vocab;
@@ -29,8 +38,15 @@ struct sb_config {
     enum sb_rope_layout rope_layout; /* of the q and k rows as loaded */
     bool tied_embeddings;            /* the LM head is the embedding matrix */
     bool qkv_bias;
+    enum sb_input input;           /* other than plain in draft bodies only */
     sb_token bos, eos[SB_MAX_EOS]; /* -1: none; from the model file, not the tokenizer */
     size_t n_eos;
 };
+
+/* Floats of a row that enters layer 0. */
+static inline size_t sb_config_d_input(const struct sb_config *c)
+{
+    return c->input >= SB_INPUT_PAIR ? 2 * c->d_model : c->d_model;
+}
 
 #endif

@@ -80,23 +80,17 @@ static enum sb_status describe_gguf(json_t *root, const char *path, struct sb_er
     return SB_OK;
 }
 
-/* One line of the list of tensors; `dim` is outermost first. */
-static json_t *tensor_value(const char *name, const char *type, const size_t *dim, size_t n_dims,
-                            size_t size_bytes)
+void sb_describe_tensors(json_t *tensors, const struct sb_stored_tensor *tensor, size_t n)
 {
-    uint64_t dims[4];
-    for (size_t k = 0; k < n_dims; k++)
-        dims[k] = dim[k];
-    return json_pack("{s:s, s:s, s:o, s:I}", "name", name, "type", type, "shape",
-                     shape_value(dims, n_dims, false), "bytes", (json_int_t)size_bytes);
-}
-
-static void add_st_tensors(json_t *tensors, const struct sb_st_file *file)
-{
-    for (size_t i = 0; i < file->n; i++) {
-        const struct sb_st_tensor *t = &file->tensor[i];
-        json_array_append_new(tensors, tensor_value(t->name, sb_dtype_name(t->type), t->dim,
-                                                    t->n_dims, t->size_bytes));
+    for (size_t i = 0; i < n; i++) {
+        const struct sb_stored_tensor *t = &tensor[i];
+        uint64_t dims[4];
+        for (size_t k = 0; k < t->n_dims; k++)
+            dims[k] = t->dim[k];
+        json_array_append_new(tensors, json_pack("{s:s, s:s, s:o, s:I}", "name", t->name, "type",
+                                                 sb_element_name(t->type), "shape",
+                                                 shape_value(dims, t->n_dims, false), "bytes",
+                                                 (json_int_t)t->size_bytes));
     }
 }
 
@@ -105,7 +99,7 @@ static enum sb_status describe_hf(json_t *root, const struct sb_weights *w)
     const struct sb_weight_files *files = w->private_files;
     json_t *tensors = json_array();
     for (size_t s = 0; s < files->n_shards; s++)
-        add_st_tensors(tensors, &files->shard[s]);
+        sb_describe_tensors(tensors, files->shard[s].tensor, files->shard[s].n);
     json_object_set_new(root, "format", json_string("hf"));
     json_object_set_new(root, "files", json_integer((json_int_t)files->n_shards));
     json_object_set_new(root, "bytes", json_integer((json_int_t)w->file_bytes));
@@ -121,7 +115,7 @@ static enum sb_status describe_safetensors(json_t *root, const char *path, struc
     if (rc != SB_OK)
         return rc;
     json_t *tensors = json_array();
-    add_st_tensors(tensors, &f);
+    sb_describe_tensors(tensors, f.tensor, f.n);
     json_object_set_new(root, "format", json_string("safetensors"));
     json_object_set_new(root, "bytes", json_integer((json_int_t)f.map.size));
     json_object_set_new(root, "tensors", tensors);
@@ -136,11 +130,7 @@ static enum sb_status describe_torch(json_t *root, const char *path, struct sb_e
     if (rc != SB_OK)
         return rc;
     json_t *tensors = json_array();
-    for (size_t i = 0; i < f.n; i++) {
-        const struct sb_torch_tensor *t = &f.tensor[i];
-        json_array_append_new(tensors, tensor_value(t->name, sb_torch_type_name(t->type), t->dim,
-                                                    t->n_dims, t->size_bytes));
-    }
+    sb_describe_tensors(tensors, f.tensor, f.n);
     json_object_set_new(root, "format", json_string("torch"));
     json_object_set_new(root, "bytes", json_integer((json_int_t)f.map.size));
     json_object_set_new(root, "other_values", json_integer((json_int_t)f.n_other));

@@ -7,23 +7,41 @@
 /* ---- what the rows are and see ------------------------------------------------------------------- */
 
 static enum sb_status check_rows(const struct sb_seq *seq, const struct sb_row *rows, size_t n,
-                                 struct sb_error *err)
+                                 size_t n_kept, struct sb_error *err)
 {
-    size_t n_vocab = sb_model_config(seq->model)->n_vocab;
-    if (n < 1 || n > seq->max_rows)
-        return sb_fail(err, SB_EUSAGE, "a batch of %zu rows; this sequence takes 1 to %zu", n,
-                       seq->max_rows);
-    if (n > seq->capacity - seq->length)
-        return sb_fail(err, SB_EUSAGE, "%zu rows after %zu do not fit a context of %zu", n,
+    bool embeds = sb_model_weights(seq->model)->embedding.data,
+         head = sb_model_has_head(seq->model);
+    size_t n_vocab = embeds ? sb_model_config(seq->model)->n_vocab : 0;
+    if (n < 1 || n > seq->max_rows - n_kept)
+        return sb_fail(err, SB_EUSAGE, "a batch of %zu rows; this sequence takes 1 to %zu",
+                       n_kept + n, seq->max_rows);
+    if (n_kept + n > seq->capacity - seq->length)
+        return sb_fail(err, SB_EUSAGE, "%zu rows after %zu do not fit a context of %zu", n_kept + n,
                        seq->length, seq->capacity);
     for (size_t i = 0; i < n; i++) {
         if (!rows[i].embedding && (rows[i].token < 0 || (size_t)rows[i].token >= n_vocab))
             return sb_fail(err, SB_EUSAGE, "row %zu: token %d is outside the vocabulary of %zu", i,
                            rows[i].token, n_vocab);
-        if (rows[i].parent < SB_PARENT_PREFIX || rows[i].parent >= (int64_t)i)
-            return sb_fail(err, SB_EUSAGE, "row %zu: parent %d is not an earlier row, nor -1", i,
-                           rows[i].parent);
+        if (rows[i].parent < SB_PARENT_PREFIX || rows[i].parent >= (int64_t)(n_kept + i))
+            return sb_fail(err, SB_EUSAGE, "row %zu: parent %d is not an earlier row, nor -1",
+                           n_kept + i, rows[i].parent);
+        if (rows[i].want_logits && !head)
+            return sb_fail(err, SB_EUSAGE, "row %zu: this model has no head to give logits", i);
     }
+    return SB_OK;
+}
+
+/* Rows to be kept must be there, whole and unsettled. */
+static enum sb_status check_kept(const struct sb_seq *seq, const struct sb_forward_options *o,
+                                 struct sb_error *err)
+{
+    if (o->n_kept == 0)
+        return SB_OK;
+    if (o->n_kept > seq->n_rows || seq->n_layers_done != seq->model->n_layers)
+        return sb_fail(err, SB_EUSAGE, "%zu rows to be kept; there are %zu", o->n_kept,
+                       seq->n_layers_done == seq->model->n_layers ? seq->n_rows : 0);
+    if (o->visible || o->first_layer > 0 || o->stop_layer > 0)
+        return sb_fail(err, SB_EUSAGE, "keeping rows goes with parent links and all layers only");
     return SB_OK;
 }
 
@@ -57,8 +75,9 @@ static enum sb_status check_options(const struct sb_seq *seq, size_t n,
     return SB_OK;
 }
 
-/* The batch rows that each row sees, ascending: its ancestors and itself, or the bits given. */
-static void list_visible(struct sb_seq *seq, size_t n, const uint64_t *visible)
+/* The batch rows that each of the n new rows sees, ascending: its ancestors and itself, or the bits
+ * given. */
+static void list_visible(struct sb_seq *seq, size_t first, size_t n, const uint64_t *visible)
 {
     int32_t *next = seq->list_memory;
     size_t words = (n + 63) / 64;
@@ -70,8 +89,8 @@ static void list_visible(struct sb_seq *seq, size_t n, const uint64_t *visible)
                 if (visible[i * words + j / 64] >> j % 64 & 1)
                     next[count++] = (int32_t)j;
         } else {
-            count = seq->depth[i] + 1;
-            for (int32_t j = (int32_t)i, at = count; at-- > 0; j = seq->parent[j])
+            count = seq->depth[first + i] + 1;
+            for (int32_t j = (int32_t)(first + i), at = count; at-- > 0; j = seq->parent[j])
                 next[at] = j;
         }
         seq->n_list[i] = count;
@@ -82,14 +101,34 @@ static void list_visible(struct sb_seq *seq, size_t n, const uint64_t *visible)
 static void place_rows(struct sb_seq *seq, const struct sb_row *rows, size_t n,
                        const struct sb_forward_options *o)
 {
+    size_t first = o->n_kept;
     int32_t n_logits = 0;
+    for (size_t i = 0; i < first; i++)
+        n_logits = seq->logits_row[i] >= n_logits ? seq->logits_row[i] + 1 : n_logits;
+    seq->first_logits = (size_t)n_logits;
     for (size_t i = 0; i < n; i++) {
-        seq->parent[i] = rows[i].parent;
-        seq->depth[i] = rows[i].parent < 0 ? 0 : seq->depth[rows[i].parent] + 1;
-        seq->position[i] = o->positions ? o->positions[i] : (int32_t)seq->length + seq->depth[i];
-        seq->logits_row[i] = rows[i].want_logits && !o->stop_layer ? n_logits++ : -1;
+        int32_t parent = rows[i].parent, depth = parent < 0 ? 0 : seq->depth[parent] + 1;
+        seq->parent[first + i] = parent;
+        seq->depth[first + i] = depth;
+        seq->position[i] = o->positions ? o->positions[i] : (int32_t)seq->length + depth;
+        seq->logits_row[first + i] = rows[i].want_logits && !o->stop_layer ? n_logits++ : -1;
     }
-    list_visible(seq, n, o->visible);
+    list_visible(seq, first, n, o->visible);
+}
+
+/* Rows [e ; h] become what layer 0's attention reads, and its residual stream. */
+static void read_pairs(struct sb_seq *seq, const struct sb_row *rows, size_t n)
+{
+    const struct sb_config *c = sb_model_config(seq->model);
+    const struct sb_layer *layer = &seq->model->layer[0];
+    size_t d = c->d_model;
+    for (size_t i = 0; i < n; i++) {
+        const float *e = rows[i].embedding, *h = e + d;
+        float *pair = seq->pair + i * 2 * d;
+        sb_rmsnorm(NULL, pair, d, e, d, layer->attn_norm, d, 1, c->norm_eps);
+        sb_rmsnorm(NULL, pair + d, d, h, d, layer->pair_norm, d, 1, c->norm_eps);
+        memcpy(seq->x + i * d, c->input == SB_INPUT_PAIR_NORMED ? pair + d : h, d * sizeof *seq->x);
+    }
 }
 
 static void read_inputs(struct sb_seq *seq, const struct sb_row *rows, size_t n,
@@ -98,6 +137,10 @@ static void read_inputs(struct sb_seq *seq, const struct sb_row *rows, size_t n,
     size_t d = sb_model_config(seq->model)->d_model;
     if (o->hidden) {
         memcpy(seq->x, o->hidden, n * d * sizeof *seq->x);
+        return;
+    }
+    if (seq->pair) {
+        read_pairs(seq, rows, n);
         return;
     }
     for (size_t i = 0; i < n; i++) {
@@ -127,24 +170,41 @@ struct pass {
     const struct sb_forward_options *o;
 };
 
-/* x += Wo attention(rope(Wq norm(x)), rope(Wk norm(x)), Wv norm(x)) */
-static void attention_sublayer(const struct sb_team *team, struct sb_seq *seq, size_t index,
-                               size_t n)
+/* What the projections of a layer read: norm(x), but for what enum sb_input says of layer 0. */
+static const float *attention_input(const struct sb_team *team, struct sb_seq *seq, size_t index,
+                                    size_t n)
 {
+    const struct sb_config *c = sb_model_config(seq->model);
+    size_t d = c->d_model;
+    if (index == 0 && seq->pair)
+        return seq->pair;
+    const float *norm = seq->model->layer[index].attn_norm;
+    if (!norm)
+        return seq->x;
+    sb_rmsnorm(team, seq->normed, d, seq->x, d, norm, d, n, c->norm_eps);
+    sb_team_wait(team);
+    return seq->normed;
+}
+
+/* x += Wo attention(rope(Wq norm(x)), rope(Wk norm(x)), Wv norm(x)) */
+static void attention_sublayer(const struct sb_team *team, const struct pass *pass, size_t index)
+{
+    struct sb_seq *seq = pass->seq;
+    size_t n = pass->n_rows;
     const struct sb_model *model = seq->model;
     const struct sb_config *c = sb_model_config(model);
     const struct sb_layer *layer = &model->layer[index];
     const struct sb_kv_layer *kv = &seq->kv[index];
     size_t d = c->d_model, hd = c->head_dim, ld = model->q_width + 2 * model->kv_width;
     float *q = seq->qkv, *k = q + model->q_width, *v = k + model->kv_width;
-    sb_rmsnorm(team, seq->normed, d, seq->x, d, layer->attn_norm, d, n, c->norm_eps);
-    sb_team_wait(team);
-    sb_matrix_product(team, seq, q, ld, &layer->qkv, seq->normed, d, n, false);
+    const float *input = attention_input(team, seq, index, n);
+    sb_matrix_product(team, seq, q, ld, &layer->qkv, input, sb_matrix_inputs(&layer->qkv), n,
+                      false);
     sb_team_wait(team);
     sb_rope_apply(team, &seq->rope, q, ld, c->n_heads, hd, seq->position, n);
     /* Keys are rotated and written by the thread whose share they are in both. */
     sb_rope_apply(team, &seq->rope, k, ld, c->n_kv_heads, hd, seq->position, n);
-    sb_kv_write(team, kv, seq->length, k, v, ld, n);
+    sb_kv_write(team, kv, seq->length + pass->o->n_kept, k, v, ld, n);
     sb_team_wait(team);
     const struct sb_visible visible = { seq->length, seq->list, seq->n_list };
     sb_attention(team, seq->attended, model->q_width, q, ld, c->n_heads, 1.0f / sqrtf((float)hd),
@@ -176,22 +236,24 @@ static void finish_rows(const struct sb_team *team, const struct pass *pass)
     struct sb_seq *seq = pass->seq;
     const struct sb_model *model = seq->model;
     const struct sb_forward_options *o = pass->o;
-    size_t d = sb_model_config(model)->d_model, wanted = 0, n = pass->n_rows;
+    const int32_t *logits_row = seq->logits_row + o->n_kept;
+    size_t d = sb_model_config(model)->d_model, n_vocab = sb_model_config(model)->n_vocab;
+    size_t wanted = 0, n = pass->n_rows, first = seq->first_logits;
     for (size_t i = 0; i < n; i++)
-        wanted += seq->logits_row[i] >= 0;
+        wanted += logits_row[i] >= 0;
     if (!team || team->index == 0) {
         tap(seq, o, SB_TAP_LAST, 0, seq->x, n);
         for (size_t i = 0; i < o->n_taps; i++)
             if (o->taps[i].kind == SB_TAP_FINAL)
                 sb_model_final_norm(model, o->taps[i].dst, seq->x, n);
         for (size_t i = 0; i < n; i++)
-            if (seq->logits_row[i] >= 0)
-                sb_model_final_norm(model, seq->normed + (size_t)seq->logits_row[i] * d,
+            if (logits_row[i] >= 0)
+                sb_model_final_norm(model, seq->normed + ((size_t)logits_row[i] - first) * d,
                                     seq->x + i * d, 1);
     }
     sb_team_wait(team);
     if (wanted > 0)
-        sb_matrix_product(team, seq, seq->logits, sb_model_config(model)->n_vocab, &model->head,
+        sb_matrix_product(team, seq, seq->logits + first * n_vocab, n_vocab, &model->head,
                           seq->normed, d, wanted, false);
 }
 
@@ -206,7 +268,7 @@ static void run_pass(const struct sb_team *team, void *arg)
         if (leads)
             tap(seq, o, SB_TAP_IN, i, seq->x, pass->n_rows);
         if (!o->skip_attn || !o->skip_attn[i])
-            attention_sublayer(team, seq, i, pass->n_rows);
+            attention_sublayer(team, pass, i);
         if (!o->skip_mlp || !o->skip_mlp[i])
             mlp_sublayer(team, seq, i, pass->n_rows);
         if (leads)
@@ -223,7 +285,9 @@ enum sb_status sb_forward(struct sb_seq *seq, const struct sb_row *rows, size_t 
 {
     static const struct sb_forward_options defaults;
     const struct sb_forward_options *o = options ? options : &defaults;
-    enum sb_status rc = check_rows(seq, rows, n_rows, err);
+    enum sb_status rc = check_kept(seq, o, err);
+    if (rc == SB_OK)
+        rc = check_rows(seq, rows, n_rows, o->n_kept, err);
     if (rc == SB_OK)
         rc = check_options(seq, n_rows, o, err);
     if (rc != SB_OK)
@@ -232,8 +296,8 @@ enum sb_status sb_forward(struct sb_seq *seq, const struct sb_row *rows, size_t 
     /* A resumed pass goes on where the last one of the same rows stopped; else its KV has a gap. */
     bool gap =
         o->first_layer > 0 && (seq->n_layers_done != o->first_layer || seq->n_rows != n_rows);
-    seq->tainted = gap || (o->first_layer > 0 && seq->tainted);
-    seq->n_rows = n_rows;
+    seq->tainted = gap || ((o->first_layer > 0 || o->n_kept > 0) && seq->tainted);
+    seq->n_rows = o->n_kept + n_rows;
     place_rows(seq, rows, n_rows, o);
     read_inputs(seq, rows, n_rows, o);
     for (size_t i = o->first_layer; i < stop; i++)

@@ -162,7 +162,7 @@ static enum sb_status get_tensor(const struct loader *l, struct sb_tensor *out, 
 static enum sb_status read_layer(const struct loader *l, size_t index)
 {
     struct sb_wanted_tensor wanted[SB_LAYER_TENSORS];
-    size_t n = sb_wanted_tensors(wanted, &l->w->config, &l->w->layers[index]);
+    size_t n = sb_wanted_tensors(wanted, l->w, index);
     enum sb_status rc = SB_OK;
     for (size_t i = 0; i < n && rc == SB_OK; i++) {
         char name[96];

@@ -139,8 +139,8 @@ static enum sb_status llama3_factors(struct sb_weights *w, const json_t *scaling
     return SB_OK;
 }
 
-static enum sb_status read_scaling(struct sb_weights *w, const json_t *root, const char *path,
-                                   struct sb_error *err)
+enum sb_status sb_hf_read_scaling(struct sb_weights *w, const json_t *root, const char *path,
+                                  struct sb_error *err)
 {
     const json_t *scaling = json_object_get(root, "rope_scaling");
     double factor = 1;
@@ -200,5 +200,5 @@ enum sb_status sb_hf_read_config(struct sb_weights *w, const json_t *root, const
         rc = refuse_unknown(c, root, path, err);
     if (rc == SB_OK)
         rc = sb_config_check(c, path, err);
-    return rc == SB_OK ? read_scaling(w, root, path, err) : rc;
+    return rc == SB_OK ? sb_hf_read_scaling(w, root, path, err) : rc;
 }

@@ -90,9 +90,9 @@ static enum sb_status open_files(const struct loader *l)
     return rc;
 }
 
-static const struct sb_st_tensor *find(const struct loader *l, const char *name)
+static const struct sb_stored_tensor *find(const struct loader *l, const char *name)
 {
-    const struct sb_st_tensor *t = NULL;
+    const struct sb_stored_tensor *t = NULL;
     for (size_t i = 0; i < l->files->n_shards && !t; i++)
         t = sb_st_find(&l->files->shard[i], name);
     return t;
@@ -101,12 +101,17 @@ static const struct sb_st_tensor *find(const struct loader *l, const char *name)
 static enum sb_status get_tensor(const struct loader *l, struct sb_tensor *out, const char *name,
                                  size_t n, size_t k, bool vector)
 {
-    const struct sb_st_tensor *t = find(l, name);
+    const struct sb_stored_tensor *t = find(l, name);
     if (t && t->n_dims != (vector ? 1u : 2u))
         return sb_fail(l->err, SB_EFORMAT, "%s: tensor '%s' has %zu dimensions; expected %d",
                        l->dir, name, t->n_dims, vector ? 1 : 2);
+    enum sb_dtype type = SB_F32;
+    if (t && !sb_element_dtype(&type, t->type))
+        return sb_fail(l->err, SB_EUNSUPPORTED,
+                       "%s: tensor '%s' is %s; specbench computes with F32, F16 and BF16", l->dir,
+                       name, sb_element_name(t->type));
     if (t)
-        *out = (struct sb_tensor){ t->data, t->type, vector ? 1 : t->dim[0],
+        *out = (struct sb_tensor){ t->data, type, vector ? 1 : t->dim[0],
                                    vector ? t->dim[0] : t->dim[1] };
     return sb_tensor_check(out, n, k, vector, name, l->dir, l->err);
 }
@@ -114,7 +119,7 @@ static enum sb_status get_tensor(const struct loader *l, struct sb_tensor *out, 
 static enum sb_status read_layer(const struct loader *l, size_t index)
 {
     struct sb_wanted_tensor wanted[SB_LAYER_TENSORS];
-    size_t n = sb_wanted_tensors(wanted, &l->w->config, &l->w->layers[index]);
+    size_t n = sb_wanted_tensors(wanted, l->w, index);
     enum sb_status rc = SB_OK;
     for (size_t i = 0; i < n && rc == SB_OK; i++) {
         char name[96];

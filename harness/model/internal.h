@@ -15,15 +15,16 @@ struct sb_matrix {
 
 struct sb_layer {
     struct sb_matrix qkv, wo, gate_up, w_down;
-    float *attn_norm, *ffn_norm; /* [d_model] */
+    float *attn_norm, *ffn_norm; /* [d_model]; layer 0 of a bare input has no attn_norm */
+    float *pair_norm;            /* [d_model] of a paired input's h, or NULL */
 };
 
 struct sb_model {
     struct sb_weights *weights;
     struct sb_layer *layer; /* [n_layers] */
     size_t n_layers;
-    struct sb_matrix head;
-    float *final_norm;
+    struct sb_matrix head;          /* no parts: none, and so no logits */
+    float *final_norm;              /* or NULL */
     size_t packed_bytes, n_weights; /* of all matrices */
     struct sb_arithmetic arithmetic;
     size_t q_width, kv_width; /* n_heads * head_dim, n_kv_heads * head_dim */
@@ -36,15 +37,18 @@ struct sb_seq {
     void *kv_memory;        /* all of them, 64-byte aligned */
     struct sb_rope rope;    /* positions 0..capacity-1 */
 
-    /* The batch of the last forward, which commit or truncate settles. */
+    /* The batch of the last forward, which commit or truncate settles; rows that it kept come first. */
     size_t n_rows;
-    size_t n_layers_done; /* layers 0..n-1 of it are computed */
-    bool tainted;         /* computed with sublayers passed over: not to be committed */
-    int32_t *parent, *depth, *position; /* [max_rows] */
-    int32_t *logits_row;                /* [max_rows] row of `logits`, or -1 */
+    size_t n_layers_done;    /* layers 0..n-1 of it are computed */
+    bool tainted;            /* computed with sublayers passed over: not to be committed */
+    int32_t *parent, *depth; /* [max_rows] of the whole batch */
+    int32_t *position;       /* [max_rows] of the rows computed together */
+    int32_t *logits_row;     /* [max_rows] row of `logits`, or -1 */
+    size_t first_logits;     /* rows of `logits` that kept rows have */
 
     /* Scratch, made at creation. */
-    float *x, *normed, *qkv, *attended, *ff; /* [max_rows, ...] */
+    float *x, *normed, *qkv, *attended, *ff; /* [max_rows, ...] of the rows computed together */
+    float *pair;                             /* [max_rows, 2 d_model] of a paired input, or NULL */
     float *logits;                           /* [max_rows, n_vocab] */
     int32_t *list_memory;                    /* ancestors of every row */
     const int32_t **list;

@@ -24,17 +24,6 @@ enum sb_status sb_config_check(const struct sb_config *c, const char *path, stru
 enum sb_status sb_tensor_check(const struct sb_tensor *t, size_t n, size_t k, bool vector,
                                const char *name, const char *path, struct sb_error *err);
 
-/* The tensors of a layer: where each goes, what both kinds of file call it, its shape [n, k]. */
-struct sb_wanted_tensor {
-    struct sb_tensor *out;
-    const char *gguf, *hf; /* behind "blk.N." and "model.layers.N." */
-    size_t n, k;
-    bool vector;
-};
-enum { SB_LAYER_TENSORS = 12 };
-size_t sb_wanted_tensors(struct sb_wanted_tensor out[SB_LAYER_TENSORS], const struct sb_config *c,
-                         struct sb_layer_weights *w);
-
 enum sb_status sb_weights_create(struct sb_weights **out, const char *format, struct sb_error *err);
 
 enum sb_status sb_gguf_weights(struct sb_weights **out, const char *path, struct sb_error *err);
@@ -44,8 +33,15 @@ enum sb_status sb_hf_weights(struct sb_weights **out, const char *dir, struct sb
 enum sb_status sb_hf_read_config(struct sb_weights *w, const json_t *root, const char *path,
                                  struct sb_error *err);
 
+/* Its rope_scaling alone, for the head width and rotary base that the config has. */
+enum sb_status sb_hf_read_scaling(struct sb_weights *w, const json_t *root, const char *path,
+                                  struct sb_error *err);
+
 /* A JSON file of at most 256 MB; duplicates of a key are refused. The caller owns *out. */
 enum sb_status sb_json_open(json_t **out, const char *path, struct sb_error *err);
+
+/* Append a line for each tensor to the list that `specbench inspect` shows. */
+void sb_describe_tensors(json_t *tensors, const struct sb_stored_tensor *tensor, size_t n);
 
 /* Hash of architecture and tensors as stored. */
 void sb_weights_hash(struct sb_weights *w);

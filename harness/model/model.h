@@ -20,6 +20,8 @@ enum sb_status sb_model_load(struct sb_model **out, const char *path, struct sb_
 /* Pack from weights in memory; takes ownership of `weights` on success. */
 enum sb_status sb_model_from_weights(struct sb_model **out, struct sb_weights *weights,
                                      struct sb_error *err);
+/* Is there a head, so that rows can have logits? Draft bodies may lack it. */
+bool sb_model_has_head(const struct sb_model *model);
 void sb_model_destroy(struct sb_model *model);
 
 const struct sb_config *sb_model_config(const struct sb_model *model);
@@ -58,14 +60,15 @@ struct sb_row {
     sb_token token; /* ignored when embedding is set */
     int32_t parent; /* an earlier row of this batch, or SB_PARENT_PREFIX */
     bool want_logits;
-    const float *embedding; /* [d_model] instead of a token, or NULL */
+    const float *embedding; /* [sb_config_d_input] instead of a token, or NULL; a model without an
+                                 embedding takes nothing else */
 };
 
 enum sb_tap_kind {
     SB_TAP_IN,    /* residual stream entering layer `layer` */
     SB_TAP_OUT,   /* residual stream leaving layer `layer` */
     SB_TAP_LAST,  /* leaving the last layer, before the final norm */
-    SB_TAP_FINAL, /* after the final norm: what the LM head multiplies */
+    SB_TAP_FINAL, /* after the final norm, if there is one: what the LM head multiplies */
 };
 
 struct sb_tap {
@@ -87,11 +90,16 @@ struct sb_forward_options {
     const float *hidden;      /* [n_rows, d_model]: residual stream entering first_layer */
     const uint8_t *skip_attn; /* [n_layers] nonzero: attention sublayer passed over; or NULL */
     const uint8_t *skip_mlp;  /* [n_layers] */
+    /* The first rows of the last forward's batch that stay, with their logits: the new rows come behind
+     * them (row i is batch row n_kept + i) and may have them as parents. So a tree grows level by level,
+     * each row computed once. Taps, positions and skip flags are of the new rows. Not together with
+     * visible, first_layer or stop_layer, nor after a commit or a truncation. */
+    size_t n_kept;
 };
 
-/* Compute n_rows rows (1..max_rows) after the committed prefix. Rows of an earlier forward that
- * were not committed are dropped. Fails with SB_EUSAGE when the batch would pass the capacity, a
- * token is outside the vocabulary, or a parent is not an earlier row. */
+/* Compute n_rows rows after the committed prefix; with those kept, 1..max_rows. Rows of an earlier
+ * forward that were neither committed nor kept are dropped. Fails with SB_EUSAGE when the batch would
+ * pass the capacity, a token is outside the vocabulary, or a parent is not an earlier row. */
 enum sb_status sb_forward(struct sb_seq *seq, const struct sb_row *rows, size_t n_rows,
                           const struct sb_forward_options *options, struct sb_error *err);
 

@@ -101,7 +101,7 @@ static enum sb_status make_all(struct sb_weights *w, enum sb_dtype type, struct 
         rc = sb_fail(err, SB_ENOMEM, "out of memory for %zu layers", c->n_layers);
     for (size_t i = 0; i < c->n_layers && rc == SB_OK; i++) {
         struct sb_wanted_tensor wanted[SB_LAYER_TENSORS];
-        size_t n = sb_wanted_tensors(wanted, c, &w->layers[i]);
+        size_t n = sb_wanted_tensors(wanted, w, i);
         for (size_t k = 0; k < n && rc == SB_OK; k++)
             rc = make_tensor(w, wanted[k].out, type, wanted[k].n, wanted[k].k, wanted[k].vector,
                              err);

@@ -10,25 +10,29 @@
 /* The format's own limit on the header. */
 enum { MAX_HEADER = 100000000, MAX_DIMS = 4 };
 
-static enum sb_status read_type(enum sb_dtype *out, const char *type, const char *name,
+static enum sb_status read_type(enum sb_element *out, const char *type, const char *name,
                                 const char *tensor, struct sb_error *err)
 {
-    static const struct {
-        const char *text;
-        enum sb_dtype type;
-    } known[] = { { "F32", SB_F32 }, { "F16", SB_F16 }, { "BF16", SB_BF16 } };
-    for (size_t i = 0; type && i < sizeof known / sizeof *known; i++) {
-        if (strcmp(type, known[i].text) == 0) {
-            *out = known[i].type;
+    static const char *const known[SB_ELEMENT_COUNT] = {
+        [SB_ELEMENT_F32] = "F32",   [SB_ELEMENT_F16] = "F16", [SB_ELEMENT_BF16] = "BF16",
+        [SB_ELEMENT_F64] = "F64",   [SB_ELEMENT_I64] = "I64", [SB_ELEMENT_I32] = "I32",
+        [SB_ELEMENT_I16] = "I16",   [SB_ELEMENT_I8] = "I8",   [SB_ELEMENT_U8] = "U8",
+        [SB_ELEMENT_BOOL] = "BOOL",
+    };
+    for (size_t i = 0; type && i < SB_ELEMENT_COUNT; i++) {
+        if (strcmp(type, known[i]) == 0) {
+            *out = (enum sb_element)i;
             return SB_OK;
         }
     }
-    return sb_fail(err, type ? SB_EUNSUPPORTED : SB_EFORMAT,
-                   "%s: tensor '%s' has dtype %s; specbench reads F32, F16, BF16", name, tensor,
-                   type ? type : "missing");
+    return sb_fail(
+        err, type ? SB_EUNSUPPORTED : SB_EFORMAT,
+        "%s: tensor '%s' has dtype %s; specbench knows F64, F32, F16, BF16, I64 to I8, U8 "
+        "and BOOL",
+        name, tensor, type ? type : "missing");
 }
 
-static enum sb_status read_shape(struct sb_st_tensor *t, const json_t *shape, const char *name,
+static enum sb_status read_shape(struct sb_stored_tensor *t, const json_t *shape, const char *name,
                                  struct sb_error *err)
 {
     size_t values = 1;
@@ -48,13 +52,12 @@ static enum sb_status read_shape(struct sb_st_tensor *t, const json_t *shape, co
             return sb_fail(err, SB_EFORMAT, "%s: tensor '%s' is larger than any file", name,
                            t->name);
     }
-    size_t value_bytes = t->type == SB_F32 ? 4 : 2;
-    if (__builtin_mul_overflow(values, value_bytes, &t->size_bytes))
+    if (__builtin_mul_overflow(values, sb_element_bytes(t->type), &t->size_bytes))
         return sb_fail(err, SB_EFORMAT, "%s: tensor '%s' is larger than any file", name, t->name);
     return SB_OK;
 }
 
-static enum sb_status read_tensor(struct sb_st_tensor *t, const char *key, const json_t *entry,
+static enum sb_status read_tensor(struct sb_stored_tensor *t, const char *key, const json_t *entry,
                                   const uint8_t *data, size_t size, const char *name,
                                   struct sb_error *err)
 {
@@ -79,7 +82,7 @@ static enum sb_status read_tensor(struct sb_st_tensor *t, const char *key, const
     if ((size_t)(to - from) != t->size_bytes)
         return sb_fail(err, SB_EFORMAT, "%s: tensor '%s' has %lld bytes; its shape needs %zu", name,
                        key, (long long)(to - from), t->size_bytes);
-    if ((uintptr_t)(data + from) % (t->type == SB_F32 ? 4 : 2))
+    if ((uintptr_t)(data + from) % sb_element_bytes(t->type))
         return sb_fail(err, SB_EFORMAT, "%s: tensor '%s' is not aligned", name, key);
     t->data = data + from;
     return SB_OK;
@@ -87,13 +90,28 @@ static enum sb_status read_tensor(struct sb_st_tensor *t, const char *key, const
 
 static int by_data(const void *a, const void *b)
 {
-    const struct sb_st_tensor *x = a, *y = b;
+    const struct sb_stored_tensor *x = a, *y = b;
     return (x->data > y->data) - (x->data < y->data);
 }
 
-static int by_name(const void *a, const void *b)
+static enum sb_status read_meta(struct sb_st_file *f, const json_t *meta, const char *name,
+                                struct sb_error *err)
 {
-    return strcmp(((const struct sb_st_tensor *)a)->name, ((const struct sb_st_tensor *)b)->name);
+    const char *key;
+    json_t *value;
+    f->meta = sb_alloc_zero(json_object_size(meta), sizeof *f->meta);
+    if (!f->meta)
+        return sb_fail(err, SB_ENOMEM, "%s: out of memory for its metadata", name);
+    json_object_foreach((json_t *)meta, key, value)
+    {
+        if (!json_is_string(value))
+            continue;
+        struct sb_st_meta *m = &f->meta[f->n_meta++];
+        *m = (struct sb_st_meta){ sb_strdup(key), sb_strdup(json_string_value(value)) };
+        if (!m->key || !m->value)
+            return sb_fail(err, SB_ENOMEM, "%s: out of memory for its metadata", name);
+    }
+    return SB_OK;
 }
 
 static enum sb_status read_tensors(struct sb_st_file *f, const json_t *header, const uint8_t *data,
@@ -107,9 +125,9 @@ static enum sb_status read_tensors(struct sb_st_file *f, const json_t *header, c
         return sb_fail(err, SB_ENOMEM, "%s: out of memory for its directory", name);
     json_object_foreach((json_t *)header, key, entry)
     {
-        if (strcmp(key, "__metadata__") == 0)
-            continue;
-        rc = read_tensor(&f->tensor[f->n++], key, entry, data, size, name, err);
+        rc = strcmp(key, "__metadata__") == 0
+                 ? read_meta(f, entry, name, err)
+                 : read_tensor(&f->tensor[f->n++], key, entry, data, size, name, err);
         if (rc != SB_OK)
             return rc;
     }
@@ -119,7 +137,7 @@ static enum sb_status read_tensors(struct sb_st_file *f, const json_t *header, c
             (const uint8_t *)f->tensor[i].data)
             return sb_fail(err, SB_EFORMAT, "%s: tensors '%s' and '%s' overlap", name,
                            f->tensor[i - 1].name, f->tensor[i].name);
-    qsort(f->tensor, f->n, sizeof *f->tensor, by_name);
+    sb_stored_sort(f->tensor, f->n);
     return SB_OK;
 }
 
@@ -175,12 +193,24 @@ void sb_st_close(struct sb_st_file *file)
     for (size_t i = 0; i < file->n; i++)
         sb_free(file->tensor[i].name);
     sb_free(file->tensor);
+    for (size_t i = 0; i < file->n_meta; i++) {
+        sb_free(file->meta[i].key);
+        sb_free(file->meta[i].value);
+    }
+    sb_free(file->meta);
     sb_mapping_close(&file->map);
     *file = (struct sb_st_file){ 0 };
 }
 
-const struct sb_st_tensor *sb_st_find(const struct sb_st_file *file, const char *name)
+const struct sb_stored_tensor *sb_st_find(const struct sb_st_file *file, const char *name)
 {
-    const struct sb_st_tensor probe = { .name = (char *)name };
-    return bsearch(&probe, file->tensor, file->n, sizeof probe, by_name);
+    return sb_stored_find(file->tensor, file->n, name);
+}
+
+const char *sb_st_meta(const struct sb_st_file *file, const char *key)
+{
+    for (size_t i = 0; i < file->n_meta; i++)
+        if (strcmp(file->meta[i].key, key) == 0)
+            return file->meta[i].value;
+    return NULL;
 }

@@ -48,7 +48,9 @@ static enum sb_status create_scratch(struct sb_seq *seq, struct sb_error *err)
     seq->attended = sb_alloc_aligned(rows * model->q_width, sizeof(float));
     seq->ff = sb_alloc_aligned(rows * 2 * c->d_ff, sizeof(float));
     /* Touched only as far as logits are asked for, so an unused part costs no memory. */
-    seq->logits = sb_alloc_aligned(rows * c->n_vocab, sizeof(float));
+    seq->logits = sb_alloc_aligned(sb_model_has_head(model) ? rows * c->n_vocab : 0, sizeof(float));
+    if (c->input >= SB_INPUT_PAIR)
+        seq->pair = sb_alloc_aligned(rows * 2 * c->d_model, sizeof(float));
     seq->list_memory = sb_alloc_array(rows * (rows + 1) / 2, sizeof *seq->list_memory);
     seq->list = sb_alloc_array(rows, sizeof *seq->list);
     seq->n_list = sb_alloc_array(rows, sizeof *seq->n_list);
@@ -56,7 +58,8 @@ static enum sb_status create_scratch(struct sb_seq *seq, struct sb_error *err)
         sb_attention_scratch_bytes(rows, c->n_heads, c->n_kv_heads, c->head_dim), 1);
     if (!seq->parent || !seq->depth || !seq->position || !seq->logits_row || !seq->x ||
         !seq->normed || !seq->qkv || !seq->attended || !seq->ff || !seq->logits ||
-        !seq->list_memory || !seq->list || !seq->n_list || !seq->attention_scratch)
+        (c->input >= SB_INPUT_PAIR && !seq->pair) || !seq->list_memory || !seq->list ||
+        !seq->n_list || !seq->attention_scratch)
         return sb_fail(err, SB_ENOMEM, "out of memory for batches of %zu rows", rows);
     return SB_OK;
 }
@@ -66,7 +69,7 @@ static enum sb_status create_other(struct sb_seq *seq, struct sb_error *err)
 {
     const struct sb_model *model = seq->model;
     const struct sb_config *c = sb_model_config(model);
-    size_t most = c->d_model > c->d_ff ? c->d_model : c->d_ff;
+    size_t d = sb_config_d_input(c), most = d > c->d_ff ? d : c->d_ff;
     most = most > model->q_width ? most : model->q_width;
     if (model->arithmetic.fast)
         seq->pairs = sb_alloc_aligned(seq->max_rows * (most / 2 + 1), sizeof *seq->pairs);
@@ -125,6 +128,7 @@ void sb_seq_destroy(struct sb_seq *seq)
     sb_free(seq->qkv);
     sb_free(seq->attended);
     sb_free(seq->ff);
+    sb_free(seq->pair);
     sb_free(seq->logits);
     sb_free(seq->list_memory);
     sb_free(seq->list);

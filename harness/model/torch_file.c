@@ -7,6 +7,7 @@
 #include "harness/core/alloc.h"
 #include "harness/core/paths.h"
 #include "harness/model/tok_internal.h"
+#include "harness/model/torch_pickle.h"
 #include "harness/model/torch_zip.h"
 
 enum {
@@ -136,7 +137,7 @@ static size_t read_sizes(const struct sb_pickle *p, sb_pickle_ref tuple, int64_t
 }
 
 /* Shape and strides: row-major without gaps. The stride of a dimension of 1 is never used. */
-static enum sb_status read_shape(const struct collector *c, struct sb_torch_tensor *t,
+static enum sb_status read_shape(const struct collector *c, struct sb_stored_tensor *t,
                                  const struct sb_pickle_tensor *from)
 {
     int64_t size[MAX_DIMS], stride[MAX_DIMS];
@@ -165,7 +166,7 @@ static enum sb_status read_shape(const struct collector *c, struct sb_torch_tens
             return sb_fail(c->err, SB_EFORMAT, "%s: tensor '%s' is larger than any file", c->path,
                            t->name);
     }
-    if (__builtin_mul_overflow(values, sb_torch_type_bytes(t->type), &t->size_bytes))
+    if (__builtin_mul_overflow(values, sb_element_bytes(t->type), &t->size_bytes))
         return sb_fail(c->err, SB_EFORMAT, "%s: tensor '%s' is larger than any file", c->path,
                        t->name);
     return SB_OK;
@@ -173,7 +174,7 @@ static enum sb_status read_shape(const struct collector *c, struct sb_torch_tens
 
 /* The entry data/KEY holds the storage, all of it and nothing else. */
 static enum sb_status find_storage(const struct collector *c, const struct sb_zip_entry **out,
-                                   const struct sb_torch_tensor *t,
+                                   const struct sb_stored_tensor *t,
                                    const struct sb_pickle_storage *storage)
 {
     const struct sb_pickle_text key = c->pickle->value[storage->key].text;
@@ -186,7 +187,7 @@ static enum sb_status find_storage(const struct collector *c, const struct sb_zi
     if (!*out)
         return sb_fail(c->err, SB_EFORMAT, "%s: tensor '%s': its entry %s is missing", c->path,
                        t->name, name);
-    size_t bytes = sb_torch_type_bytes(t->type);
+    size_t bytes = sb_element_bytes(t->type);
     if ((*out)->size / bytes != (uint64_t)storage->n || (*out)->size % bytes)
         return sb_fail(c->err, SB_EFORMAT,
                        "%s: tensor '%s': its entry %s has %zu bytes; expected %lld values of %zu",
@@ -194,7 +195,7 @@ static enum sb_status find_storage(const struct collector *c, const struct sb_zi
     return SB_OK;
 }
 
-static enum sb_status place_tensor(const struct collector *c, struct sb_torch_tensor *t,
+static enum sb_status place_tensor(const struct collector *c, struct sb_stored_tensor *t,
                                    const struct sb_pickle_tensor *from)
 {
     const struct sb_pickle_storage *storage = &c->pickle->value[from->storage].storage;
@@ -205,7 +206,7 @@ static enum sb_status place_tensor(const struct collector *c, struct sb_torch_te
         rc = find_storage(c, &entry, t, storage);
     if (rc != SB_OK)
         return rc;
-    size_t bytes = sb_torch_type_bytes(t->type);
+    size_t bytes = sb_element_bytes(t->type);
     if (from->offset < 0 || (uint64_t)from->offset > entry->size / bytes ||
         t->size_bytes > entry->size - (size_t)from->offset * bytes)
         return sb_fail(c->err, SB_EFORMAT,
@@ -229,8 +230,8 @@ static enum sb_status add_tensor(struct collector *c, const struct sb_pickle_ten
                        f->n + 1, MAX_DIRECTORY);
     if (sb_grow((void **)&f->tensor, &c->cap, f->n + 1, sizeof *f->tensor))
         return sb_fail(c->err, SB_ENOMEM, "%s: out of memory for %zu tensors", c->path, f->n + 1);
-    struct sb_torch_tensor *t = &f->tensor[f->n];
-    *t = (struct sb_torch_tensor){ .name = sb_strdup(c->name) };
+    struct sb_stored_tensor *t = &f->tensor[f->n];
+    *t = (struct sb_stored_tensor){ .name = sb_strdup(c->name) };
     if (!t->name)
         return sb_fail(c->err, SB_ENOMEM, "%s: out of memory", c->path);
     f->n++;
@@ -296,12 +297,6 @@ static enum sb_status collect(struct collector *c, sb_pickle_ref ref, size_t nam
     return rc;
 }
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const struct sb_torch_tensor *)a)->name,
-                  ((const struct sb_torch_tensor *)b)->name);
-}
-
 static enum sb_status collect_all(struct collector *c)
 {
     const struct sb_pickle_value *root = &c->pickle->value[c->pickle->result];
@@ -315,9 +310,9 @@ static enum sb_status collect_all(struct collector *c)
     if (f->n == 0)
         return sb_fail(c->err, SB_EINPUT, "%s: holds no tensors; %zu other values", c->path,
                        f->n_other);
-    qsort(f->tensor, f->n, sizeof *f->tensor, by_name);
+    sb_stored_sort(f->tensor, f->n);
     for (size_t i = 1; i < f->n; i++)
-        if (by_name(&f->tensor[i - 1], &f->tensor[i]) == 0)
+        if (strcmp(f->tensor[i - 1].name, f->tensor[i].name) == 0)
             return sb_fail(c->err, SB_EFORMAT, "%s: tensor '%s' stands twice", c->path,
                            f->tensor[i].name);
     return SB_OK;
@@ -402,17 +397,7 @@ void sb_torch_close(struct sb_torch_file *file)
     *file = (struct sb_torch_file){ 0 };
 }
 
-const struct sb_torch_tensor *sb_torch_find(const struct sb_torch_file *file, const char *name)
+const struct sb_stored_tensor *sb_torch_find(const struct sb_torch_file *file, const char *name)
 {
-    const struct sb_torch_tensor probe = { .name = (char *)name };
-    return bsearch(&probe, file->tensor, file->n, sizeof probe, by_name);
-}
-
-bool sb_torch_dtype(enum sb_dtype *out, enum sb_torch_type type)
-{
-    static const enum sb_dtype same[] = { SB_F32, SB_F16, SB_BF16 };
-    if (type > SB_TORCH_BF16)
-        return false;
-    *out = same[type];
-    return true;
+    return sb_stored_find(file->tensor, file->n, name);
 }

@@ -9,20 +9,13 @@
 
 #include "harness/core/error.h"
 #include "harness/model/mapping.h"
-#include "harness/model/torch_pickle.h"
-#include "kernels/kernels.h"
-
-struct sb_torch_tensor {
-    char *name; /* owned; keys of nested dictionaries joined by dots */
-    enum sb_torch_type type;
-    size_t n_dims, dim[4]; /* outermost first; a scalar has n_dims 0 */
-    const void *data; /* little-endian, row-major, aligned to an element; tensors may share it */
-    size_t size_bytes;
-};
+#include "harness/model/stored.h"
 
 struct sb_torch_file {
     struct sb_mapping map;
-    struct sb_torch_tensor *tensor; /* sorted by name */
+    struct sb_stored_tensor
+        *tensor; /* sorted by name, keys of nested dictionaries joined by dots; tensors
+                                        may share bytes */
     size_t n;
     size_t n_other; /* values that are no tensors (numbers, texts, lists), left out */
 };
@@ -34,14 +27,11 @@ enum sb_status sb_torch_open(struct sb_torch_file *out, const char *path, struct
 enum sb_status sb_torch_parse(struct sb_torch_file *out, const uint8_t *bytes, size_t size,
                               const char *name, struct sb_error *err);
 void sb_torch_close(struct sb_torch_file *file);
-const struct sb_torch_tensor *sb_torch_find(const struct sb_torch_file *file,
-                                            const char *name); /* or NULL */
+const struct sb_stored_tensor *sb_torch_find(const struct sb_torch_file *file,
+                                             const char *name); /* or NULL */
 
 /* Whether a file is to be read as torch's: it begins as an archive or a pickle, or is called .bin, .pt or
  * .pth and begins not as a GGUF. */
 bool sb_torch_is_file(const char *path);
-
-/* The same element type for the kernels; false when they have none (integers, truth values, f64). */
-bool sb_torch_dtype(enum sb_dtype *out, enum sb_torch_type type);
 
 #endif

@@ -47,7 +47,7 @@ enum opcode {
 };
 
 enum {
-    G_ORDERED_DICT = SB_TORCH_TYPE_COUNT, /* below it: the storage classes, by element type */
+    G_ORDERED_DICT = SB_ELEMENT_COUNT, /* below it: the storage classes, by element type */
     G_REBUILD_TENSOR,
     G_REBUILD_TENSOR_V2,
     G_REBUILD_PARAMETER,
@@ -60,40 +60,20 @@ static const struct {
     int global;
 } known_globals[] = {
     { "collections", "OrderedDict", G_ORDERED_DICT },
-    { "torch", "BFloat16Storage", SB_TORCH_BF16 },
-    { "torch", "BoolStorage", SB_TORCH_BOOL },
-    { "torch", "ByteStorage", SB_TORCH_U8 },
-    { "torch", "CharStorage", SB_TORCH_I8 },
-    { "torch", "DoubleStorage", SB_TORCH_F64 },
-    { "torch", "FloatStorage", SB_TORCH_F32 },
-    { "torch", "HalfStorage", SB_TORCH_F16 },
-    { "torch", "IntStorage", SB_TORCH_I32 },
-    { "torch", "LongStorage", SB_TORCH_I64 },
-    { "torch", "ShortStorage", SB_TORCH_I16 },
+    { "torch", "BFloat16Storage", SB_ELEMENT_BF16 },
+    { "torch", "BoolStorage", SB_ELEMENT_BOOL },
+    { "torch", "ByteStorage", SB_ELEMENT_U8 },
+    { "torch", "CharStorage", SB_ELEMENT_I8 },
+    { "torch", "DoubleStorage", SB_ELEMENT_F64 },
+    { "torch", "FloatStorage", SB_ELEMENT_F32 },
+    { "torch", "HalfStorage", SB_ELEMENT_F16 },
+    { "torch", "IntStorage", SB_ELEMENT_I32 },
+    { "torch", "LongStorage", SB_ELEMENT_I64 },
+    { "torch", "ShortStorage", SB_ELEMENT_I16 },
     { "torch._utils", "_rebuild_parameter", G_REBUILD_PARAMETER },
     { "torch._utils", "_rebuild_tensor", G_REBUILD_TENSOR },
     { "torch._utils", "_rebuild_tensor_v2", G_REBUILD_TENSOR_V2 },
 };
-
-static const struct {
-    const char *name;
-    size_t bytes;
-} torch_types[SB_TORCH_TYPE_COUNT] = {
-    [SB_TORCH_F32] = { "f32", 4 },   [SB_TORCH_F16] = { "f16", 2 }, [SB_TORCH_BF16] = { "bf16", 2 },
-    [SB_TORCH_F64] = { "f64", 8 },   [SB_TORCH_I64] = { "i64", 8 }, [SB_TORCH_I32] = { "i32", 4 },
-    [SB_TORCH_I16] = { "i16", 2 },   [SB_TORCH_I8] = { "i8", 1 },   [SB_TORCH_U8] = { "u8", 1 },
-    [SB_TORCH_BOOL] = { "bool", 1 },
-};
-
-const char *sb_torch_type_name(enum sb_torch_type type)
-{
-    return torch_types[type].name;
-}
-
-size_t sb_torch_type_bytes(enum sb_torch_type type)
-{
-    return torch_types[type].bytes;
-}
 
 const char *sb_pickle_kind_name(enum sb_pickle_kind kind)
 {
@@ -467,7 +447,7 @@ static enum sb_status do_persistent(struct machine *m)
     const struct sb_pickle_value *v = m->out.value;
     if (unpack(m, top(m, 0), item, 5) != 5 || v[item[0]].kind != SB_PICKLE_TEXT ||
         !same(v[item[0]].text, "storage") || v[item[1]].kind != SB_PICKLE_GLOBAL ||
-        v[item[1]].global >= SB_TORCH_TYPE_COUNT || v[item[2]].kind != SB_PICKLE_TEXT ||
+        v[item[1]].global >= SB_ELEMENT_COUNT || v[item[2]].kind != SB_PICKLE_TEXT ||
         v[item[3]].kind != SB_PICKLE_TEXT || v[item[4]].kind != SB_PICKLE_INT ||
         v[item[4]].whole < 0)
         return refuse(m, SB_EFORMAT, "%s",
@@ -476,7 +456,7 @@ static enum sb_status do_persistent(struct machine *m)
     return push_value(
         m, &(struct sb_pickle_value){ .kind = SB_PICKLE_STORAGE,
                                       .storage = { .key = item[2],
-                                                   .type = (enum sb_torch_type)v[item[1]].global,
+                                                   .type = (enum sb_element)v[item[1]].global,
                                                    .n = v[item[4]].whole } });
 }
 

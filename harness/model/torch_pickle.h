@@ -10,23 +10,7 @@
 #include <stdint.h>
 
 #include "harness/core/error.h"
-
-/* Element types of torch's storages. */
-enum sb_torch_type {
-    SB_TORCH_F32,
-    SB_TORCH_F16,
-    SB_TORCH_BF16,
-    SB_TORCH_F64,
-    SB_TORCH_I64,
-    SB_TORCH_I32,
-    SB_TORCH_I16,
-    SB_TORCH_I8,
-    SB_TORCH_U8,
-    SB_TORCH_BOOL,
-    SB_TORCH_TYPE_COUNT,
-};
-const char *sb_torch_type_name(enum sb_torch_type type); /* "f32", "i64", ... */
-size_t sb_torch_type_bytes(enum sb_torch_type type);
+#include "harness/model/stored.h"
 
 enum sb_pickle_kind {
     SB_PICKLE_NONE,
@@ -59,7 +43,7 @@ struct sb_pickle_items { /* links first, then as each says; n of them */
 
 struct sb_pickle_storage {
     sb_pickle_ref key; /* TEXT: the entry data/KEY */
-    enum sb_torch_type type;
+    enum sb_element type;
     int64_t n; /* elements, at least 0 */
 };
 

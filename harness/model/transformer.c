@@ -3,6 +3,7 @@
 
 #include "harness/core/alloc.h"
 #include "harness/model/internal.h"
+#include "harness/model/loaders.h"
 
 /* ---- packing --------------------------------------------------------------------------------- */
 
@@ -77,7 +78,8 @@ static enum sb_status pack_layer(struct sb_model *model, struct sb_layer *layer,
     const struct sb_tensor *qkv[] = { &w->wq, &w->wk, &w->wv },
                            *gate_up[] = { &w->w_gate, &w->w_up };
     const struct sb_tensor *bias[] = { &w->bq, &w->bk, &w->bv }, *wo = &w->wo, *w_down = &w->w_down;
-    const struct sb_tensor *attn_norm = &w->attn_norm, *ffn_norm = &w->ffn_norm;
+    const struct sb_tensor *attn_norm = &w->attn_norm, *ffn_norm = &w->ffn_norm,
+                           *pair_norm = &w->pair_norm;
     enum sb_status rc = pack_matrix(model, &layer->qkv, qkv, 3, err);
     if (rc == SB_OK)
         rc = pack_matrix(model, &layer->gate_up, gate_up, 2, err);
@@ -85,12 +87,34 @@ static enum sb_status pack_layer(struct sb_model *model, struct sb_layer *layer,
         rc = pack_matrix(model, &layer->wo, &wo, 1, err);
     if (rc == SB_OK)
         rc = pack_matrix(model, &layer->w_down, &w_down, 1, err);
-    if (rc == SB_OK)
+    if (rc == SB_OK && attn_norm->data)
         rc = read_vectors(&layer->attn_norm, &attn_norm, 1, err);
+    if (rc == SB_OK && pair_norm->data)
+        rc = read_vectors(&layer->pair_norm, &pair_norm, 1, err);
     if (rc == SB_OK)
         rc = read_vectors(&layer->ffn_norm, &ffn_norm, 1, err);
     if (rc == SB_OK && model->weights->config.qkv_bias)
         rc = read_vectors(&layer->qkv.bias, bias, 3, err);
+    return rc;
+}
+
+/* What loaders check as they read. Norm and head of a body may be absent, not of another shape. */
+static enum sb_status check_body(struct sb_weights *w, struct sb_error *err)
+{
+    const struct sb_config *c = &w->config;
+    const struct sb_tensor *norm = &w->final_norm, *head = &w->lm_head;
+    enum sb_status rc = SB_OK;
+    if (norm->data)
+        rc = sb_tensor_check(norm, 1, c->d_model, true, "norm.weight", "draft body", err);
+    if (rc == SB_OK && head->data)
+        rc = sb_tensor_check(head, c->n_vocab, c->d_model, false, "lm_head.weight", "draft body",
+                             err);
+    for (size_t i = 0; i < c->n_layers && rc == SB_OK; i++) {
+        struct sb_wanted_tensor t[SB_LAYER_TENSORS];
+        size_t n = sb_wanted_tensors(t, w, i);
+        for (size_t k = 0; k < n && rc == SB_OK; k++)
+            rc = sb_tensor_check(t[k].out, t[k].n, t[k].k, t[k].vector, t[k].hf, "draft body", err);
+    }
     return rc;
 }
 
@@ -109,6 +133,7 @@ static void finish_layer(struct sb_layer *layer)
     finish_matrix(&layer->w_down);
     sb_free(layer->attn_norm);
     sb_free(layer->ffn_norm);
+    sb_free(layer->pair_norm);
 }
 
 /* Everything that was packed; the weights stay. */
@@ -128,8 +153,10 @@ enum sb_status sb_model_from_weights(struct sb_model **out, struct sb_weights *w
                                      struct sb_error *err)
 {
     const struct sb_config *c = &weights->config;
+    enum sb_status rc = strcmp(weights->format, "body") == 0 ? check_body(weights, err) : SB_OK;
+    if (rc != SB_OK)
+        return rc;
     struct sb_model *model = sb_alloc_zero(1, sizeof *model);
-    enum sb_status rc = SB_OK;
     if (model)
         model->layer = sb_alloc_zero(c->n_layers, sizeof *model->layer);
     if (!model || !model->layer)
@@ -140,10 +167,10 @@ enum sb_status sb_model_from_weights(struct sb_model **out, struct sb_weights *w
         model->n_layers = c->n_layers;
         model->q_width = c->n_heads * c->head_dim;
         model->kv_width = c->n_kv_heads * c->head_dim;
-        rc = read_vectors(&model->final_norm, &norm, 1, err);
+        rc = norm->data ? read_vectors(&model->final_norm, &norm, 1, err) : SB_OK;
     }
     const struct sb_tensor *head = c->tied_embeddings ? &weights->embedding : &weights->lm_head;
-    if (rc == SB_OK)
+    if (rc == SB_OK && head->data)
         rc = pack_matrix(model, &model->head, &head, 1, err);
     for (size_t i = 0; rc == SB_OK && i < c->n_layers; i++)
         rc = pack_layer(model, &model->layer[i], &weights->layers[i], err);
@@ -188,6 +215,11 @@ const struct sb_weights *sb_model_weights(const struct sb_model *model)
     return model->weights;
 }
 
+bool sb_model_has_head(const struct sb_model *model)
+{
+    return model->head.n_parts > 0;
+}
+
 size_t sb_model_packed_bytes(const struct sb_model *model)
 {
     return model->packed_bytes;
@@ -215,7 +247,10 @@ void sb_model_embed(const struct sb_model *model, float *y, const sb_token *toke
 void sb_model_final_norm(const struct sb_model *model, float *y, const float *x, size_t m)
 {
     size_t d = model->weights->config.d_model;
-    sb_rmsnorm(NULL, y, d, x, d, model->final_norm, d, m, model->weights->config.norm_eps);
+    if (!model->final_norm)
+        memmove(y, x, m * d * sizeof *y);
+    else
+        sb_rmsnorm(NULL, y, d, x, d, model->final_norm, d, m, model->weights->config.norm_eps);
 }
 
 /* A product with the head, of all ids or of those listed. */

@@ -60,16 +60,20 @@ enum sb_status sb_tensor_check(const struct sb_tensor *t, size_t n, size_t k, bo
     return SB_OK;
 }
 
-size_t sb_wanted_tensors(struct sb_wanted_tensor out[SB_LAYER_TENSORS], const struct sb_config *c,
-                         struct sb_layer_weights *w)
+size_t sb_wanted_tensors(struct sb_wanted_tensor out[SB_LAYER_TENSORS], struct sb_weights *weights,
+                         size_t layer)
 {
+    const struct sb_config *c = &weights->config;
+    struct sb_layer_weights *w = &weights->layers[layer];
+    enum sb_input input = layer == 0 ? c->input : SB_INPUT_PLAIN;
     size_t d = c->d_model, ff = c->d_ff, q = c->n_heads * c->head_dim,
-           kv = c->n_kv_heads * c->head_dim;
+           kv = c->n_kv_heads * c->head_dim, read = layer == 0 ? sb_config_d_input(c) : d;
     const struct sb_wanted_tensor all[SB_LAYER_TENSORS] = {
         { &w->attn_norm, "attn_norm.weight", "input_layernorm.weight", 1, d, true },
-        { &w->wq, "attn_q.weight", "self_attn.q_proj.weight", q, d, false },
-        { &w->wk, "attn_k.weight", "self_attn.k_proj.weight", kv, d, false },
-        { &w->wv, "attn_v.weight", "self_attn.v_proj.weight", kv, d, false },
+        { &w->pair_norm, NULL, "hidden_norm.weight", 1, d, true },
+        { &w->wq, "attn_q.weight", "self_attn.q_proj.weight", q, read, false },
+        { &w->wk, "attn_k.weight", "self_attn.k_proj.weight", kv, read, false },
+        { &w->wv, "attn_v.weight", "self_attn.v_proj.weight", kv, read, false },
         { &w->wo, "attn_output.weight", "self_attn.o_proj.weight", d, q, false },
         { &w->ffn_norm, "ffn_norm.weight", "post_attention_layernorm.weight", 1, d, true },
         { &w->w_gate, "ffn_gate.weight", "mlp.gate_proj.weight", ff, d, false },
@@ -79,8 +83,16 @@ size_t sb_wanted_tensors(struct sb_wanted_tensor out[SB_LAYER_TENSORS], const st
         { &w->bk, "attn_k.bias", "self_attn.k_proj.bias", 1, kv, true },
         { &w->bv, "attn_v.bias", "self_attn.v_proj.bias", 1, kv, true },
     };
-    memcpy(out, all, sizeof all);
-    return SB_LAYER_TENSORS - (c->qkv_bias ? 0 : 3);
+    size_t n = 0;
+    for (size_t i = 0; i < SB_LAYER_TENSORS; i++) {
+        const struct sb_tensor *t = all[i].out;
+        bool bias = t == &w->bq || t == &w->bk || t == &w->bv;
+        if ((bias && !c->qkv_bias) || (t == &w->pair_norm && input < SB_INPUT_PAIR) ||
+            (t == &w->attn_norm && input == SB_INPUT_BARE))
+            continue;
+        out[n++] = all[i];
+    }
+    return n;
 }
 
 enum sb_status sb_weights_create(struct sb_weights **out, const char *format, struct sb_error *err)
@@ -96,6 +108,26 @@ enum sb_status sb_weights_create(struct sb_weights **out, const char *format, st
     w->private_files = files;
     w->config.rope_scale_linear = 1;
     w->config.bos = -1;
+    *out = w;
+    return SB_OK;
+}
+
+enum sb_status sb_weights_body(struct sb_weights **out, const struct sb_config *config,
+                               const char *owner, struct sb_error *err)
+{
+    struct sb_weights *w;
+    enum sb_status rc = sb_config_check(config, owner, err);
+    if (rc == SB_OK)
+        rc = sb_weights_create(&w, "body", err);
+    if (rc != SB_OK)
+        return rc;
+    w->config = *config;
+    w->config.tied_embeddings = false;
+    w->layers = sb_alloc_zero(config->n_layers, sizeof *w->layers);
+    if (!w->layers) {
+        sb_weights_close(w);
+        return sb_fail(err, SB_ENOMEM, "%s: out of memory for %zu layers", owner, config->n_layers);
+    }
     *out = w;
     return SB_OK;
 }
@@ -189,7 +221,8 @@ void sb_weights_hash(struct sb_weights *w)
         const struct sb_layer_weights *l = &w->layers[i];
         const struct sb_tensor *t[] = { &l->attn_norm, &l->wq,     &l->wk,   &l->wv,
                                         &l->bq,        &l->bk,     &l->bv,   &l->wo,
-                                        &l->ffn_norm,  &l->w_gate, &l->w_up, &l->w_down };
+                                        &l->ffn_norm,  &l->w_gate, &l->w_up, &l->w_down,
+                                        &l->pair_norm };
         for (size_t k = 0; k < sizeof t / sizeof *t; k++)
             hash_tensor(state, t[k]);
     }

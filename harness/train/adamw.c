@@ -1,8 +1,6 @@
 /* The optimiser. */
 #include "harness/train/adamw.h"
 
-#include <assert.h>
-
 #include "harness/core/alloc.h"
 
 enum { BLOCK = 8192 };
@@ -52,13 +50,14 @@ SB_CLONES static double block_square(const sb_real *g, size_t n)
     return sum;
 }
 
-static double gradient_norm(const struct sb_lm *lm)
+static double gradient_norm(const struct sb_trainable *set)
 {
     double sum = 0;
-    for (size_t t = 0; t < lm->n_tensors; t++) {
-        const struct sb_var *var = lm->tensors[t].var;
+    for (size_t t = 0; t < set->n_tensors; t++) {
+        const struct sb_var *var = set->tensors[t].var;
         size_t n = var->rows * var->cols;
-        assert(var->has_grad);
+        if (!var->has_grad)
+            memset(var->dx, 0, n * sizeof *var->dx);
         for (size_t i = 0; i < n; i += BLOCK)
             sum += block_square(var->dx + i, n - i < BLOCK ? n - i : BLOCK);
     }
@@ -83,10 +82,10 @@ SB_CLONES static void update_block(const struct update *u, sb_real *x, const sb_
     }
 }
 
-double sb_adamw_step(struct sb_adamw *opt, struct sb_lm *lm)
+double sb_adamw_step(struct sb_adamw *opt, struct sb_trainable *set)
 {
     const struct sb_adamw_options *o = &opt->options;
-    double norm = gradient_norm(lm);
+    double norm = gradient_norm(set);
     if (!isfinite(norm))
         return norm;
     double t = (double)opt->step + 1;
@@ -100,11 +99,11 @@ double sb_adamw_step(struct sb_adamw *opt, struct sb_lm *lm)
         .scale = (sb_real)(o->clip > 0 && norm > o->clip ? o->clip / norm : 1),
     };
     size_t at = 0;
-    for (size_t i = 0; i < lm->n_tensors; i++) {
-        const struct sb_var *var = lm->tensors[i].var;
+    for (size_t i = 0; i < set->n_tensors; i++) {
+        const struct sb_var *var = set->tensors[i].var;
         size_t n = var->rows * var->cols;
         struct update mine = u;
-        mine.decay = lm->tensors[i].is_vector ? 0 : (sb_real)o->weight_decay;
+        mine.decay = set->tensors[i].is_vector ? 0 : (sb_real)o->weight_decay;
 #pragma omp parallel for schedule(static)
         for (size_t b = 0; b < n; b += BLOCK)
             update_block(&mine, var->x + b, var->dx + b, opt->m + at + b, opt->v + at + b,

@@ -40,8 +40,9 @@ static bool write_all(FILE *file, const struct sb_train_state *state, XXH64_stat
     memcpy(header.magic, magic, sizeof magic);
     size_t bytes = opt->n_params * sizeof(sb_real);
     XXH64_reset(hash, 0);
-    bool ok = put(file, hash, &header, sizeof header) && put(file, hash, state->lm->x, bytes) &&
-              put(file, hash, opt->m, bytes) && put(file, hash, opt->v, bytes) &&
+    bool ok = put(file, hash, &header, sizeof header) &&
+              put(file, hash, state->weights->x, bytes) && put(file, hash, opt->m, bytes) &&
+              put(file, hash, opt->v, bytes) &&
               put(file, hash, state->history, opt->step * sizeof *state->history);
     uint64_t sum = XXH64_digest(hash);
     return ok && fwrite(&sum, sizeof sum, 1, file) == 1 && fflush(file) == 0 &&
@@ -131,7 +132,7 @@ enum sb_status sb_checkpoint_load(struct sb_train_state *state, const char *path
         memcpy(&header, data, sizeof header);
         size_t bytes = state->opt->n_params * sizeof(sb_real);
         const unsigned char *at = data + sizeof header;
-        memcpy(state->lm->x, at, bytes);
+        memcpy(state->weights->x, at, bytes);
         memcpy(state->opt->m, at + bytes, bytes);
         memcpy(state->opt->v, at + 2 * bytes, bytes);
         memcpy(state->history, at + 3 * bytes, header.step * sizeof *state->history);

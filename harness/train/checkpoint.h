@@ -13,7 +13,7 @@ struct sb_train_identity {
 struct sb_train_state {
     struct sb_train_identity identity;
     struct sb_cursor cursor;
-    struct sb_lm *lm;
+    struct sb_trainable *weights;
     struct sb_adamw *opt; /* its step is the run's */
     float *history;       /* [opt->options.steps] loss of every step so far */
 };

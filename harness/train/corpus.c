@@ -43,6 +43,22 @@ static bool turns_are_sound(const json_t *turns)
     return true;
 }
 
+/* Tokens in place of text: "ids" are whole numbers, at least two, and "answer" is a place among them. */
+static bool ids_are_sound(const json_t *json)
+{
+    const json_t *ids = json_object_get(json, "ids"), *from = json_object_get(json, "answer");
+    size_t i, n = json_array_size(ids);
+    json_t *id;
+    json_array_foreach(ids, i, id)
+    {
+        if (!json_is_integer(id) || json_integer_value(id) < 0 ||
+            json_integer_value(id) > INT32_MAX)
+            return false;
+    }
+    return n >= 2 && json_is_integer(from) && json_integer_value(from) >= 0 &&
+           json_integer_value(from) <= (json_int_t)n;
+}
+
 /* Check one line and note what it is. */
 static enum sb_status add_record(struct sb_corpus *corpus, const char *line, size_t length,
                                  double held_out, const char *where, struct sb_error *err)
@@ -52,7 +68,7 @@ static enum sb_status add_record(struct sb_corpus *corpus, const char *line, siz
     if (!json)
         return sb_fail(err, SB_EFORMAT, "%s: not a JSON object: %s", where, why.text);
     const char *task = json_string_value(json_object_get(json, "task"));
-    bool sound = json_is_string(json_object_get(json, "text")) ||
+    bool sound = json_is_string(json_object_get(json, "text")) || ids_are_sound(json) ||
                  turns_are_sound(json_object_get(json, "turns"));
     struct sb_record record = { .offset = corpus->text_length, .length = length };
     enum sb_status status;
@@ -155,6 +171,8 @@ static enum sb_status visit_string(const json_t *string, sb_text_visitor *visit,
 static enum sb_status visit_record(const json_t *json, sb_text_visitor *visit, void *user,
                                    struct sb_error *err)
 {
+    if (json_object_get(json, "ids"))
+        return SB_OK; /* no text */
     const json_t *text = json_object_get(json, "text");
     if (text)
         return visit_string(text, visit, user, err);
@@ -259,10 +277,32 @@ static enum sb_status render_turn(struct sb_rendered *out, const json_t *turn,
     return status;
 }
 
+/* Ids come from a file: each must be of this vocabulary. */
+static enum sb_status put_ids(struct sb_rendered *out, const json_t *json,
+                              const struct sb_tokenizer *tok, struct sb_error *err)
+{
+    json_int_t answer = json_integer_value(json_object_get(json, "answer"));
+    enum sb_status status = SB_OK;
+    size_t i;
+    json_t *value;
+    json_array_foreach(json_object_get(json, "ids"), i, value)
+    {
+        json_int_t id = json_integer_value(value);
+        if (status == SB_OK && id >= (json_int_t)sb_tokenizer_size(tok))
+            status = sb_fail(err, SB_EFORMAT, "training record: token %lld of a vocabulary of %zu",
+                             (long long)id, sb_tokenizer_size(tok));
+        if (status == SB_OK)
+            status = put_mark(out, (sb_token)id, (json_int_t)i >= answer, err);
+    }
+    return status;
+}
+
 static enum sb_status render(struct sb_rendered *out, const json_t *json,
                              const struct sb_tokenizer *tok, const struct sb_marks *marks,
                              struct sb_error *err)
 {
+    if (json_object_get(json, "ids"))
+        return put_ids(out, json, tok, err);
     enum sb_status status = put_mark(out, marks->bos, false, err);
     const char *text = json_string_value(json_object_get(json, "text"));
     if (text) {

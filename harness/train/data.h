@@ -1,6 +1,7 @@
 /* Training text: records of JSON lines, in an order drawn by the seed, as packed batches of tokens.
  *
- * A record is {"task": T, "turns": [{"user": U, "assistant": A}, ...]} or {"task": T, "text": S}; files
+ * A record is {"task": T, "turns": [{"user": U, "assistant": A}, ...]}, {"task": T, "text": S}, or tokens
+ * as they are, {"task": T, "ids": [...], "answer": n} with n the first one that has a loss on answers. Files
  * are *.jsonl or *.jsonl.gz. A chat is rendered as the harness prompts it at inference:
  *   <|bos|>  then per turn  <|user|> \n U \n <|assistant|> \n A <|end|> \n
  * and a text as <|bos|> S <|end|>. Marks inside the text itself are ordinary characters. */

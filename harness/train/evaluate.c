@@ -58,8 +58,7 @@ struct scoring {
     const struct sb_evaluation_input *in;
     struct sb_batch batch;
     struct sb_task_score *score;
-    double *overlap; /* [EVAL_ROWS] */
-    bool *agrees;
+    struct sb_row_match *match; /* [EVAL_ROWS] */
 };
 
 static double log_sum_exp(const sb_real *x, size_t n, size_t *top)
@@ -73,18 +72,17 @@ static double log_sum_exp(const sb_real *x, size_t n, size_t *top)
     return (double)x[*top] + log(sum);
 }
 
-/* One row of teacher and model: sum min(p, q), and whether both like the same token best. */
-static double compare_row(const sb_real *p, const sb_real *q, size_t n, bool *agrees)
+struct sb_row_match sb_compare_rows(const sb_real *p, const sb_real *q, size_t n)
 {
     size_t top_p, top_q;
     sb_real lse_p = (sb_real)log_sum_exp(p, n, &top_p), lse_q = (sb_real)log_sum_exp(q, n, &top_q);
-    double sum = 0;
+    struct sb_row_match match = { 0 };
     for (size_t j = 0; j < n; j++) {
         sb_real a = p[j] - lse_p, b = q[j] - lse_q;
-        sum += (double)sb_real_exp(a < b ? a : b);
+        match.overlap += (double)sb_real_exp(a < b ? a : b);
+        match.rank += q[j] > q[top_p] || (q[j] == q[top_p] && j < top_p);
     }
-    *agrees = top_p == top_q;
-    return sum;
+    return match;
 }
 
 static enum sb_status compare_to_teacher(struct scoring *s, const struct sb_lm_batch *rows,
@@ -97,10 +95,10 @@ static enum sb_status compare_to_teacher(struct scoring *s, const struct sb_lm_b
     size_t n = logits->cols;
 #pragma omp parallel for schedule(static)
     for (size_t r = 0; r < rows->m; r++)
-        s->overlap[r] = compare_row(taught->x + r * n, logits->x + r * n, n, &s->agrees[r]);
+        s->match[r] = sb_compare_rows(taught->x + r * n, logits->x + r * n, n);
     for (size_t r = 0; r < rows->m; r++) {
-        s->score->overlap += s->overlap[r];
-        s->score->agreement += s->agrees[r];
+        s->score->overlap += s->match[r].overlap;
+        s->score->agreement += s->match[r].rank == 0;
     }
     return SB_OK;
 }
@@ -198,19 +196,16 @@ enum sb_status sb_evaluate(struct sb_evaluation *out, const struct sb_evaluation
 {
     *out = (struct sb_evaluation){ .n_tasks = in->corpus->n_tasks };
     struct scoring s = { .in = in };
-    s.overlap = sb_alloc_zero(EVAL_ROWS, sizeof *s.overlap);
-    s.agrees = sb_alloc_zero(EVAL_ROWS, sizeof *s.agrees);
-    enum sb_status status = s.overlap && s.agrees
-                                ? sb_batch_init(&s.batch, EVAL_ROWS, err)
-                                : sb_fail(err, SB_ENOMEM, "validation: out of memory");
+    s.match = sb_alloc_zero(EVAL_ROWS, sizeof *s.match);
+    enum sb_status status = s.match ? sb_batch_init(&s.batch, EVAL_ROWS, err)
+                                    : sb_fail(err, SB_ENOMEM, "validation: out of memory");
     for (size_t t = 0; t < out->n_tasks && status == SB_OK; t++) {
         s.score = &out->tasks[t];
         s.score->task = in->corpus->tasks[t];
         status = score_task(&s, t, err);
     }
     sb_batch_finish(&s.batch);
-    sb_free(s.overlap);
-    sb_free(s.agrees);
+    sb_free(s.match);
     add_up(out);
     return status;
 }

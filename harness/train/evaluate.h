@@ -3,6 +3,14 @@
 #define SB_TRAIN_EVALUATE_H
 
 #include "harness/train/data.h"
+#include "harness/train/lm.h"
+
+/* How a student's logits q[n] fare against a teacher's p[n]. */
+struct sb_row_match {
+    double overlap; /* sum min(p, q) after softmax: what sampling would accept */
+    size_t rank;    /* of the teacher's likeliest token among the student's; 0: they agree */
+};
+struct sb_row_match sb_compare_rows(const sb_real *p, const sb_real *q, size_t n);
 
 struct sb_task_score {
     const char *task; /* borrowed from the corpus */

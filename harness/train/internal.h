@@ -24,6 +24,11 @@ struct sb_var *sb_tape_output(struct sb_tape *tape, const struct sb_op *op, size
 /* Record an operation; false out of memory. */
 bool sb_tape_record(struct sb_tape *tape, const struct sb_op *op);
 
+/* bias->dx += the column sums of y->dx (rows.c). */
+void sb_add_bias_grad(const struct sb_var *y, struct sb_var *bias);
+/* log(sum(exp(x))) (divergence.c) */
+sb_real sb_log_sum_exp(const sb_real *x, size_t n);
+
 static inline bool wants_grad(const struct sb_var *var)
 {
     return var && var->dx;

@@ -1,12 +1,7 @@
 /* The language model on the tape. */
 #include "harness/train/lm.h"
 
-#include <stdio.h>
-
 #include "harness/core/alloc.h"
-#include "harness/core/rng.h"
-
-enum { TENSORS_PER_LAYER = 9 };
 
 static enum sb_status check_shape(const struct sb_lm_shape *s, struct sb_error *err)
 {
@@ -31,31 +26,9 @@ static enum sb_status check_shape(const struct sb_lm_shape *s, struct sb_error *
     return SB_OK;
 }
 
-/* Where the next tensor goes while the layout is drawn up. */
-struct layout {
-    struct sb_lm *lm;
-    size_t n_tensors, at;
-};
-
-static void lay_out(struct layout *to, struct sb_var *var, size_t rows, size_t cols, double std,
-                    const char *name)
+static void declare_layer(struct sb_lm *lm, struct sb_lm_layer *layer, size_t index)
 {
-    struct sb_lm_tensor *tensor = &to->lm->tensors[to->n_tensors++];
-    tensor->var = var;
-    tensor->is_vector = rows == 1;
-    tensor->init_std = std;
-    snprintf(tensor->name, sizeof tensor->name, "%s", name);
-    *var = (struct sb_var){ .rows = rows, .cols = cols };
-    if (to->lm->x)
-        var->x = to->lm->x + to->at;
-    if (to->lm->dx)
-        var->dx = to->lm->dx + to->at;
-    to->at += rows * cols;
-}
-
-static void lay_out_layer(struct layout *to, struct sb_lm_layer *layer, size_t index)
-{
-    const struct sb_lm_shape *s = &to->lm->shape;
+    const struct sb_lm_shape *s = &lm->shape;
     size_t d = s->d_model, kv = d / s->n_heads * s->n_kv_heads, ff = s->d_ff;
     /* Projections into the residual stream start smaller the more of them there are. */
     double in = 0.5 / sqrt((double)d), depth = 1 / sqrt(2.0 * (double)s->n_layers);
@@ -64,7 +37,7 @@ static void lay_out_layer(struct layout *to, struct sb_lm_layer *layer, size_t i
         size_t rows, cols;
         double std;
         const char *name;
-    } rows[TENSORS_PER_LAYER] = {
+    } rows[] = {
         { &layer->attn_norm, 1, d, 0, "input_layernorm" },
         { &layer->wq, d, d, in, "self_attn.q_proj" },
         { &layer->wk, kv, d, in, "self_attn.k_proj" },
@@ -75,23 +48,20 @@ static void lay_out_layer(struct layout *to, struct sb_lm_layer *layer, size_t i
         { &layer->w_up, ff, d, in, "mlp.up_proj" },
         { &layer->w_down, d, ff, 0.5 / sqrt((double)ff) * depth, "mlp.down_proj" },
     };
-    for (size_t i = 0; i < TENSORS_PER_LAYER; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "model.layers.%zu.%s.weight", index, rows[i].name);
-        lay_out(to, rows[i].var, rows[i].rows, rows[i].cols, rows[i].std, name);
-    }
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        sb_trainable_add(&lm->weights, rows[i].var, rows[i].rows, rows[i].cols,
+                         rows[i].std > 0 ? 0 : 1, rows[i].std, "model.layers.%zu.%s.weight", index,
+                         rows[i].name);
 }
 
-static size_t lay_out_all(struct sb_lm *lm)
+static void declare_weights(struct sb_lm *lm)
 {
-    struct layout to = { .lm = lm };
     const struct sb_lm_shape *s = &lm->shape;
-    lay_out(&to, &lm->embedding, s->n_vocab, s->d_model, 0.04, "model.embed_tokens.weight");
+    sb_trainable_add(&lm->weights, &lm->embedding, s->n_vocab, s->d_model, 0, 0.04,
+                     "model.embed_tokens.weight");
     for (size_t i = 0; i < s->n_layers; i++)
-        lay_out_layer(&to, &lm->layers[i], i);
-    lay_out(&to, &lm->final_norm, 1, s->d_model, 0, "model.norm.weight");
-    lm->n_tensors = to.n_tensors;
-    return to.at;
+        declare_layer(lm, &lm->layers[i], i);
+    sb_trainable_add(&lm->weights, &lm->final_norm, 1, s->d_model, 1, 0, "model.norm.weight");
 }
 
 enum sb_status sb_lm_create(struct sb_lm **out, const struct sb_lm_shape *shape, bool frozen,
@@ -105,21 +75,14 @@ enum sb_status sb_lm_create(struct sb_lm **out, const struct sb_lm_shape *shape,
         return sb_fail(err, SB_ENOMEM, "model to train: out of memory");
     lm->shape = *shape;
     lm->layers = sb_alloc_zero(shape->n_layers, sizeof *lm->layers);
-    lm->tensors = sb_alloc_zero(shape->n_layers * TENSORS_PER_LAYER + 2, sizeof *lm->tensors);
-    if (lm->layers && lm->tensors) {
-        lm->n_params = lay_out_all(lm);
-        lm->x = sb_alloc_aligned(lm->n_params, sizeof *lm->x);
-        lm->dx = frozen ? NULL : sb_alloc_aligned(lm->n_params, sizeof *lm->dx);
-    }
-    if (!lm->x || (!frozen && !lm->dx)) {
-        size_t mib = lm->n_params * sizeof *lm->x >> 20;
-        sb_lm_destroy(lm);
-        return sb_fail(err, SB_ENOMEM, "model to train: out of memory for %zu MiB of weights", mib);
-    }
-    lay_out_all(lm);
-    memset(lm->x, 0, lm->n_params * sizeof *lm->x);
-    status = sb_angles_init(&lm->angles, shape->max_context, shape->d_model / shape->n_heads,
-                            shape->rope_base, err);
+    if (lm->layers)
+        declare_weights(lm);
+    else
+        lm->weights.failed = true;
+    status = sb_trainable_alloc(&lm->weights, frozen, err);
+    if (status == SB_OK)
+        status = sb_angles_init(&lm->angles, shape->max_context, shape->d_model / shape->n_heads,
+                                shape->rope_base, err);
     if (status != SB_OK) {
         sb_lm_destroy(lm);
         return status;
@@ -133,30 +96,9 @@ void sb_lm_destroy(struct sb_lm *lm)
     if (!lm)
         return;
     sb_angles_finish(&lm->angles);
-    sb_free(lm->x);
-    sb_free(lm->dx);
-    sb_free(lm->tensors);
+    sb_trainable_finish(&lm->weights);
     sb_free(lm->layers);
     sb_free(lm);
-}
-
-void sb_lm_init_weights(struct sb_lm *lm, uint64_t seed)
-{
-    for (size_t t = 0; t < lm->n_tensors; t++) {
-        struct sb_lm_tensor *tensor = &lm->tensors[t];
-        struct sb_rng rng = sb_rng_make(sb_rng_mix(seed, t), SB_STREAM_INIT);
-        for (size_t i = 0; i < tensor->var->rows * tensor->var->cols; i++) {
-            sb_rng_seek(&rng, i);
-            double draw = tensor->init_std > 0 ? tensor->init_std * sb_rng_normal(&rng) : 1;
-            tensor->var->x[i] = (sb_real)draw;
-        }
-    }
-}
-
-void sb_lm_clear_grads(struct sb_lm *lm)
-{
-    for (size_t t = 0; t < lm->n_tensors; t++)
-        lm->tensors[t].var->has_grad = false;
 }
 
 static struct sb_var *layer_forward(struct sb_lm *lm, struct sb_lm_layer *layer,
@@ -180,14 +122,27 @@ static struct sb_var *layer_forward(struct sb_lm *lm, struct sb_lm_layer *layer,
     return sb_tape_add(tape, x, sb_tape_linear(tape, h, &layer->w_down, NULL));
 }
 
+struct sb_var *sb_lm_forward_states(struct sb_lm *lm, struct sb_tape *tape,
+                                    const struct sb_lm_batch *batch, struct sb_lm_states *states)
+{
+    size_t n_layers = lm->shape.n_layers;
+    struct sb_var **in = sb_tape_alloc(tape, n_layers + 1, sizeof(struct sb_var *));
+    struct sb_var *x = sb_tape_embed(tape, &lm->embedding, batch->ids, batch->m);
+    if (!in || !x)
+        return NULL;
+    in[0] = x;
+    for (size_t i = 0; i < n_layers; i++)
+        in[i + 1] = x = layer_forward(lm, &lm->layers[i], tape, x, batch);
+    x = sb_tape_rmsnorm(tape, x, &lm->final_norm, (sb_real)lm->shape.norm_eps);
+    *states = (struct sb_lm_states){ in, x };
+    return sb_tape_linear(tape, x, &lm->embedding, NULL);
+}
+
 struct sb_var *sb_lm_forward(struct sb_lm *lm, struct sb_tape *tape,
                              const struct sb_lm_batch *batch)
 {
-    struct sb_var *x = sb_tape_embed(tape, &lm->embedding, batch->ids, batch->m);
-    for (size_t i = 0; i < lm->shape.n_layers; i++)
-        x = layer_forward(lm, &lm->layers[i], tape, x, batch);
-    x = sb_tape_rmsnorm(tape, x, &lm->final_norm, (sb_real)lm->shape.norm_eps);
-    return sb_tape_linear(tape, x, &lm->embedding, NULL);
+    struct sb_lm_states states;
+    return sb_lm_forward_states(lm, tape, batch, &states);
 }
 
 double sb_lm_flops_per_token(const struct sb_lm_shape *s, double seen)

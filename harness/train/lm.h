@@ -3,20 +3,12 @@
 #ifndef SB_TRAIN_LM_H
 #define SB_TRAIN_LM_H
 
-#include "harness/train/tape.h"
+#include "harness/train/trainable.h"
 
 struct sb_lm_shape {
     size_t n_layers, d_model, n_heads, n_kv_heads, d_ff, n_vocab;
     size_t max_context;
     double rope_base, norm_eps;
-};
-
-/* One named weight matrix, under its name in Hugging Face checkpoints. */
-struct sb_lm_tensor {
-    char name[64];
-    struct sb_var *var;
-    bool is_vector;  /* a norm: no weight decay, stored with one dimension */
-    double init_std; /* of the initial normal draws; 0: all ones */
 };
 
 struct sb_lm_layer {
@@ -27,9 +19,7 @@ struct sb_lm {
     struct sb_lm_shape shape;
     struct sb_var embedding, final_norm;
     struct sb_lm_layer *layers;
-    struct sb_lm_tensor *tensors; /* [n_tensors], in the order of storage */
-    size_t n_tensors, n_params;
-    sb_real *x, *dx; /* [n_params] everything in one piece; dx NULL when frozen */
+    struct sb_trainable weights; /* all of the above, named as in Hugging Face checkpoints */
     struct sb_angles angles;
 };
 
@@ -44,13 +34,18 @@ struct sb_lm_batch {
 enum sb_status sb_lm_create(struct sb_lm **out, const struct sb_lm_shape *shape, bool frozen,
                             struct sb_error *err);
 void sb_lm_destroy(struct sb_lm *lm);
-/* Normal draws that depend on the seed, the tensor and the element alone. */
-void sb_lm_init_weights(struct sb_lm *lm, uint64_t seed);
-/* Start gradients anew. */
-void sb_lm_clear_grads(struct sb_lm *lm);
+/* Hidden states of a forward, [m, d_model] each; they live as long as the tape's step. */
+struct sb_lm_states {
+    struct sb_var **in;   /* [n_layers + 1] entering layer k; the last one leaves the last layer */
+    struct sb_var *final; /* after the final norm: what the LM head multiplies */
+};
+
 /* Logits [m, n_vocab]; positions are below max_context. */
 struct sb_var *sb_lm_forward(struct sb_lm *lm, struct sb_tape *tape,
                              const struct sb_lm_batch *batch);
+/* The same, and what it passed through; states are unset when it returns NULL. */
+struct sb_var *sb_lm_forward_states(struct sb_lm *lm, struct sb_tape *tape,
+                                    const struct sb_lm_batch *batch, struct sb_lm_states *states);
 /* Floating-point operations of one training token that attends to `seen` others: forward, and both
  * gradients of every product. */
 double sb_lm_flops_per_token(const struct sb_lm_shape *shape, double seen);

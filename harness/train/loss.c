@@ -10,21 +10,6 @@ struct loss_record {
     sb_real *lse, *teacher_lse;
 };
 
-/* log(sum(exp(x))) */
-SB_CLONES static sb_real log_sum_exp(const sb_real *x, size_t n)
-{
-    sb_real top = x[0], lane[SB_LANES] = { 0 };
-    for (size_t j = 1; j < n; j++)
-        top = x[j] > top ? x[j] : top;
-    size_t i = 0;
-    for (; i + SB_LANES <= n; i += SB_LANES)
-        for (size_t j = 0; j < SB_LANES; j++)
-            lane[j] += sb_real_exp(x[i + j] - top);
-    for (size_t j = 0; i + j < n; j++)
-        lane[j] += sb_real_exp(x[i + j] - top);
-    return top + (sb_real)log((double)join_lanes(lane));
-}
-
 /* sum of p * (log p - log q) */
 SB_CLONES static sb_real divergence(const sb_real *p, sb_real lse_p, const sb_real *q,
                                     sb_real lse_q, size_t n)
@@ -88,12 +73,12 @@ static sb_real row_loss(const struct loss_record *loss, const struct sb_var *log
     const sb_real *x = logits->x + r * n;
     if (row_weight(loss, r) == 0)
         return 0;
-    loss->lse[r] = log_sum_exp(x, n);
+    loss->lse[r] = sb_log_sum_exp(x, n);
     if (loss->target) {
         assert(loss->target[r] >= 0 && (size_t)loss->target[r] < n);
         return loss->lse[r] - x[loss->target[r]];
     }
-    loss->teacher_lse[r] = log_sum_exp(loss->teacher + r * n, n);
+    loss->teacher_lse[r] = sb_log_sum_exp(loss->teacher + r * n, n);
     return divergence(loss->teacher + r * n, loss->teacher_lse[r], x, loss->lse[r], n);
 }
 
@@ -132,37 +117,4 @@ struct sb_var *sb_tape_kl(struct sb_tape *tape, struct sb_var *logits, const sb_
                           const sb_real *weight)
 {
     return add_loss(tape, logits, NULL, teacher, weight);
-}
-
-struct mix {
-    sb_real a, b;
-};
-
-static void mix_backward(struct sb_tape *tape, const struct sb_op *op)
-{
-    (void)tape;
-    const struct mix *mix = op->extra;
-    const sb_real factor[2] = { mix->a, mix->b };
-    for (size_t i = 0; i < 2; i++) {
-        struct sb_var *in = op->in[i];
-        if (!wants_grad(in))
-            continue;
-        sb_real g = factor[i] * op->out->dx[0];
-        in->dx[0] = claim_grad(in) != 0 ? in->dx[0] + g : g;
-    }
-}
-
-struct sb_var *sb_tape_mix(struct sb_tape *tape, struct sb_var *x, sb_real a, struct sb_var *y,
-                           sb_real b)
-{
-    if (!x || !y)
-        return NULL;
-    struct mix *mix = sb_tape_alloc(tape, 1, sizeof *mix);
-    struct sb_op op = { .backward = mix_backward, .in = { x, y }, .extra = mix };
-    op.out = sb_tape_output(tape, &op, 1, 1);
-    if (!op.out || !sb_tape_record(tape, &op))
-        return NULL;
-    *mix = (struct mix){ a, b };
-    op.out->x[0] = a * x->x[0] + b * y->x[0];
-    return op.out;
 }

@@ -56,9 +56,7 @@ enum sb_status sb_file_write(const char *dir, const char *name, const void *data
     return status;
 }
 
-/* Takes over `json`. */
-static enum sb_status write_json(const char *dir, const char *name, json_t *json,
-                                 struct sb_error *err)
+enum sb_status sb_json_write(const char *dir, const char *name, json_t *json, struct sb_error *err)
 {
     char *text = json ? json_dumps(json, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : NULL;
     json_decref(json);
@@ -76,7 +74,7 @@ enum sb_status sb_tokenizer_config_write(const char *out, size_t max_context, st
         json_pack("{s:b, s:s, s:s, s:s, s:I, s:s}", "add_bos_token", 1, "bos_token", "<|bos|>",
                   "eos_token", "<|end|>", "chat_template", chat_template, "model_max_length",
                   (json_int_t)max_context, "tokenizer_class", "PreTrainedTokenizerFast");
-    return write_json(out, "tokenizer_config.json", json, err);
+    return sb_json_write(out, "tokenizer_config.json", json, err);
 }
 
 static json_t *config_json(const struct sb_lm_shape *s, const struct sb_marks *marks)
@@ -101,20 +99,23 @@ static json_t *config_json(const struct sb_lm_shape *s, const struct sb_marks *m
     return json;
 }
 
-void sb_lm_round_bf16(struct sb_lm *lm)
+void sb_trainable_round_bf16(struct sb_trainable *set)
 {
-    for (size_t i = 0; i < lm->n_params; i++)
-        lm->x[i] = (sb_real)sb_bf16_to_f32(sb_f32_to_bf16((float)lm->x[i]));
+    for (size_t i = 0; i < set->n_params; i++)
+        set->x[i] = (sb_real)sb_bf16_to_f32(sb_f32_to_bf16((float)set->x[i]));
 }
 
 /* {"name": {dtype, shape, data_offsets}, ...} padded with spaces to a multiple of 8. */
-static char *safetensors_header(const struct sb_lm *lm, const char *recipe_name)
+static char *safetensors_header(const struct sb_trainable *set, const struct sb_meta *meta,
+                                size_t n_meta)
 {
-    json_t *json = json_pack("{s:{s:s, s:s}}", "__metadata__", "format", "pt", "specbench.recipe",
-                             recipe_name);
+    json_t *json = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
+    for (size_t i = 0; json && i < n_meta; i++)
+        json_object_set_new(json_object_get(json, "__metadata__"), meta[i].key,
+                            json_string(meta[i].value));
     size_t at = 0;
-    for (size_t i = 0; json && i < lm->n_tensors; i++) {
-        const struct sb_lm_tensor *tensor = &lm->tensors[i];
+    for (size_t i = 0; json && i < set->n_tensors; i++) {
+        const struct sb_trainable_tensor *tensor = &set->tensors[i];
         size_t rows = tensor->var->rows, cols = tensor->var->cols, bytes = rows * cols * 2;
         json_t *shape = tensor->is_vector ? json_pack("[I]", (json_int_t)cols)
                                           : json_pack("[I, I]", (json_int_t)rows, (json_int_t)cols);
@@ -134,25 +135,25 @@ static char *safetensors_header(const struct sb_lm *lm, const char *recipe_name)
     return padded;
 }
 
-static enum sb_status write_safetensors(const struct sb_lm *lm, const char *out,
-                                        const char *recipe_name, struct sb_error *err)
+enum sb_status sb_trainable_write(const struct sb_trainable *set, const char *dir, const char *name,
+                                  const struct sb_meta *meta, size_t n_meta, struct sb_error *err)
 {
-    char *header = safetensors_header(lm, recipe_name);
-    size_t length = header ? strlen(header) : 0, size = 8 + length + lm->n_params * 2;
+    char *header = safetensors_header(set, meta, n_meta);
+    size_t length = header ? strlen(header) : 0, size = 8 + length + set->n_params * 2;
     unsigned char *data = header ? sb_alloc(size) : NULL;
     enum sb_status status = SB_OK;
     if (!data) {
-        status = sb_fail(err, SB_ENOMEM, "%s/model.safetensors: out of memory", out);
+        status = sb_fail(err, SB_ENOMEM, "%s/%s: out of memory", dir, name);
     } else {
         for (size_t i = 0; i < 8; i++)
             data[i] = (unsigned char)((uint64_t)length >> (8 * i));
         memcpy(data + 8, header, length);
-        for (size_t i = 0; i < lm->n_params; i++) {
-            uint16_t bits = sb_f32_to_bf16((float)lm->x[i]);
+        for (size_t i = 0; i < set->n_params; i++) {
+            uint16_t bits = sb_f32_to_bf16((float)set->x[i]);
             data[8 + length + 2 * i] = (unsigned char)(bits & 0xff);
             data[8 + length + 2 * i + 1] = (unsigned char)(bits >> 8);
         }
-        status = sb_file_write(out, "model.safetensors", data, size, err);
+        status = sb_file_write(dir, name, data, size, err);
     }
     sb_free(data);
     sb_free(header);
@@ -188,16 +189,17 @@ enum sb_status sb_lm_write(const struct sb_lm *lm, const char *out, const char *
                            const struct sb_marks *marks, const char *recipe_name,
                            struct sb_error *err)
 {
+    const struct sb_meta meta = { "specbench.recipe", recipe_name };
     enum sb_status status = sb_make_dirs(out, err);
     if (status == SB_OK)
-        status = write_safetensors(lm, out, recipe_name, err);
+        status = sb_trainable_write(&lm->weights, out, "model.safetensors", &meta, 1, err);
     if (status == SB_OK)
-        status = write_json(out, "config.json", config_json(&lm->shape, marks), err);
+        status = sb_json_write(out, "config.json", config_json(&lm->shape, marks), err);
     if (status == SB_OK)
-        status = write_json(out, "generation_config.json",
-                            json_pack("{s:i, s:i}", "bos_token_id", (int)marks->bos, "eos_token_id",
-                                      (int)marks->end),
-                            err);
+        status = sb_json_write(out, "generation_config.json",
+                               json_pack("{s:i, s:i}", "bos_token_id", (int)marks->bos,
+                                         "eos_token_id", (int)marks->end),
+                               err);
     if (status == SB_OK)
         status = sb_tokenizer_config_write(out, lm->shape.max_context, err);
     return status == SB_OK ? copy_tokenizer(tokenizer_dir, out, err) : status;

@@ -3,10 +3,23 @@
 #define SB_TRAIN_MODEL_OUT_H
 
 #include "harness/train/data.h"
+#include "harness/train/lm.h"
 
-/* Round every weight to bfloat16, the precision it is stored in: what is measured afterwards is the
- * model that is written. */
-void sb_lm_round_bf16(struct sb_lm *lm);
+struct json_t;
+
+/* Round every weight to bfloat16, the precision it is stored in: what is measured afterwards is what
+ * is written. */
+void sb_trainable_round_bf16(struct sb_trainable *set);
+/* One line of a safetensors file's metadata. */
+struct sb_meta {
+    const char *key, *value;
+};
+/* dir/name as a safetensors file (BF16) with meta[n_meta] beside format = "pt". */
+enum sb_status sb_trainable_write(const struct sb_trainable *set, const char *dir, const char *name,
+                                  const struct sb_meta *meta, size_t n_meta, struct sb_error *err);
+/* dir/name as indented JSON; takes over `json` (NULL: memory ran out). */
+enum sb_status sb_json_write(const char *dir, const char *name, struct json_t *json,
+                             struct sb_error *err);
 /* config.json, model.safetensors (BF16), generation_config.json, tokenizer_config.json, and a copy of
  * tokenizer_dir/tokenizer.json, in directory `out`, which is made. `recipe_name` goes into the metadata. */
 enum sb_status sb_lm_write(const struct sb_lm *lm, const char *out, const char *tokenizer_dir,

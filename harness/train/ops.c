@@ -1,4 +1,4 @@
-/* Linear, embedding, norm, addition, SwiGLU, rotation.
+/* Linear, embedding, norm, addition, SwiGLU, rotation (rows.c and activation.c have the rest).
  *
  * Products go to OpenBLAS one block at a time from inside a parallel region, where it runs on the
  * calling thread: how an element is summed then depends on the block, never on the team. */
@@ -48,16 +48,6 @@ static void linear_grad_w(const struct sb_var *y, const struct sb_var *x, struct
     }
 }
 
-static void linear_grad_bias(const struct sb_var *y, struct sb_var *bias)
-{
-    size_t n = y->cols;
-    if (claim_grad(bias) == 0)
-        memset(bias->dx, 0, n * sizeof *bias->dx);
-    for (size_t r = 0; r < y->rows; r++)
-        for (size_t j = 0; j < n; j++)
-            bias->dx[j] += y->dx[r * n + j];
-}
-
 static void linear_backward(struct sb_tape *tape, const struct sb_op *op)
 {
     (void)tape;
@@ -66,7 +56,7 @@ static void linear_backward(struct sb_tape *tape, const struct sb_op *op)
     if (wants_grad(op->in[1]))
         linear_grad_w(op->out, op->in[0], op->in[1]);
     if (wants_grad(op->in[2]))
-        linear_grad_bias(op->out, op->in[2]);
+        sb_add_bias_grad(op->out, op->in[2]);
 }
 
 struct sb_var *sb_tape_linear(struct sb_tape *tape, struct sb_var *x, struct sb_var *w,

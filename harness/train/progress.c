@@ -20,11 +20,13 @@ static void draw(const struct sb_train_progress *p, bool bar)
     } else {
         fprintf(stderr, "%s: ", p->what);
     }
-    fprintf(stderr,
-            "step %zu/%zu  loss %.4f (mean %.4f)  lr %.2e  %.0f tokens/s  %.0f GFLOP/s  "
-            "%llu:%02llu left%s",
-            p->step, p->steps, p->loss, p->smooth, p->rate, p->tokens_per_s, p->gflops_per_s,
-            seconds / 60, seconds % 60, bar && !p->last ? "" : "\n");
+    if (p->texts)
+        fprintf(stderr, "text %zu/%zu  %.0f tokens/s  ", p->step, p->steps, p->tokens_per_s);
+    else
+        fprintf(stderr,
+                "step %zu/%zu  loss %.4f (mean %.4f)  lr %.2e  %.0f tokens/s  %.0f GFLOP/s  ",
+                p->step, p->steps, p->loss, p->smooth, p->rate, p->tokens_per_s, p->gflops_per_s);
+    fprintf(stderr, "%llu:%02llu left%s", seconds / 60, seconds % 60, bar && !p->last ? "" : "\n");
     fflush(stderr);
 }
 

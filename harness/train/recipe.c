@@ -12,6 +12,7 @@
 
 #include "harness/core/alloc.h"
 #include "harness/core/paths.h"
+#include "harness/core/rng.h"
 
 enum field_type { FIELD_TEXT, FIELD_COUNT, FIELD_NUMBER, FIELD_CHOICE };
 
@@ -29,10 +30,12 @@ struct field {
 #define AT(member) offsetof(struct sb_recipe, member)
 
 static const struct field root_fields[] = {
-    { "kind", FIELD_CHOICE, AT(kind), true, .choices = "lm|tokenizer" },
+    { "kind", FIELD_CHOICE, AT(kind), true, .choices = "lm|head|tokenizer" },
     { "name", FIELD_TEXT, AT(name), true },
     { "out", FIELD_TEXT, AT(out), true },
     { "tokenizer", FIELD_TEXT, AT(tokenizer), false },
+    { "target", FIELD_TEXT, AT(target), false },
+    { "arch", FIELD_TEXT, AT(arch), false },
     { NULL },
 };
 static const struct field data_fields[] = {
@@ -72,6 +75,26 @@ static const struct field train_fields[] = {
 static const struct field distill_fields[] = {
     { "teacher", FIELD_TEXT, AT(distill.teacher), true },
     { "weight", FIELD_NUMBER, AT(distill.weight), false, 0, 1, 0.5 },
+    { "loss", FIELD_CHOICE, AT(distill.loss), false, .choices = "kl|reverse-kl|jsd|tvd" },
+    { "beta", FIELD_NUMBER, AT(distill.beta), false, 0, 1, 0.5 },
+    { NULL },
+};
+static const struct field loss_fields[] = {
+    { "by", FIELD_CHOICE, AT(loss.by), false,
+      .choices = "soft-ce|labels|kl|reverse-kl|jsd|tvd|topk-ce|lk-alpha" },
+    { "weight", FIELD_NUMBER, AT(loss.weight), false, 0, 1000, 1 },
+    { "feature", FIELD_NUMBER, AT(loss.feature), false, 0, 1000, 0 },
+    { "decay", FIELD_NUMBER, AT(loss.decay), false, 0, 1, 0.8 },
+    { "beta", FIELD_NUMBER, AT(loss.beta), false, 0, 1, 0.5 },
+    { "top_k", FIELD_COUNT, AT(loss.top_k), false, 1, SB_MAX_TOP_K, 10 },
+    { NULL },
+};
+static const struct field generate_fields[] = {
+    { "prompts", FIELD_COUNT, AT(data.generate.prompts), true, 1, 1e7 },
+    { "max_new_tokens", FIELD_COUNT, AT(data.generate.max_new_tokens), true, 1, 1e6 },
+    { "temperature", FIELD_NUMBER, AT(data.generate.temperature), false, 0, 10, 0 },
+    { "top_p", FIELD_NUMBER, AT(data.generate.top_p), false, 0, 1, 0 },
+    { "seed", FIELD_COUNT, AT(data.generate.seed), false, 0, 9e15, 0 },
     { NULL },
 };
 
@@ -253,24 +276,66 @@ static void read_weights(lua_State *L, struct sb_recipe *recipe)
     lua_pop(L, 1);
 }
 
+/* Read parent[name] by its fields; false: it is absent, and the defaults are set. */
+static bool read_table(lua_State *L, const char *parent, const char *name,
+                       const struct field *fields, bool required, struct sb_recipe *recipe)
+{
+    bool there = push_table(L, parent, name, required);
+    if (!there)
+        return false;
+    check_keys(L, name, fields, NULL);
+    read_fields(L, name, fields, recipe);
+    lua_pop(L, 1);
+    return true;
+}
+
+/* data.from names another recipe: what the table on top lacks is taken from that one's data. */
+static void fill_data_from(lua_State *L)
+{
+    lua_pushstring(L, "from");
+    lua_rawget(L, -2);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        return;
+    }
+    if (lua_type(L, -1) != LUA_TSTRING)
+        luaL_error(L, "data.from must be a string, found a %s", luaL_typename(L, -1));
+    if (luaL_loadfilex(L, lua_tostring(L, -1), "t") != LUA_OK)
+        lua_error(L);
+    lua_call(L, 0, 1);
+    if (!lua_istable(L, -1))
+        luaL_error(L, "data.from: %s must return a table", lua_tostring(L, -2));
+    push_table(L, "data.from", "data", true); /* data, path, other recipe, its data */
+    lua_pushnil(L);
+    while (lua_next(L, -2)) {
+        lua_pushvalue(L, -2);
+        lua_rawget(L, -7);
+        bool missing = lua_isnil(L, -1);
+        lua_pop(L, 1);
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2); /* key, key, value */
+        if (missing)
+            lua_rawset(L, -7);
+        else
+            lua_pop(L, 2);
+    }
+    lua_pop(L, 3);
+    lua_pushstring(L, "from");
+    lua_pushnil(L);
+    lua_rawset(L, -3);
+}
+
 static void read_data(lua_State *L, struct sb_recipe *recipe)
 {
-    static const char *const tables[] = { "files", "weights", NULL };
+    static const char *const tables[] = { "files", "weights", "generate", "from", NULL };
     push_table(L, "recipe", "data", true);
+    fill_data_from(L);
     check_keys(L, "data", data_fields, tables);
     read_fields(L, "data", data_fields, recipe);
     read_files(L, recipe);
     read_weights(L, recipe);
-    lua_pop(L, 1);
-}
-
-static void read_section(lua_State *L, const char *name, const struct field *fields, bool required,
-                         struct sb_recipe *recipe)
-{
-    if (!push_table(L, "recipe", name, required))
-        return;
-    check_keys(L, name, fields, NULL);
-    read_fields(L, name, fields, recipe);
+    recipe->data.generate.wanted =
+        read_table(L, "data", "generate", generate_fields, false, recipe);
     lua_pop(L, 1);
 }
 
@@ -281,12 +346,66 @@ static void read_vocabulary(lua_State *L, struct sb_recipe *recipe)
         { "vocab", FIELD_COUNT, AT(model.vocab), true, 260, 1048576 },
         { NULL },
     };
-    read_section(L, "model", fields, true, recipe);
+    read_table(L, "recipe", "model", fields, true, recipe);
+}
+
+static void read_lm(lua_State *L, struct sb_recipe *recipe)
+{
+    if (!recipe->tokenizer)
+        luaL_error(L, "recipe.tokenizer is missing");
+    read_table(L, "recipe", "model", model_fields, true, recipe);
+    read_table(L, "recipe", "train", train_fields, true, recipe);
+    read_table(L, "recipe", "distill", distill_fields, false, recipe);
+    if (recipe->train.seq_len > recipe->model.context)
+        luaL_error(L, "train.seq_len is greater than model.context");
+}
+
+/* recipe.head: whatever the architecture's own table knows, as text; sb_head_create checks it. */
+static void read_head_parameters(lua_State *L, struct sb_recipe *recipe)
+{
+    struct sb_error err;
+    if (sb_spec_init(&recipe->head, recipe->arch, &err) != SB_OK)
+        luaL_error(L, "%s", err.message);
+    if (!push_table(L, "recipe", "head", false))
+        return;
+    lua_pushnil(L);
+    while (lua_next(L, -2)) {
+        int type = lua_type(L, -1);
+        if (lua_type(L, -2) != LUA_TSTRING || lua_istable(L, -1) || type == LUA_TFUNCTION)
+            luaL_error(L, "head must give names numbers, strings or booleans");
+        const char *value = luaL_tolstring(L, -1, NULL);
+        if (sb_spec_set(&recipe->head, lua_tostring(L, -3), value, &err) != SB_OK)
+            luaL_error(L, "%s", err.message);
+        lua_pop(L, 2);
+    }
+    lua_pop(L, 1);
+}
+
+static void read_head(lua_State *L, struct sb_recipe *recipe)
+{
+    if (!recipe->target)
+        luaL_error(L, "recipe.target is missing: the model that the head is for");
+    if (!recipe->arch)
+        luaL_error(L, "recipe.arch is missing");
+    read_head_parameters(L, recipe);
+    read_table(L, "recipe", "train", train_fields, true, recipe);
+    if (!read_table(L, "recipe", "loss", loss_fields, false, recipe)) {
+        lua_newtable(L);
+        read_fields(L, "loss", loss_fields, recipe);
+        lua_pop(L, 1);
+    }
+}
+
+/* The tables of a kind; others are refused. */
+static const char *const *tables_of(const char *kind)
+{
+    static const char *const lm[] = { "data", "model", "train", "distill", NULL };
+    static const char *const head[] = { "data", "head", "train", "loss", NULL };
+    return strcmp(kind, "head") == 0 ? head : lm;
 }
 
 static int read_recipe(lua_State *L)
 {
-    static const char *const tables[] = { "data", "model", "train", "distill", NULL };
     struct reading *reading = lua_touserdata(L, 1);
     struct sb_recipe *recipe = reading->recipe;
     if (luaL_loadfilex(L, reading->path, "t") != LUA_OK)
@@ -294,6 +413,10 @@ static int read_recipe(lua_State *L)
     lua_call(L, 0, 1);
     if (!lua_istable(L, -1))
         return luaL_error(L, "must return a table, found a %s", luaL_typename(L, -1));
+    lua_pushstring(L, "kind");
+    lua_rawget(L, -2);
+    const char *const *tables = tables_of(lua_isstring(L, -1) ? lua_tostring(L, -1) : "");
+    lua_pop(L, 1);
     check_keys(L, "recipe", root_fields, tables);
     read_fields(L, "recipe", root_fields, recipe);
     read_data(L, recipe);
@@ -301,17 +424,46 @@ static int read_recipe(lua_State *L)
         read_vocabulary(L, recipe);
         return 0;
     }
-    if (!recipe->tokenizer)
-        return luaL_error(L, "recipe.tokenizer is missing");
-    read_section(L, "model", model_fields, true, recipe);
-    read_section(L, "train", train_fields, true, recipe);
-    read_section(L, "distill", distill_fields, false, recipe);
-    if (recipe->train.seq_len > recipe->model.context)
-        return luaL_error(L, "train.seq_len is greater than model.context");
+    if (strcmp(recipe->kind, "head") == 0)
+        read_head(L, recipe);
+    else
+        read_lm(L, recipe);
     if (recipe->train.batch_tokens % recipe->train.micro_tokens != 0)
         return luaL_error(L, "train.batch_tokens must be a multiple of micro_tokens (%d)",
                           (int)recipe->train.micro_tokens);
     return 0;
+}
+
+uint64_t sb_recipe_generate_hash(const struct sb_recipe *recipe)
+{
+    const double numbers[] = {
+        (double)recipe->data.generate.prompts, (double)recipe->data.generate.max_new_tokens,
+        (double)recipe->data.generate.seed,    recipe->data.generate.temperature,
+        recipe->data.generate.top_p,
+    };
+    return XXH64(numbers, sizeof numbers, 0);
+}
+
+/* What distinguishes a head's recipe from others, and a distillation by another loss than KL; 0 for
+ * the rest, whose checkpoints from before these fields stay valid. */
+static uint64_t later_fields_hash(const struct sb_recipe *recipe)
+{
+    uint64_t hash = 0;
+    if (recipe->distill.loss && strcmp(recipe->distill.loss, "kl") != 0)
+        hash = XXH64(&recipe->distill.beta, sizeof recipe->distill.beta,
+                     XXH64(recipe->distill.loss, strlen(recipe->distill.loss), 1));
+    if (recipe->data.generate.wanted)
+        hash = sb_rng_mix(hash, sb_recipe_generate_hash(recipe));
+    if (!recipe->arch)
+        return hash;
+    char *head = sb_spec_text(&recipe->head);
+    if (head)
+        hash = XXH64(head, strlen(head), hash);
+    sb_free(head);
+    const double weights[] = { recipe->loss.weight, recipe->loss.feature, recipe->loss.decay,
+                               recipe->loss.beta, (double)recipe->loss.top_k };
+    hash = XXH64(weights, sizeof weights, hash);
+    return XXH64(recipe->loss.by, strlen(recipe->loss.by), hash);
 }
 
 /* Names and the model's and the schedule's numbers; not where things lie. */
@@ -328,7 +480,9 @@ static uint64_t recipe_hash(const struct sb_recipe *recipe)
         const struct sb_recipe_weight *w = &recipe->data.weights[i];
         weights += XXH64(w->task, strlen(w->task), XXH64(&w->weight, sizeof w->weight, 0));
     }
-    return XXH64(&weights, sizeof weights, hash);
+    hash = XXH64(&weights, sizeof weights, hash);
+    uint64_t later = later_fields_hash(recipe);
+    return later ? sb_rng_mix(hash, later) : hash;
 }
 
 static void open_bare(lua_State *L)
@@ -390,5 +544,10 @@ void sb_recipe_finish(struct sb_recipe *recipe)
         sb_free(recipe->data.weights[i].task);
     sb_free(recipe->data.weights);
     sb_free(recipe->distill.teacher);
+    sb_free(recipe->distill.loss);
+    sb_free(recipe->target);
+    sb_free(recipe->arch);
+    sb_free(recipe->loss.by);
+    sb_spec_finish(&recipe->head);
     *recipe = (struct sb_recipe){ 0 };
 }

@@ -2,6 +2,7 @@
 #ifndef SB_TRAIN_RECIPE_H
 #define SB_TRAIN_RECIPE_H
 
+#include "harness/core/param.h"
 #include "harness/train/adamw.h"
 #include "harness/train/data.h"
 
@@ -11,9 +12,12 @@ struct sb_recipe_weight {
 };
 
 struct sb_recipe {
-    char *kind; /* "lm" or "tokenizer" */
+    char *kind; /* "lm", "head" or "tokenizer" */
     char *name, *out;
-    char *tokenizer; /* directory with tokenizer.json; kind "lm" */
+    char *tokenizer;     /* directory with tokenizer.json; kind "lm" */
+    char *target;        /* model directory; kind "head" */
+    char *arch;          /* of the head */
+    struct sb_spec head; /* its parameters */
     struct {
         char *dir;
         char **files;
@@ -22,6 +26,12 @@ struct sb_recipe {
         size_t n_weights;
         double held_out;
         char *loss_on; /* "all" or "answers" */
+        struct {
+            bool wanted;
+            size_t prompts; /* per task, in file order */
+            size_t max_new_tokens, seed;
+            double temperature, top_p;
+        } generate; /* the target answers the prompts, and that is trained on */
     } data;
     struct {
         size_t layers, width, heads, kv_heads, ff, vocab, context;
@@ -34,13 +44,22 @@ struct sb_recipe {
     struct {
         char *teacher; /* model directory; NULL: none */
         double weight; /* of the divergence; the rest is cross-entropy */
+        char *loss;    /* "kl" or another name of sb_divergence_names */
+        double beta;   /* of jsd */
     } distill;
+    struct {
+        char *by; /* "labels", or a name of sb_divergence_names; kind "head" */
+        double weight, feature, decay, beta;
+        size_t top_k;
+    } loss;
     uint64_t hash; /* of everything that moves the result, for the checkpoint */
 };
 
 /* Run the file in a bare Lua state and check what it returns. Keys it does not know are refused with
  * those it does. */
 enum sb_status sb_recipe_read(struct sb_recipe *recipe, const char *path, struct sb_error *err);
+/* Of the settings of data.generate. */
+uint64_t sb_recipe_generate_hash(const struct sb_recipe *recipe);
 void sb_recipe_finish(struct sb_recipe *recipe);
 
 #endif

@@ -55,6 +55,21 @@ struct sb_var *sb_tape_embed(struct sb_tape *tape, struct sb_var *table, const i
 struct sb_var *sb_tape_rmsnorm(struct sb_tape *tape, struct sb_var *x, struct sb_var *weight,
                                sb_real eps);
 struct sb_var *sb_tape_add(struct sb_tape *tape, struct sb_var *a, struct sb_var *b);
+/* a * x + b * y of two matrices of one shape; scalars too. */
+struct sb_var *sb_tape_mix(struct sb_tape *tape, struct sb_var *x, sb_real a, struct sb_var *y,
+                           sb_real b);
+/* x + bias[1, d] in every row. */
+struct sb_var *sb_tape_add_bias(struct sb_tape *tape, struct sb_var *x, struct sb_var *bias);
+/* [a ; b]: columns of b behind those of a. */
+struct sb_var *sb_tape_concat(struct sb_tape *tape, struct sb_var *a, struct sb_var *b);
+/* Rows of b below those of a. */
+struct sb_var *sb_tape_stack(struct sb_tape *tape, struct sb_var *a, struct sb_var *b);
+/* Columns from .. from + n - 1. */
+struct sb_var *sb_tape_slice(struct sb_tape *tape, struct sb_var *x, size_t from, size_t n);
+/* Rows at[n] of x -> [n, d]; -1 gives zeros. `at` outlives the step. */
+struct sb_var *sb_tape_gather(struct sb_tape *tape, struct sb_var *x, const int32_t *at, size_t n);
+struct sb_var *sb_tape_silu(struct sb_tape *tape, struct sb_var *x);
+struct sb_var *sb_tape_gelu(struct sb_tape *tape, struct sb_var *x); /* x * Phi(x) */
 /* silu(gate) * up, elementwise. */
 struct sb_var *sb_tape_swiglu(struct sb_tape *tape, struct sb_var *gate, struct sb_var *up);
 
@@ -77,7 +92,9 @@ struct sb_segments {
     size_t n;
 };
 /* Causal attention inside each segment: q[m, n_heads * d], k and v[m, n_kv_heads * d] ->
- * [m, n_heads * d]; head h reads KV head h / (n_heads / n_kv_heads); scores scaled by 1/sqrt(d). */
+ * [m, n_heads * d]; head h reads KV head h / (n_heads / n_kv_heads); scores scaled by 1/sqrt(d).
+ * k and v may have p * m rows, those of p passes stacked: row r sees rows up to itself in the first, and row
+ * r alone in every later one (methods B 5.3). */
 struct sb_var *sb_tape_attention(struct sb_tape *tape, struct sb_var *q, struct sb_var *k,
                                  struct sb_var *v, size_t n_heads, size_t n_kv_heads,
                                  const struct sb_segments *segments);
@@ -91,8 +108,35 @@ struct sb_var *sb_tape_cross_entropy(struct sb_tape *tape, struct sb_var *logits
 /* KL(softmax(teacher) || softmax(logits)); teacher[m, v] are logits and get no gradient. */
 struct sb_var *sb_tape_kl(struct sb_tape *tape, struct sb_var *logits, const sb_real *teacher,
                           const sb_real *weight);
-/* a * x + b * y of two scalars. */
-struct sb_var *sb_tape_mix(struct sb_tape *tape, struct sb_var *x, sb_real a, struct sb_var *y,
-                           sb_real b);
+/* Rows to learn from: row r of the loss goes with row[r] of logits (row NULL: r itself). They get no
+ * gradient and outlive the step. */
+struct sb_teacher {
+    const sb_real *logits;
+    const int32_t *row;
+};
+/* Losses of a student's row q by a teacher's row p. */
+enum sb_divergence_kind {
+    SB_SOFT_CE,    /* -sum p log q */
+    SB_KL,         /* KL(p || q) */
+    SB_REVERSE_KL, /* KL(q || p) */
+    SB_JSD,        /* beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q */
+    SB_TVD,        /* sum of max(q - p, 0) */
+    SB_TOPK_CE,    /* -sum p log q over the top_k likeliest of p (ties included) */
+    SB_LK_ALPHA,   /* -log sum min(p, q) */
+};
+enum { SB_MAX_TOP_K = 64 };
+extern const char sb_divergence_names[]; /* "soft-ce|kl|..." in the order above */
+bool sb_divergence_find(const char *name, enum sb_divergence_kind *kind);
+struct sb_divergence {
+    enum sb_divergence_kind kind;
+    double beta;
+    size_t top_k;
+};
+struct sb_var *sb_tape_divergence(struct sb_tape *tape, struct sb_var *logits,
+                                  const struct sb_divergence *by, const struct sb_teacher *teacher,
+                                  const sb_real *weight);
+/* Mean over columns of e^2 / 2 where |e| < 1, else |e| - 1/2, with e = x - target. */
+struct sb_var *sb_tape_smooth_l1(struct sb_tape *tape, struct sb_var *x,
+                                 const struct sb_teacher *target, const sb_real *weight);
 
 #endif

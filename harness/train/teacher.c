@@ -6,6 +6,8 @@
 #include "harness/core/alloc.h"
 #include "harness/model/weights.h"
 
+enum { MOST_POSITIONS = 32768 }; /* angles are tables */
+
 static enum sb_status check_teacher(const struct sb_weights *w, const char *path,
                                     struct sb_error *err)
 {
@@ -59,6 +61,8 @@ static enum sb_status build(struct sb_lm **out, const struct sb_weights *w, cons
                             size_t max_context, struct sb_error *err)
 {
     const struct sb_config *c = &w->config;
+    if (max_context == 0)
+        max_context = c->max_context < MOST_POSITIONS ? c->max_context : MOST_POSITIONS;
     struct sb_lm_shape shape = {
         .n_layers = c->n_layers,
         .d_model = c->d_model,

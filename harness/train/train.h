@@ -2,7 +2,7 @@
  *
  * A recipe is a Lua file that returns a table. kind = "tokenizer" trains a byte-level BPE vocabulary
  * on the texts; kind = "lm" trains a language model, from the texts alone or also from a teacher's
- * distributions. Paths in it are relative to the current directory. docs: scripts/train/. */
+ * distributions; kind = "head" trains a draft head on a frozen target's hidden states. Paths in it are relative to the current directory. docs: scripts/train/. */
 #ifndef SB_TRAIN_TRAIN_H
 #define SB_TRAIN_TRAIN_H
 
@@ -23,6 +23,7 @@ struct sb_train_progress {
     uint64_t remaining_ns; /* estimate */
     double gflops_per_s;   /* by sb_lm_flops_per_token */
     bool last;
+    bool texts;       /* steps are texts that the target writes; there is no loss yet */
     const char *note; /* a line to show in place of the figures, or NULL */
 };
 typedef void sb_train_report(void *user, const struct sb_train_progress *progress);

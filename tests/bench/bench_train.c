@@ -60,12 +60,12 @@ static double time_steps(struct sb_lm *lm, struct sb_adamw *opt, struct sb_tape 
         if (i == 1)
             began = sb_now_ns();
         sb_tape_reset(tape);
-        sb_lm_clear_grads(lm);
+        sb_trainable_clear_grads(&lm->weights);
         struct sb_var *loss = sb_tape_cross_entropy(tape, sb_lm_forward(lm, tape, &rows),
                                                     batch->target, batch->weight);
         if (sb_tape_backward(tape, loss, err) != SB_OK)
             return -1;
-        sb_adamw_step(opt, lm);
+        sb_adamw_step(opt, &lm->weights);
     }
     return (double)(sb_now_ns() - began) * 1e-9;
 }
@@ -100,9 +100,9 @@ int main(int argc, char **argv)
     struct sb_error err;
     double seconds = -1;
     if (sb_lm_create(&lm, &shape, false, &err) == SB_OK && sb_tape_create(&tape, &err) == SB_OK &&
-        sb_adamw_init(&opt, &adamw, lm->n_params, &err) == SB_OK &&
+        sb_adamw_init(&opt, &adamw, lm->weights.n_params, &err) == SB_OK &&
         sb_batch_init(&batch, tokens, &err) == SB_OK) {
-        sb_lm_init_weights(lm, 1);
+        sb_trainable_init(&lm->weights, 1);
         fill(&batch, document < shape.max_context ? document : shape.max_context);
         seconds = time_steps(lm, &opt, tape, &batch, &err);
     }
@@ -111,7 +111,7 @@ int main(int argc, char **argv)
         double gflops = speed * sb_lm_flops_per_token(&shape, (double)document / 2) * 1e-9;
         printf(
             "%zu weights, %zu tokens a step in documents of %zu, %d threads, %zu MiB of activations\n",
-            lm->n_params, tokens, document, sb_threads_get(), sb_tape_bytes(tape) >> 20);
+            lm->weights.n_params, tokens, document, sb_threads_get(), sb_tape_bytes(tape) >> 20);
         printf("%.0f tokens/s, %.1f GFLOP/s, %.0f %% of sgemm's %.1f GFLOP/s\n", speed, gflops,
                100 * gflops / peak, peak);
     } else {

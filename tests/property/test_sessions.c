@@ -17,6 +17,8 @@
 #include "harness/core/threads.h"
 #include "harness/decode/session.h"
 #include "kernels/kernels.h"
+#include "tests/property/eagle_maker.h"
+#include "tests/property/head_maker.h"
 #include "tests/property/toy_model.h"
 
 enum { V = 24, CONTEXT = 96, MOST = 128, EOS = 3 };
@@ -25,23 +27,18 @@ enum { V = 24, CONTEXT = 96, MOST = 128, EOS = 3 };
  * "short" context, "far" (an unrelated one), "other" (a vocabulary of another size). */
 static struct toy_model target, near, wide, narrow, brief, far, other;
 
-/* A datastore of toy text, in a folder that the test works in. */
-static char workplace[] = "/tmp/specbench-XXXXXX";
-
+/* A datastore of toy text. */
 static void make_store(void)
 {
     sb_token text[600];
     for (int i = 0; i < 600; i++)
         text[i] = i % 100 == 99 ? V : (i * i) % 7 + (i % 3);
-    assert_non_null(mkdtemp(workplace));
-    assert_int_equal(chdir(workplace), 0);
     assert_int_equal(sb_datastore_write("toy.sbidx", text, 600, 6, V, 0, NULL), SB_OK);
 }
 
 static int make_models(void **state)
 {
     (void)state;
-    make_store();
     sb_threads_set(1); /* the models are too small to share out */
     target = toy_model_create(1, 0, V, CONTEXT, EOS);
     near = toy_model_create(1, .12, V, CONTEXT, EOS);
@@ -50,6 +47,15 @@ static int make_models(void **state)
     brief = toy_model_create(1, .12, V, 20, EOS);
     far = toy_model_create(77, 0, V, CONTEXT, EOS);
     other = toy_model_create(1, 0, V + 129, CONTEXT, EOS);
+    enter_folder();
+    make_store();
+    const struct sb_config *c = sb_model_config(target.model);
+    make_medusa_heads(c->d_model, V);
+    make_hydra_heads(
+        &(struct made_shape){ c->d_model, V, c->n_heads, c->n_kv_heads, c->head_dim, c->d_ff });
+    make_eagle_heads(c->d_model, V);
+    make_mlp_speculators(c->d_model, V);
+    make_redrafters(c->d_model, V);
     return 0;
 }
 
@@ -59,8 +65,8 @@ static int destroy_models(void **state)
     struct toy_model *all[] = { &target, &near, &wide, &narrow, &brief, &far, &other };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         toy_model_destroy(all[i]);
-    remove("toy.sbidx");
-    return rmdir(workplace);
+    leave_folder();
+    return 0;
 }
 
 static struct sb_model *by_name(const char *name)
@@ -104,6 +110,34 @@ static const char *const variants[] = {
     "merge:a='sam:min_match=2',b='small-lm:model=near,k=3'",
     "merge:a='small-lm:model=far,k=3,draw=wor',b='small-lm:model=near,tree=3x2',nodes=7",
     "merge:a=suffix-decoding,b=(delegate:a=mag,b=token-recycling),nodes=9",
+    "hydra:head=hydra.safetensors",
+    "hydra:head=hydra-dropout.safetensors,tree=3x2x2,heads=2",
+    "hydra:head=hydra-shared.safetensors,tree=1x1x1x1",
+    "hydra:head=hydra-shared.safetensors,tree=eagle1_25",
+    "hydra-pp:head=hydra-pp.safetensors",
+    "hydra-pp:head=hydra-pp.safetensors,tree=2x2x2",
+    "hydra-pp:head=hydra-pp.safetensors,tree=auto,nodes=9",
+    "hydra:head=hydra-shared.safetensors,tree=auto,nodes=20",
+    "medusa:head=medusa-vllm.safetensors,tree=auto,nodes=14",
+    "eagle:head=eagle",
+    "eagle:head=eagle-two,tree=3x2x1x1,draw=top",
+    "eagle:head=eagle,tree=1x1x1x1",
+    "eagle2:head=eagle",
+    "eagle2:head=eagle-two,depth=2,topk=3,total=9",
+    "eagle2:head=eagle,depth=6,topk=1",
+    "eagle2:head=eagle-two,curve='2:1.02;9:1.1'",
+    "eagle3:head=eagle3",
+    "eagle3:head=eagle3-vllm,depth=3,topk=24,total=30",
+    "eagle3:head=eagle3,depth=0,total=2",
+    "medusa:head=medusa.safetensors",
+    "medusa:head=medusa.safetensors,tree=3x2x2,heads=2",
+    "medusa:head=medusa-shared.safetensors,tree=1x1x1x1",
+    "medusa:head=medusa-shared.safetensors,tree=eagle1_25",
+    "medusa:head=medusa-vllm.safetensors,tree=9x2x2",
+    "mlp-speculator:head=mlp.safetensors",
+    "mlp-speculator:head=mlp.safetensors,tree=2x2,candidates=3",
+    "mlp-speculator:head=mlp-tied,candidates=1",
+    "mlp-speculator:head=mlp-tied,candidates=12",
     "none",
     "jacobi",
     "jacobi:m=3,fill=root",
@@ -120,6 +154,11 @@ static const char *const variants[] = {
     "pld:match=ref,k=3",
     "pld:match=first,k=5",
     "pld:match=best,wrap=1",
+    "pld-plus",
+    "pld-plus:layer=0,k=4",
+    "redrafter:head=redrafter.safetensors",
+    "redrafter:head=redrafter.safetensors,beams=1,k=3",
+    "redrafter:head=redrafter-sum,beams=3,k=5,top=4",
     "small-lm:model=same",
     "small-lm:model=near",
     "small-lm:model=near,k=9,p_min=0.3",
@@ -892,14 +931,23 @@ static void drafters_stay_inside_the_tree(void **state)
 {
     (void)state;
     sb_token text[60], eos = EOS;
+    static float hidden[60 * 16];
+    const float *taps[SB_MAX_TAPS];
+    assert_true(sb_model_config(target.model)->d_model <= 16);
     for (int i = 0; i < 60; i++)
         text[i] = (i * i) % 7;
+    for (int i = 0; i < 60 * 16; i++)
+        hidden[i] = sinf((float)i);
+    for (int i = 0; i < SB_MAX_TAPS; i++)
+        taps[i] = hidden;
     for (size_t v = 0; v < N_VARIANTS; v++) {
         for (int t = 0; t < 2; t++) {
             struct sb_spec spec;
             assert_int_equal(sb_spec_parse(&spec, variants[v], NULL), SB_OK);
             const struct sb_drafter_ops *ops = sb_drafter_find(spec.name);
             int64_t k = 0;
+            struct sb_tap_plan plan = { .n_layers = sb_model_config(target.model)->n_layers,
+                                        .d_model = sb_model_config(target.model)->d_model };
             const struct sb_policy policy = { .ops = sb_policy_find("constant"), .params = &k };
             void *params = sb_alloc_zero(1, ops->params_size + 1);
             void *st = sb_alloc_zero(1, ops->state_size + 1);
@@ -912,6 +960,7 @@ static void drafters_stay_inside_the_tree(void **state)
                                                 .n_vocab = V,
                                                 .params = params,
                                                 .policy = &policy,
+                                                .taps = &plan,
                                                 .load_model = load };
             if (ops->open)
                 assert_int_equal(ops->open(st, &env, NULL), SB_OK);
@@ -926,7 +975,8 @@ static void drafters_stay_inside_the_tree(void **state)
                                           .n = n,
                                           .n_prompt = 1,
                                           .dice = sb_rng_dice_at(&rng, n),
-                                          .policy = &policy };
+                                          .policy = &policy,
+                                          .taps = taps };
                 if (ops->begin)
                     assert_int_equal(ops->begin(st, &ctx, NULL), SB_OK);
                 for (int32_t cap = 1; cap <= 8; cap++) {
@@ -1184,6 +1234,13 @@ static void running_out_of_memory_while_opening_leaks_nothing(void **state)
                                             "anpd",
                                             "llma",
                                             "mag",
+                                            "hydra-pp:head=hydra-pp.safetensors",
+                                            "eagle:head=eagle",
+                                            "eagle2:head=eagle-two",
+                                            "eagle3:head=eagle3",
+                                            "medusa:head=medusa-shared.safetensors",
+                                            "mlp-speculator:head=mlp-tied",
+                                            "redrafter:head=redrafter-sum",
                                             "sad",
                                             "rest:store=toy.sbidx",
                                             "delegate:b='small-lm:model=near'",

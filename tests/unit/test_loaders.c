@@ -214,7 +214,8 @@ static void safetensors_headers_are_checked(void **state)
     (void)state;
     refuse_header("[]", "no JSON object");
     refuse_header("{", "no JSON object");
-    refuse_header("{\"a\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[0,8]}}", "dtype I64");
+    refuse_header("{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[1],\"data_offsets\":[0,1]}}",
+                  "dtype F8_E4M3");
     refuse_header("{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", "dtype missing");
     refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}",
                   "its shape needs 8");

@@ -222,10 +222,10 @@ static char *golden(const char *name)
     return sb_strf("%s/golden/torch/%s", getenv("SB_TEST_DIR"), name);
 }
 
-static const struct sb_torch_tensor *get(const struct sb_torch_file *f, const char *name,
-                                         enum sb_torch_type type, size_t n_dims, size_t size_bytes)
+static const struct sb_stored_tensor *get(const struct sb_torch_file *f, const char *name,
+                                         enum sb_element type, size_t n_dims, size_t size_bytes)
 {
-    const struct sb_torch_tensor *t = sb_torch_find(f, name);
+    const struct sb_stored_tensor *t = sb_torch_find(f, name);
     if (!t)
         fail_msg("no tensor '%s'", name);
     assert_int_equal(t->type, type);
@@ -245,14 +245,14 @@ static void heads_are_read_as_saved(void **state)
     assert_int_equal(f.n, 6);
     assert_int_equal(f.n_other, 0);
     assert_string_equal(f.tensor[0].name, "0.0.linear.bias"); /* sorted */
-    const struct sb_torch_tensor *w = get(&f, "1.0.linear.weight", SB_TORCH_F32, 2, 64);
+    const struct sb_stored_tensor *w = get(&f, "1.0.linear.weight", SB_ELEMENT_F32, 2, 64);
     assert_true(w->dim[0] == 4 && w->dim[1] == 4);
     for (int i = 0; i < 16; i++)
         assert_true(((const float *)w->data)[i] == 1 + (float)i / 16);
-    const struct sb_torch_tensor *half = get(&f, "0.1.weight", SB_TORCH_F16, 2, 64);
+    const struct sb_stored_tensor *half = get(&f, "0.1.weight", SB_ELEMENT_F16, 2, 64);
     for (int i = 0; i < 32; i++)
         assert_true(sb_f16_to_f32(((const uint16_t *)half->data)[i]) == 0.5f * (float)i);
-    assert_ptr_equal(get(&f, "1.1.weight", SB_TORCH_F16, 2, 64)->data, half->data); /* shared */
+    assert_ptr_equal(get(&f, "1.1.weight", SB_ELEMENT_F16, 2, 64)->data, half->data); /* shared */
     assert_null(sb_torch_find(&f, "2.1.weight"));
     sb_torch_close(&f);
     sb_free(path);
@@ -266,16 +266,16 @@ static void a_checkpoint_is_named_by_its_keys(void **state)
     assert_int_equal(sb_torch_open(&f, path, NULL), SB_OK);
     assert_int_equal(f.n, 6);
     assert_int_equal(f.n_other, 7); /* epoch and the optimizer's six */
-    const struct sb_torch_tensor *fc = get(&f, "state_dict.fc.weight", SB_TORCH_BF16, 2, 24);
+    const struct sb_stored_tensor *fc = get(&f, "state_dict.fc.weight", SB_ELEMENT_BF16, 2, 24);
     assert_int_equal(((const uint16_t *)fc->data)[0], 0x3F80 + 12);
-    const struct sb_torch_tensor *row = get(&f, "state_dict.fc.row", SB_TORCH_BF16, 2, 8);
+    const struct sb_stored_tensor *row = get(&f, "state_dict.fc.row", SB_ELEMENT_BF16, 2, 8);
     assert_int_equal(((const uint16_t *)row->data)[3], 0x3F80 + 7);
-    const struct sb_torch_tensor *d2t = get(&f, "state_dict.d2t", SB_TORCH_I64, 1, 32);
+    const struct sb_stored_tensor *d2t = get(&f, "state_dict.d2t", SB_ELEMENT_I64, 1, 32);
     assert_int_equal(((const int64_t *)d2t->data)[2], -3);
-    assert_ptr_equal(get(&f, "7.by number", SB_TORCH_I64, 1, 16)->data,
+    assert_ptr_equal(get(&f, "7.by number", SB_ELEMENT_I64, 1, 16)->data,
                      (const int64_t *)d2t->data + 2);
-    assert_int_equal(((const uint8_t *)get(&f, "state_dict.t2d", SB_TORCH_BOOL, 1, 3)->data)[1], 0);
-    assert_true(*(const double *)get(&f, "state_dict.scale", SB_TORCH_F64, 0, 8)->data == 0.125);
+    assert_int_equal(((const uint8_t *)get(&f, "state_dict.t2d", SB_ELEMENT_BOOL, 1, 3)->data)[1], 0);
+    assert_true(*(const double *)get(&f, "state_dict.scale", SB_ELEMENT_F64, 0, 8)->data == 0.125);
     sb_torch_close(&f);
     sb_free(path);
 }
@@ -288,7 +288,7 @@ static void accept(struct archive a)
     if (parse(&f, &a.b, &exact, &err) != SB_OK)
         fail_msg("%s", err.message);
     assert_int_equal(f.n, 1);
-    assert_memory_equal(get(&f, "a", SB_TORCH_F32, 1, 16)->data, four_values, 16);
+    assert_memory_equal(get(&f, "a", SB_ELEMENT_F32, 1, 16)->data, four_values, 16);
     sb_torch_close(&f);
     free(exact);
     free(a.b.data);
@@ -321,12 +321,12 @@ static void types_of_the_kernels_are_told(void **state)
 {
     (void)state;
     enum sb_dtype type = SB_Q4_0;
-    assert_true(sb_torch_dtype(&type, SB_TORCH_BF16) && type == SB_BF16);
-    assert_true(sb_torch_dtype(&type, SB_TORCH_F16) && type == SB_F16);
-    assert_true(sb_torch_dtype(&type, SB_TORCH_F32) && type == SB_F32);
-    assert_false(sb_torch_dtype(&type, SB_TORCH_I64));
-    assert_string_equal(sb_torch_type_name(SB_TORCH_BOOL), "bool");
-    assert_int_equal(sb_torch_type_bytes(SB_TORCH_F64), 8);
+    assert_true(sb_element_dtype(&type, SB_ELEMENT_BF16) && type == SB_BF16);
+    assert_true(sb_element_dtype(&type, SB_ELEMENT_F16) && type == SB_F16);
+    assert_true(sb_element_dtype(&type, SB_ELEMENT_F32) && type == SB_F32);
+    assert_false(sb_element_dtype(&type, SB_ELEMENT_I64));
+    assert_string_equal(sb_element_name(SB_ELEMENT_BOOL), "bool");
+    assert_int_equal(sb_element_bytes(SB_ELEMENT_F64), 8);
 }
 
 /* ---- archives that are wrong ----------------------------------------------------------------------- */
@@ -706,7 +706,7 @@ static void a_flood_of_names_is_refused(void **state)
     (void)state;
     struct bytes b = { 0 };
     char name[1024] = { 0 }, message[128];
-    size_t each = sizeof(struct sb_torch_tensor) + sizeof name, limit = (size_t)1 << 27;
+    size_t each = sizeof(struct sb_stored_tensor) + sizeof name, limit = (size_t)1 << 27;
     memset(name, 'n', sizeof name - 1);
     add(&b, "\x80\2}(X\377\3\0\0", 9);
     add(&b, name, sizeof name - 1);

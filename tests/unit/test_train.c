@@ -16,6 +16,7 @@
 #include "harness/core/paths.h"
 #include "harness/core/threads.h"
 #include "harness/model/model.h"
+#include "harness/model/safetensors.h"
 #include "harness/train/data.h"
 #include "harness/train/recipe.h"
 #include "harness/train/teacher.h"
@@ -362,6 +363,32 @@ static void a_recipe_is_read_with_its_defaults(void **state)
     sb_recipe_finish(&recipe);
 }
 
+static void a_recipe_may_take_its_data_from_another(void **state)
+{
+    (void)state;
+    char text[512];
+    struct sb_recipe recipe, other;
+    struct sb_error err;
+    snprintf(text, sizeof text,
+             "return { kind = 'tokenizer', name = 'n', out = 'o', model = { vocab = 300 }, data = {"
+             " from = '%s/toy.lua', held_out = 0.2 } }",
+             dir);
+    write_text(at("from.lua"), text);
+    assert_int_equal(sb_recipe_read(&other, at("toy.lua"), &err), SB_OK);
+    if (sb_recipe_read(&recipe, at("from.lua"), &err) != SB_OK)
+        fail_msg("%s", err.message);
+    assert_true(recipe.data.held_out == 0.2); /* its own */
+    assert_int_equal(recipe.data.n_files, other.data.n_files);
+    assert_string_equal(recipe.data.files[1], other.data.files[1]);
+    sb_recipe_finish(&recipe);
+    sb_recipe_finish(&other);
+    write_text(at("from.lua"),
+               "return { kind = 'tokenizer', name = 'n', out = 'o', data = { from = "
+               "'no-such.lua' } }");
+    assert_int_equal(sb_recipe_read(&recipe, at("from.lua"), &err), SB_EUSAGE);
+    assert_non_null(strstr(err.message, "no-such.lua"));
+}
+
 static void bad_recipes_are_refused_with_what_is_right(void **state)
 {
     (void)state;
@@ -373,7 +400,7 @@ static void bad_recipes_are_refused_with_what_is_right(void **state)
         { "return {", "bad.lua:1: unexpected symbol" },
         { "error('stop')", "stop" },
         { "return { kind = 'lmm', name = 'n', out = 'o' }",
-          "is 'lmm'; it must be one of lm|tokenizer" },
+          "is 'lmm'; it must be one of lm|head|tokenizer" },
         { "return { name = 'n', out = 'o' }", "recipe.kind is missing" },
         { "return { knid = 'lm' }", "recipe has no key 'knid'; it has: kind, name" },
         { "return { kind = 'lm', name = {}, out = 'o' }",
@@ -546,6 +573,242 @@ static void a_student_learns_from_its_teacher(void **state)
     assert_true(seen.last < 0.5 * seen.first); /* the divergence alone, so it can go to zero */
 }
 
+/* ---- draft heads ----------------------------------------------------------------------------- */
+
+/* A recipe for a head of the toy target in dir/target, which is trained on first use. */
+static void write_head_recipe(const char *name, const char *arch, const char *train,
+                              const char *data_more, const char *more)
+{
+    if (!sb_is_file(at("target/model.safetensors"))) {
+        struct sb_train_options options = { .out = at("target") };
+        train_ok("toy.lua", &options);
+    }
+    char text[2048];
+    snprintf(text, sizeof text,
+             "return { kind = 'head', name = 'toy-head', out = '%s/head', target = '%s/target', "
+             "arch = '%s', " DATA " train = { steps = 12, batch_tokens = 128, micro_tokens = 64,"
+             " seq_len = 24, seed = 7, checkpoint_every = 4, lr = 0.01 %s }, %s }",
+             dir, dir, arch, dir, data_more, train, more);
+    write_text(at(name), text);
+}
+
+static void every_head_trains_and_goes_on_where_it_stopped(void **state)
+{
+    (void)state;
+    static const char *const archs[] = { "medusa", "hydra",          "hydra-pp", "eagle",
+                                         "eagle3", "mlp-speculator", "redrafter" };
+    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) {
+        write_head_recipe("head.lua", archs[i], "", ", loss_on = 'answers'", "");
+        struct sb_train_options whole = { .out = at("h-whole") }, parts = { .out = at("h-parts") };
+        struct sb_error err;
+        train_ok("head.lua", &whole);
+        parts.max_steps = 5;
+        assert_int_equal(sb_train_recipe(at("head.lua"), &parts, &err), SB_EINTERRUPTED);
+        parts.resume = true;
+        parts.max_steps = 0;
+        train_ok("head.lua", &parts);
+        static const char *const files[] = { "model.safetensors", "config.json", "training.json",
+                                             "train.ckpt", "loss.csv" };
+        for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
+            char a[64], b[64];
+            snprintf(a, sizeof a, "h-whole/%s", files[f]);
+            snprintf(b, sizeof b, "h-parts/%s", files[f]);
+            assert_same_file(at(a), at(b));
+        }
+        remove(at("h-parts/train.ckpt"));
+    }
+}
+
+static void assert_holds(const char *path, const char *text)
+{
+    size_t size, n = strlen(text), at_byte = 0;
+    unsigned char *data = read_bytes(path, &size);
+    while (at_byte + n <= size && memcmp(data + at_byte, text, n) != 0)
+        at_byte++;
+    if (at_byte + n > size)
+        fail_msg("%s does not hold %s", path, text);
+    sb_free(data);
+}
+
+static void a_head_is_written_with_what_it_was_made_for(void **state)
+{
+    (void)state;
+    write_head_recipe("head.lua", "medusa", "", "", "head = { heads = 2, share_lm_head = true }");
+    struct sb_train_options options = { .out = at("made") };
+    train_ok("head.lua", &options);
+    struct sb_lm *target;
+    struct sb_error err;
+    uint64_t hash;
+    assert_int_equal(sb_teacher_load(&target, &hash, at("target"), 0, &err), SB_OK);
+    sb_lm_destroy(target);
+    struct sb_st_file file;
+    assert_int_equal(sb_st_open(&file, at("made/model.safetensors"), &err), SB_OK);
+    assert_int_equal(file.n, 4); /* two blocks with biases, no LM head */
+    assert_non_null(sb_st_find(&file, "1.0.linear.weight"));
+    sb_st_close(&file);
+    char want[64];
+    snprintf(want, sizeof want, "\"specbench.target_hash\":\"%016llx\"", (unsigned long long)hash);
+    assert_holds(at("made/model.safetensors"), want);
+    assert_holds(at("made/model.safetensors"), "\"specbench.recipe\":\"toy-head\"");
+    assert_holds(at("made/training.json"), "\"tokens_per_step\"");
+    assert_holds(at("made/training.json"), "\"step\": 12");
+}
+
+static void a_head_learns_what_its_target_says(void **state)
+{
+    (void)state;
+    struct watched seen = { 0 };
+    write_head_recipe("head.lua", "eagle", ", steps = 60", "", "loss = { by = 'kl' }");
+    struct sb_train_options options = { .out = at("learns"),
+                                        .report = watch,
+                                        .report_user = &seen };
+    train_ok("head.lua", &options);
+    assert_true(seen.last < 0.7 * seen.first);
+}
+
+static size_t count_of(const char *path, char c)
+{
+    size_t size, n = 0;
+    unsigned char *data = read_bytes(path, &size);
+    for (size_t i = 0; i < size; i++)
+        n += data[i] == (unsigned char)c;
+    sb_free(data);
+    return n;
+}
+
+static volatile sig_atomic_t stop_now;
+static size_t stop_after;
+
+static void stop_writing(void *user, const struct sb_train_progress *progress)
+{
+    (void)user;
+    if (progress->texts && progress->step == stop_after)
+        stop_now = 1;
+}
+
+#define GENERATE ", generate = { prompts = 6, max_new_tokens = 8, temperature = %s, seed = 3 }"
+
+static void a_target_writes_its_texts_and_goes_on_where_it_stopped(void **state)
+{
+    (void)state;
+    struct sb_error err;
+    char generate[128];
+    snprintf(generate, sizeof generate, GENERATE, "0.7");
+    write_head_recipe("head.lua", "medusa", "", generate, "");
+    struct sb_train_options whole = { .out = at("g-whole") }, parts = { .out = at("g-parts") };
+    train_ok("head.lua", &whole);
+    assert_int_equal(count_of(at("g-whole/generated.jsonl"), '\n'), 18); /* of three tasks */
+    stop_now = 0;
+    stop_after = 7;
+    parts.stop = &stop_now;
+    parts.report = stop_writing;
+    assert_int_equal(sb_train_recipe(at("head.lua"), &parts, &err), SB_EINTERRUPTED);
+    assert_int_equal(count_of(at("g-parts/generated.jsonl"), '\n'), 7);
+    FILE *file = fopen(at("g-parts/generated.jsonl"), "a"); /* as if killed within a line */
+    fputs("{\"task\": \"qa\", \"ids\": [1, 2", file);
+    fclose(file);
+    stop_now = 0;
+    parts.report = NULL;
+    train_ok("head.lua", &parts);
+    assert_same_file(at("g-whole/generated.jsonl"), at("g-parts/generated.jsonl"));
+    assert_same_file(at("g-whole/model.safetensors"), at("g-parts/model.safetensors"));
+    snprintf(generate, sizeof generate, GENERATE, "0");
+    write_head_recipe("head.lua", "medusa", "", generate, "");
+    assert_int_equal(sb_train_recipe(at("head.lua"), &parts, &err), SB_EUSAGE);
+    assert_non_null(strstr(err.message, "another target, tokenizer or recipe"));
+}
+
+/* Greedy texts are the arg max of the target's own rows. */
+static void greedy_texts_are_what_the_target_likes_best(void **state)
+{
+    (void)state;
+    struct sb_error err;
+    char generate[128];
+    snprintf(generate, sizeof generate, GENERATE, "0");
+    write_head_recipe("head.lua", "medusa", "", generate, "");
+    struct sb_train_options options = { .out = at("greedy") };
+    train_ok("head.lua", &options);
+    struct sb_marks marks;
+    struct sb_tokenizer *tok = open_tokenizer(&marks);
+    struct sb_corpus corpus;
+    struct sb_rendered doc = { 0 };
+    const char *path = at("greedy/generated.jsonl");
+    assert_int_equal(sb_corpus_read(&corpus, NULL, &path, 1, 0, &err), SB_OK);
+    struct sb_model *model;
+    struct sb_seq *seq;
+    assert_int_equal(sb_model_load(&model, at("target"), &err), SB_OK);
+    assert_int_equal(sb_seq_create(&seq, model, 64, 64, &err), SB_OK);
+    for (size_t i = 0; i < corpus.n_records; i++) {
+        assert_int_equal(sb_record_render(&doc, &corpus, &corpus.records[i], tok, &marks, &err),
+                         SB_OK);
+        size_t from = 0, row;
+        while (!doc.answer[from])
+            from++;
+        sb_seq_truncate(seq, 0);
+        for (size_t t = from; t < doc.tokens.n; t++) {
+            size_t fed = sb_seq_length(seq);
+            assert_int_equal(sb_seq_prefill(seq, doc.tokens.id + fed, t - fed, NULL, 0, &row, &err),
+                             SB_OK);
+            const float *logits = sb_seq_logits(seq, row);
+            for (size_t v = 0; v < 300; v++)
+                assert_true(logits[v] <= logits[doc.tokens.id[t]]);
+        }
+    }
+    sb_seq_destroy(seq);
+    sb_model_destroy(model);
+    sb_rendered_finish(&doc);
+    sb_corpus_finish(&corpus);
+    sb_tokenizer_close(tok);
+}
+
+static void bad_head_recipes_are_refused_with_what_is_right(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *arch, *train, *data, *more, *want;
+    } bad[] = {
+        { "medusae", "", "", "", "arch is 'medusae'; it must be one of eagle, eagle3, hydra" },
+        { "medusa", "", "", "head = { haeds = 2 }", "haeds" },
+        { "medusa", "", "", "head = { heads = 99 }", "heads" },
+        { "medusa", "", "", "head = { heads = {} }", "head must give names" },
+        { "medusa", "", "", "loss = { by = 'hope' }", "loss.by is 'hope'" },
+        { "medusa", "", "", "model = { vocab = 300 }", "recipe has no key 'model'" },
+        { "medusa", ", seq_len = 60", "", "", "target" },
+        { "medusa", "", ", generate = { prompts = 1 }", "", "generate.max_new_tokens is missing" },
+        { "medusa", "", ", generate = { prompts = 1, max_new_tokens = 24 }", "",
+          "no prompt leaves room" },
+    };
+    struct sb_train_options options = { .out = at("refused") };
+    struct sb_error err;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_head_recipe("bad.lua", bad[i].arch, bad[i].train, bad[i].data, bad[i].more);
+        assert_int_equal(sb_exit_code(sb_train_recipe(at("bad.lua"), &options, &err)), 2);
+        if (!strstr(err.message, bad[i].want))
+            fail_msg("expected '%s' in: %s", bad[i].want, err.message);
+    }
+    write_recipe("bad.lua", "", ", lr = 1", ", generate = { prompts = 1, max_new_tokens = 4 }", "");
+    assert_int_equal(sb_train_recipe(at("bad.lua"), &options, &err), SB_EUSAGE);
+    assert_non_null(strstr(err.message, "data.generate needs distill.teacher"));
+}
+
+static void a_student_learns_by_every_divergence(void **state)
+{
+    (void)state;
+    static const char *const losses[] = { "reverse-kl", "jsd", "tvd" };
+    write_head_recipe("head.lua", "medusa", "", "", ""); /* makes the target */
+    for (size_t i = 0; i < 3; i++) {
+        struct watched seen = { 0 };
+        char more[256], out[32];
+        snprintf(more, sizeof more, "distill = { teacher = '%s/target', weight = 1, loss = '%s' }",
+                 dir, losses[i]);
+        write_recipe("student.lua", ", layers = 1", ", lr = 0.02, steps = 60", "", more);
+        snprintf(out, sizeof out, "by-%zu", i);
+        struct sb_train_options options = { .out = at(out), .report = watch, .report_user = &seen };
+        train_ok("student.lua", &options);
+        assert_true(seen.last < 0.8 * seen.first);
+    }
+}
+
 /* ---- the written model ----------------------------------------------------------------------- */
 
 /* Logits of the tape and of the inference engine, from the same file. */
@@ -622,6 +885,7 @@ int main(void)
         cmocka_unit_test(batches_are_packed_and_a_cursor_continues_them),
         cmocka_unit_test(bad_texts_are_refused_by_file_and_line),
         cmocka_unit_test(a_recipe_is_read_with_its_defaults),
+        cmocka_unit_test(a_recipe_may_take_its_data_from_another),
         cmocka_unit_test(bad_recipes_are_refused_with_what_is_right),
         cmocka_unit_test(recipes_that_do_not_fit_their_data_are_refused),
         cmocka_unit_test(a_run_that_stops_and_goes_on_gives_the_same_model),
@@ -629,6 +893,13 @@ int main(void)
         cmocka_unit_test(a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint),
         cmocka_unit_test(a_foreign_or_damaged_checkpoint_is_refused),
         cmocka_unit_test(a_student_learns_from_its_teacher),
+        cmocka_unit_test(a_student_learns_by_every_divergence),
+        cmocka_unit_test(every_head_trains_and_goes_on_where_it_stopped),
+        cmocka_unit_test(a_head_is_written_with_what_it_was_made_for),
+        cmocka_unit_test(a_head_learns_what_its_target_says),
+        cmocka_unit_test(a_target_writes_its_texts_and_goes_on_where_it_stopped),
+        cmocka_unit_test(greedy_texts_are_what_the_target_likes_best),
+        cmocka_unit_test(bad_head_recipes_are_refused_with_what_is_right),
         cmocka_unit_test(inference_computes_what_training_did),
         cmocka_unit_test(the_bundled_models_compute_the_same_both_ways),
     };

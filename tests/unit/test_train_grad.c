@@ -169,6 +169,13 @@ static struct sb_var *apply_long_attention(struct sb_tape *t, struct sb_var *in)
     return sb_tape_attention(t, &in[0], &in[1], &in[2], 1, 1, &segments);
 }
 
+/* Three passes over two segments: k and v of the later ones reach their own row alone. */
+static struct sb_var *apply_stacked_attention(struct sb_tape *t, struct sb_var *in)
+{
+    struct sb_segments segments = { starts, 2 };
+    return sb_tape_attention(t, &in[0], &in[1], &in[2], 4, 2, &segments);
+}
+
 static struct sb_var *apply_self_attention(struct sb_tape *t, struct sb_var *in)
 {
     struct sb_segments segments = { starts, 2 };
@@ -195,6 +202,82 @@ static struct sb_var *apply_both_losses(struct sb_tape *t, struct sb_var *in)
     return sb_tape_mix(t, apply_cross_entropy(t, in), 0.3, apply_kl(t, in), 0.7);
 }
 
+static struct sb_var *apply_concat(struct sb_tape *t, struct sb_var *in)
+{
+    return sb_tape_concat(t, sb_tape_concat(t, &in[0], &in[1]), &in[0]);
+}
+
+static struct sb_var *apply_stack(struct sb_tape *t, struct sb_var *in)
+{
+    return sb_tape_stack(t, &in[0], sb_tape_stack(t, &in[1], &in[0]));
+}
+
+static struct sb_var *apply_slice(struct sb_tape *t, struct sb_var *in)
+{
+    return sb_tape_add(t, sb_tape_slice(t, &in[0], 1, 3), sb_tape_slice(t, &in[0], 2, 3));
+}
+
+static struct sb_var *apply_gather(struct sb_tape *t, struct sb_var *in)
+{
+    static const int32_t at[] = { 3, -1, 0, 3 };
+    return sb_tape_gather(t, &in[0], at, 4);
+}
+
+static struct sb_var *apply_mix(struct sb_tape *t, struct sb_var *in)
+{
+    return sb_tape_mix(t, &in[0], 0.3, sb_tape_mix(t, &in[1], 2, &in[0], -1.5), 0.7);
+}
+
+static struct sb_var *apply_bias(struct sb_tape *t, struct sb_var *in)
+{
+    return sb_tape_add_bias(t, &in[0], &in[1]);
+}
+
+static struct sb_var *apply_silu(struct sb_tape *t, struct sb_var *in)
+{
+    return sb_tape_silu(t, sb_tape_silu(t, &in[0]));
+}
+
+static struct sb_var *apply_gelu(struct sb_tape *t, struct sb_var *in)
+{
+    return sb_tape_add(t, sb_tape_gelu(t, &in[0]), &in[0]);
+}
+
+/* Every divergence in turn, to teacher rows in another order, with a row that does not count. */
+static struct sb_var *diverge(struct sb_tape *t, struct sb_var *in, enum sb_divergence_kind kind)
+{
+    static sb_real rows[3 * 21];
+    static const int32_t order[] = { 2, 0, 0, 1 };
+    static const sb_real weight[] = { 0.5, 1, 0, 0.25 };
+    for (size_t i = 0; i < 3 * 21; i++)
+        rows[i] = 2 * sin(3.1 * (double)i);
+    const struct sb_divergence by = { kind, 0.3, 4 };
+    const struct sb_teacher teacher = { rows, order };
+    return sb_tape_divergence(t, &in[0], &by, &teacher, weight);
+}
+
+#define DIVERGENCE(name, kind)                                               \
+    static struct sb_var *apply_##name(struct sb_tape *t, struct sb_var *in) \
+    {                                                                        \
+        return diverge(t, in, kind);                                         \
+    }
+DIVERGENCE(soft_ce, SB_SOFT_CE)
+DIVERGENCE(forward_kl, SB_KL)
+DIVERGENCE(reverse_kl, SB_REVERSE_KL)
+DIVERGENCE(jsd, SB_JSD)
+DIVERGENCE(tvd, SB_TVD)
+DIVERGENCE(topk_ce, SB_TOPK_CE)
+DIVERGENCE(lk_alpha, SB_LK_ALPHA)
+
+static struct sb_var *apply_smooth_l1(struct sb_tape *t, struct sb_var *in)
+{
+    static const sb_real to[] = { 0.5, -1, 2, 0, 0.25, -3 };
+    static const int32_t order[] = { 1, 1, 0 };
+    static const sb_real weight[] = { 0.5, 1, 0 };
+    const struct sb_teacher target = { to, order };
+    return sb_tape_smooth_l1(t, &in[0], &target, weight);
+}
+
 static const struct op_case cases[] = {
     { "linear with bias", 3, { { 5, 7 }, { 4, 7 }, { 1, 4 } }, apply_linear },
     { "linear over many rows", 3, { { 260, 2 }, { 3, 2 }, { 1, 3 } }, apply_linear },
@@ -207,11 +290,31 @@ static const struct op_case cases[] = {
     { "SwiGLU of one matrix with itself", 1, { { 3, 5 } }, apply_swiglu_shared },
     { "rotary embedding", 1, { { 3, 12 } }, apply_rope },
     { "attention, grouped heads", 3, { { 5, 8 }, { 5, 4 }, { 5, 4 } }, apply_attention },
+    { "attention over three passes",
+      3,
+      { { 5, 8 }, { 15, 4 }, { 15, 4 } },
+      apply_stacked_attention },
     { "attention over 70 rows", 3, { { 75, 2 }, { 75, 2 }, { 75, 2 } }, apply_long_attention },
     { "attention of one matrix to itself", 1, { { 5, 6 } }, apply_self_attention },
     { "cross-entropy with a mask", 1, { { 3, 21 } }, apply_cross_entropy },
     { "KL divergence", 1, { { 3, 21 } }, apply_kl },
     { "cross-entropy and KL on the same logits", 1, { { 3, 21 } }, apply_both_losses },
+    { "columns side by side", 2, { { 3, 2 }, { 3, 4 } }, apply_concat },
+    { "rows on top of each other", 2, { { 2, 3 }, { 4, 3 } }, apply_stack },
+    { "columns cut out twice", 1, { { 3, 6 } }, apply_slice },
+    { "rows by index, one of zeros", 1, { { 4, 3 } }, apply_gather },
+    { "weighted sums", 2, { { 3, 5 }, { 3, 5 } }, apply_mix },
+    { "bias", 2, { { 4, 3 }, { 1, 3 } }, apply_bias },
+    { "SiLU", 1, { { 3, 5 } }, apply_silu },
+    { "GELU", 1, { { 3, 5 } }, apply_gelu },
+    { "soft cross-entropy", 1, { { 4, 21 } }, apply_soft_ce },
+    { "forward KL", 1, { { 4, 21 } }, apply_forward_kl },
+    { "reverse KL", 1, { { 4, 21 } }, apply_reverse_kl },
+    { "JSD", 1, { { 4, 21 } }, apply_jsd },
+    { "TVD", 1, { { 4, 21 } }, apply_tvd },
+    { "top-k cross-entropy", 1, { { 4, 21 } }, apply_topk_ce },
+    { "-log of the acceptance", 1, { { 4, 21 } }, apply_lk_alpha },
+    { "smooth L1", 1, { { 3, 3 } }, apply_smooth_l1 },
 };
 
 static void every_op_agrees_with_central_differences(void **state)
@@ -237,6 +340,94 @@ static void kl_gives_the_worked_example(void **state)
     const double want[3] = { -0.3, 0.3, 0 };
     for (size_t i = 0; i < 3; i++)
         assert_true(fabs(dz[i] - want[i]) < 1e-12);
+    sb_tape_destroy(tape);
+}
+
+/* B 5.3, the mask for n = 3, S = 3: query (s = 2, i = 1) sees (0,0), (0,1), (1,1), (2,1). One-hot values
+ * tell what was seen, equal scores how many. */
+static void a_row_sees_its_own_key_alone_in_later_passes(void **state)
+{
+    (void)state;
+    struct sb_tape *tape;
+    struct sb_error err;
+    assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
+    sb_real zero[9 * 9] = { 0 }, one_hot[9 * 9] = { 0 };
+    for (size_t i = 0; i < 9; i++)
+        one_hot[i * 9 + i] = 1;
+    static const size_t start[] = { 0, 3 };
+    const struct sb_segments segments = { start, 1 };
+    struct sb_var *q = sb_tape_constant(tape, zero, 3, 9), *k = sb_tape_constant(tape, zero, 9, 9);
+    const struct sb_var *out =
+        sb_tape_attention(tape, q, k, sb_tape_constant(tape, one_hot, 9, 9), 1, 1, &segments);
+    static const int sees[3][9] = { { 1, 0, 0, 1, 0, 0, 1, 0, 0 },
+                                    { 1, 1, 0, 0, 1, 0, 0, 1, 0 },
+                                    { 1, 1, 1, 0, 0, 1, 0, 0, 1 } };
+    for (size_t r = 0; r < 3; r++)
+        for (size_t j = 0; j < 9; j++)
+            assert_true(fabs(out->x[r * 9 + j] - sees[r][j] / (double)(3 + r)) < 1e-12);
+    sb_tape_destroy(tape);
+}
+
+/* Methods cards A 7 and B 11: values and gradients of p = (.5, .3, .2), q = (.2, .6, .2). */
+static void every_divergence_gives_the_worked_example(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        double beta;
+        size_t top_k;
+        double value, gradient[3];
+    } rows[] = {
+        { "soft-ce", 0, 0, 1.27984, { -.3, .3, 0 } },
+        { "kl", 0, 0, .25020, { -.3, .3, 0 } },
+        { "reverse-kl", 0, 0, .23263, { -.22978, .27631, -.04653 } },
+        { "jsd", .5, 0, .05869, { -.06203, .06810, -.00607 } },
+        { "tvd", 0, 0, .3, { -.12, .24, -.12 } },
+        { "topk-ce", 0, 2, .95797, { -.34, .18, .16 } },
+        { "lk-alpha", 0, 0, .35667, { -.22857, .17143, .05714 } },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct sb_tape *tape;
+        struct sb_error err;
+        assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
+        /* Both kinked losses take the tie at the third token as not beyond: push it to that side. */
+        double tie = i == 4 ? -1e-9 : 1e-9;
+        sb_real z[3] = { log(0.2), log(0.6), log(0.2) + tie }, dz[3];
+        const sb_real p[3] = { log(0.5), log(0.3), log(0.2) };
+        struct sb_var logits = { z, dz, 1, 3, false };
+        struct sb_divergence by = { .beta = rows[i].beta, .top_k = rows[i].top_k };
+        assert_true(sb_divergence_find(rows[i].name, &by.kind));
+        const struct sb_teacher teacher = { p, NULL };
+        struct sb_var *loss = sb_tape_divergence(tape, &logits, &by, &teacher, NULL);
+        assert_int_equal(sb_tape_backward(tape, loss, &err), SB_OK);
+        if (!(fabs(loss->x[0] - rows[i].value) < 2e-5))
+            fail_msg("%s: value %.6f", rows[i].name, loss->x[0]);
+        for (size_t j = 0; j < 3; j++)
+            if (!(fabs(dz[j] - rows[i].gradient[j]) < 6e-6))
+                fail_msg("%s: gradient %zu is %.6f", rows[i].name, j, dz[j]);
+        sb_tape_destroy(tape);
+    }
+    enum sb_divergence_kind kind;
+    assert_false(sb_divergence_find("soft", &kind) || sb_divergence_find("", &kind));
+}
+
+/* B 11: e = (.5, 2, -.25). */
+static void smooth_l1_gives_the_worked_example(void **state)
+{
+    (void)state;
+    struct sb_tape *tape;
+    struct sb_error err;
+    assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
+    sb_real x[3] = { 1.5, 2, -1.25 }, dx[3];
+    const sb_real to[3] = { 1, 0, -1 };
+    const double want[3] = { .16667, .33333, -.08333 };
+    struct sb_var var = { x, dx, 1, 3, false };
+    const struct sb_teacher target = { to, NULL };
+    struct sb_var *loss = sb_tape_smooth_l1(tape, &var, &target, NULL);
+    assert_int_equal(sb_tape_backward(tape, loss, &err), SB_OK);
+    assert_true(fabs(loss->x[0] - 0.55208) < 6e-6);
+    for (size_t j = 0; j < 3; j++)
+        assert_true(fabs(dx[j] - want[j]) < 6e-6);
     sb_tape_destroy(tape);
 }
 
@@ -275,19 +466,19 @@ static void a_two_layer_model_agrees_with_central_differences(void **state)
     struct sb_error err;
     assert_int_equal(sb_lm_create(&lm, &small, false, &err), SB_OK);
     assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
-    sb_lm_init_weights(lm, 3);
-    sb_lm_clear_grads(lm);
+    sb_trainable_init(&lm->weights, 3);
+    sb_trainable_clear_grads(&lm->weights);
     assert_int_equal(sb_tape_backward(tape, model_loss(lm, tape), &err), SB_OK);
-    for (size_t i = 0; i < lm->n_params; i++) {
-        sb_real was = lm->x[i];
-        lm->x[i] = was + step;
+    for (size_t i = 0; i < lm->weights.n_params; i++) {
+        sb_real was = lm->weights.x[i];
+        lm->weights.x[i] = was + step;
         double above = model_loss(lm, tape)->x[0];
-        lm->x[i] = was - step;
+        lm->weights.x[i] = was - step;
         double below = model_loss(lm, tape)->x[0];
-        lm->x[i] = was;
+        lm->weights.x[i] = was;
         double want = (above - below) / (2 * step);
-        if (!(fabs(lm->dx[i] - want) <= 1e-6 * fmax(1, fabs(want))))
-            fail_msg("weight %zu: tape %.10g, differences %.10g", i, lm->dx[i], want);
+        if (!(fabs(lm->weights.dx[i] - want) <= 1e-6 * fmax(1, fabs(want))))
+            fail_msg("weight %zu: tape %.10g, differences %.10g", i, lm->weights.dx[i], want);
     }
     sb_tape_destroy(tape);
     sb_lm_destroy(lm);
@@ -302,7 +493,7 @@ static void a_frozen_model_records_nothing(void **state)
     struct sb_error err;
     assert_int_equal(sb_lm_create(&lm, &small, true, &err), SB_OK);
     assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
-    sb_lm_init_weights(lm, 3);
+    sb_trainable_init(&lm->weights, 3);
     struct sb_var *loss = model_loss(lm, tape);
     assert_null(loss->dx);
     assert_int_equal(sb_tape_backward(tape, loss, &err), SB_OK);
@@ -318,7 +509,7 @@ static void documents_packed_together_do_not_see_each_other(void **state)
     struct sb_error err;
     assert_int_equal(sb_lm_create(&lm, &small, true, &err), SB_OK);
     assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
-    sb_lm_init_weights(lm, 3);
+    sb_trainable_init(&lm->weights, 3);
     const struct sb_var *both = sb_lm_forward(lm, tape, &batch);
     static const size_t alone_at[] = { 0, 4 };
     const struct sb_lm_batch alone = { ids + 4, positions + 4, 4, { alone_at, 1 } };
@@ -346,16 +537,16 @@ static void one_batch_can_be_learned_by_heart(void **state)
                                         .steps = 400 };
     assert_int_equal(sb_lm_create(&lm, &small, false, &err), SB_OK);
     assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
-    assert_int_equal(sb_adamw_init(&opt, &options, lm->n_params, &err), SB_OK);
-    sb_lm_init_weights(lm, 3);
+    assert_int_equal(sb_adamw_init(&opt, &options, lm->weights.n_params, &err), SB_OK);
+    sb_trainable_init(&lm->weights, 3);
     double loss = 0;
     size_t held = 0;
     for (size_t i = 0; i < options.steps; i++) {
-        sb_lm_clear_grads(lm);
+        sb_trainable_clear_grads(&lm->weights);
         struct sb_var *sum = model_loss(lm, tape);
         loss = sum->x[0] / 8;
         assert_int_equal(sb_tape_backward(tape, sum, &err), SB_OK);
-        sb_adamw_step(&opt, lm);
+        sb_adamw_step(&opt, &lm->weights);
         if (i == 1)
             held = sb_tape_bytes(tape);
     }
@@ -379,18 +570,20 @@ static void adamw_moves_a_weight_as_by_hand(void **state)
     };
     sb_real x[2] = { 1, 1 }, dx[2] = { 2, 2 };
     struct sb_var matrix = { x, dx, 1, 1, true }, norm = { x + 1, dx + 1, 1, 1, true };
-    struct sb_lm_tensor tensors[2] = { { "matrix", &matrix, false, 0 },
-                                       { "norm", &norm, true, 0 } };
-    struct sb_lm lm = { .tensors = tensors, .n_tensors = 2, .n_params = 2, .x = x, .dx = dx };
+    struct sb_trainable_tensor tensors[2] = { { "matrix", &matrix, false, 0, 0 },
+                                              { "norm", &norm, true, 1, 0 } };
+    struct sb_trainable set = {
+        .tensors = tensors, .n_tensors = 2, .n_params = 2, .x = x, .dx = dx
+    };
     assert_int_equal(sb_adamw_init(&opt, &options, 2, &err), SB_OK);
-    assert_true(fabs(sb_adamw_step(&opt, &lm) - sqrt(8)) < 1e-12);
+    assert_true(fabs(sb_adamw_step(&opt, &set) - sqrt(8)) < 1e-12);
     assert_true(fabs(x[0] - 0.89) < 1e-12);
     assert_true(fabs(x[1] - 0.90) < 1e-12); /* norms do not decay */
     dx[0] = dx[1] = -1;
-    sb_adamw_step(&opt, &lm);
+    sb_adamw_step(&opt, &set);
     assert_true(fabs(x[0] - 0.8811) < 1e-12);
     dx[0] = NAN;
-    sb_adamw_step(&opt, &lm);
+    sb_adamw_step(&opt, &set);
     assert_true(fabs(x[0] - 0.8811) < 1e-12); /* a gradient that is not a number moves nothing */
     assert_int_equal(opt.step, 2);
     sb_adamw_finish(&opt);
@@ -429,7 +622,7 @@ static void a_tape_without_memory_reports_it_and_recovers(void **state)
     struct sb_tape *tape;
     struct sb_error err;
     assert_int_equal(sb_lm_create(&lm, &small, false, &err), SB_OK);
-    sb_lm_init_weights(lm, 3);
+    sb_trainable_init(&lm->weights, 3);
     for (size_t allowed = 0; allowed < 3; allowed++) {
         assert_int_equal(sb_tape_create(&tape, &err), SB_OK);
         sb_alloc_fail_after(allowed);
@@ -450,6 +643,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_op_agrees_with_central_differences),
         cmocka_unit_test(kl_gives_the_worked_example),
+        cmocka_unit_test(a_row_sees_its_own_key_alone_in_later_passes),
+        cmocka_unit_test(every_divergence_gives_the_worked_example),
+        cmocka_unit_test(smooth_l1_gives_the_worked_example),
         cmocka_unit_test(a_two_layer_model_agrees_with_central_differences),
         cmocka_unit_test(a_frozen_model_records_nothing),
         cmocka_unit_test(documents_packed_together_do_not_see_each_other),

@@ -1,0 +1,106 @@
+#include "drafters/linear.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "harness/core/alloc.h"
+
+void sb_linear_finish(struct sb_linear *linear)
+{
+    sb_packed_finish(&linear->w);
+    sb_free(linear->bias);
+    *linear = (struct sb_linear){ 0 };
+}
+
+enum sb_status sb_linear_init(struct sb_linear *out, const struct sb_tensor *w,
+                              const struct sb_tensor *bias, const char *name, struct sb_error *err)
+{
+    struct sb_linear l = { 0 };
+    if (bias) {
+        l.bias = sb_alloc_array(bias->k, sizeof *l.bias);
+        if (l.bias)
+            sb_dequantize_row(l.bias, bias->type, bias->data, bias->k);
+    }
+    if ((bias && !l.bias) || sb_packed_init(&l.w, w->type, w->n, w->k, w->data) != 0) {
+        sb_free(l.bias);
+        return sb_fail(err, SB_ENOMEM, "%s: no memory for %zu x %zu weights", name, w->n, w->k);
+    }
+    *out = l;
+    return SB_OK;
+}
+
+enum sb_status sb_linear_load(struct sb_linear *out, const struct sb_head_file *head, size_t n,
+                              size_t k, enum sb_linear_bias bias, struct sb_error *err,
+                              const char *stem, ...)
+{
+    char name[SB_HEAD_NAME];
+    va_list args;
+    va_start(args, stem);
+    vsnprintf(name, sizeof name, stem, args);
+    va_end(args);
+    struct sb_tensor w, b;
+    enum sb_status rc = sb_head_matrix(head, &w, n, k, err, "%s.weight", name);
+    bool biased = bias == SB_BIAS_REQUIRED ||
+                  (bias == SB_BIAS_OPTIONAL && sb_head_find(head, "%s.bias", name));
+    if (rc == SB_OK && biased)
+        rc = sb_head_vector(head, &b, n, err, "%s.bias", name);
+    return rc == SB_OK ? sb_linear_init(out, &w, biased ? &b : NULL, head->path, err) : rc;
+}
+
+void sb_linear_apply(const struct sb_team *team, const struct sb_linear *linear, float *y,
+                     size_t ldy, const float *x, size_t ldx, size_t m, bool add)
+{
+    sb_matmul(team, y, ldy, &linear->w, x, ldx, m, linear->bias, add);
+}
+
+/* Columns that a thread takes at a time. */
+enum { COLUMNS = 64 };
+static const float ones[COLUMNS] = { [0 ... COLUMNS - 1] = 1 };
+
+/* silu(x) is the gate of a SwiGLU whose other factor is one, so its bits are that kernel's. */
+static void silu_columns(float *x, size_t ldx, size_t n, size_t m)
+{
+    sb_swiglu(NULL, x, ldx, ones, 0, n, m);
+}
+
+static size_t columns_at(size_t first, size_t n)
+{
+    return n - first < COLUMNS ? n - first : COLUMNS;
+}
+
+void sb_silu(const struct sb_team *team, float *x, size_t ldx, size_t n, size_t m)
+{
+    struct sb_share share = sb_team_share(team, (n + COLUMNS - 1) / COLUMNS);
+    for (size_t c = share.first * COLUMNS; c < share.last * COLUMNS; c += COLUMNS)
+        silu_columns(x + c, ldx, columns_at(c, n), m);
+}
+
+void sb_gelu(const struct sb_team *team, float *x, size_t ldx, size_t n, size_t m)
+{
+    struct sb_share share = sb_team_share(team, n);
+    for (size_t r = 0; r < m; r++)
+        for (size_t c = share.first; c < share.last; c++) {
+            float *v = &x[r * ldx + c];
+            *v = 0.5f * *v * (1.0f + sb_erff(*v * 0x1.6a09e6p-1f));
+        }
+}
+
+void sb_silu_add(const struct sb_team *team, float *y, size_t ldy, float *x, size_t ldx, size_t n,
+                 size_t m)
+{
+    struct sb_share share = sb_team_share(team, (n + COLUMNS - 1) / COLUMNS);
+    sb_silu(team, x, ldx, n, m);
+    for (size_t c = share.first * COLUMNS; c < share.last * COLUMNS; c += COLUMNS)
+        for (size_t r = 0; r < m; r++)
+            sb_add(y + r * ldy + c, x + r * ldx + c, columns_at(c, n));
+}
+
+void sb_residual_block(const struct sb_team *team, const struct sb_linear *linear, float *x,
+                       size_t ldx, float *scratch, size_t m)
+{
+    size_t n = linear->w.n;
+    sb_linear_apply(team, linear, scratch, n, x, ldx, m, false);
+    sb_team_wait(team);
+    sb_silu_add(team, x, ldx, scratch, n, n, m);
+    sb_team_wait(team);
+}

@@ -1,0 +1,25 @@
+-- Four Medusa heads on the bundled target, with its LM head. 0.6 million weights.
+-- Ten to fifteen minutes on two cores. After scripts/train/tiny.lua.
+--   specbench train scripts/train/tiny_medusa.lua
+return {
+    kind = "head",
+    name = "tiny-medusa",
+    out = "models/tiny-medusa",
+    target = "models/tiny",
+    arch = "medusa",
+    head = { heads = 4, layers = 1, share_lm_head = true },
+    loss = { by = "soft-ce", decay = 0.8 },
+    train = {
+        steps = 700,
+        batch_tokens = 2048,
+        micro_tokens = 2048,
+        seq_len = 512,
+        lr = 1e-3,
+        warmup = 30,
+        weight_decay = 0,
+        clip = 1,
+        seed = 20261123,
+        checkpoint_every = 100,
+    },
+    data = { from = "scripts/train/tiny.lua", loss_on = "answers" },
+}
