@@ -13,10 +13,16 @@ const struct sb_view_info sb_views[] = {
     { "leaderboard",
       "a row per arm over all prompts: MAT, efficiency, speed, speedup with interval" },
     { "tasks", "the leaderboard's columns for every arm in every task" },
-    { "positions", "acceptance by position in the draft" },
+    { "acceptance", "every figure of acceptance: MAT three ways, efficiencies, row waste" },
+    { "positions", "acceptance by position in the draft: conditional, survival, marginal" },
+    { "ranks", "acceptance by depth and rank among the siblings" },
+    { "sources", "acceptance by the drafter's own tag" },
+    { "histogram", "steps by draft tokens accepted and by tokens kept" },
     { "breakdown", "where decoding time goes" },
+    { "latency", "what a streaming user waits for: percentiles per token and per step" },
     { "diagnosis", "what verifiers left on the table, in runs with --diagnose" },
     { "runs", "the experiments of the database" },
+    { "coverage", "how much of what was planned each arm has done" },
     { "certificate", "the newest certificate: a row per verifier, then the planted rules" },
     { "checks", "the newest certificate: a row per check" },
     { 0 },
@@ -31,6 +37,33 @@ static const struct sql_view sql_views[] = {
     { "positions", "SELECT arm, position, exposure, accepted, conditional AS \"conditional:3\","
                    " survival AS \"survival:3\", marginal AS \"marginal:3\""
                    " FROM positions WHERE experiment_id = ?1 ORDER BY arm_no, position" },
+    { "acceptance",
+      "SELECT arm, prompts, generations, steps, tokens, mat AS \"mat:3\","
+      " mat_prompt_mean AS \"mat_prompt_mean:3\", mat_drafted AS \"mat_drafted:3\","
+      " hit_rate AS \"hit_rate:3\", tokens_per_forward AS \"tokens_per_forward:3\","
+      " conditional_acceptance AS \"conditional_acceptance:3\","
+      " draft_efficiency AS \"draft_efficiency:3\", node_efficiency AS \"node_efficiency:3\","
+      " depth_efficiency AS \"depth_efficiency:3\", path_utilisation AS \"path_utilisation:3\","
+      " row_waste AS \"row_waste:3\", cut AS \"cut:?\", missing AS \"missing:?\""
+      " FROM leaderboard_base WHERE experiment_id = ?1 AND overall ORDER BY arm_no" },
+    { "ranks", "SELECT arm, depth, rank, nodes, accepted, acceptance AS \"acceptance:3\","
+               " share AS \"share:3\", coverage AS \"coverage:3\""
+               " FROM ranks WHERE experiment_id = ?1 ORDER BY arm_no, depth, rank" },
+    { "sources", "SELECT arm, source, drafted, tried, accepted, acceptance AS \"acceptance:3\","
+                 " efficiency AS \"efficiency:3\", share AS \"share:3\""
+                 " FROM sources WHERE experiment_id = ?1 ORDER BY arm_no, source" },
+    { "histogram", "SELECT arm, length, accepted_steps, accepted_share AS \"accepted_share:3\","
+                   " drafted_steps, token_steps, token_share AS \"token_share:3\""
+                   " FROM histogram WHERE experiment_id = ?1 ORDER BY arm_no, length" },
+    { "latency", "SELECT arm, tokens, chunks, itl_p50_ms AS \"itl_p50_ms:3\","
+                 " itl_p95_ms AS \"itl_p95_ms:3\", itl_p99_ms AS \"itl_p99_ms:3\","
+                 " chunk_p50_ms AS \"chunk_p50_ms:3\", chunk_p95_ms AS \"chunk_p95_ms:3\","
+                 " chunk_p99_ms AS \"chunk_p99_ms:3\", chunk_max_ms AS \"chunk_max_ms:3\","
+                 " amortised_ms AS \"amortised_ms:3\", ttft_p50_ms AS \"ttft_p50_ms:2\","
+                 " ttft_p95_ms AS \"ttft_p95_ms:2\""
+                 " FROM latency WHERE experiment_id = ?1 ORDER BY arm_no" },
+    { "coverage", "SELECT arm, planned, done, errors, missing, common"
+                  " FROM coverage WHERE experiment_id = ?1 ORDER BY arm_no" },
     { "breakdown",
       "SELECT arm, steps, prefill_s AS \"prefill_s:2\", decode_s AS \"decode_s:2\","
       " ms_per_step AS \"ms_per_step:3\", draft AS \"draft:3\", verify AS \"verify:3\","
@@ -116,18 +149,18 @@ static enum sb_status query_table(struct sb_table *t, struct sb_store *s, const 
 
 /* The last columns: whose outputs were compared only matters under greedy decoding. */
 static const char *const leaderboard_sql =
-    "SELECT b.arm_id, b.is_baseline, b.overall, b.arm, b.task, b.prompts, b.generations, b.steps, b.mat,"
+    "WITH e AS MATERIALIZED (SELECT arm_id, task, sum(equal) AS equal, count(*) AS compared"
+    "                        FROM v_equality WHERE experiment_id = ?1 GROUP BY arm_id, task),"
+    " q AS (SELECT 0 AS overall, * FROM e UNION ALL"
+    "       SELECT 1, arm_id, 'all', sum(equal), sum(compared) FROM e GROUP BY arm_id)"
+    " SELECT b.arm_id, b.is_baseline, b.overall, b.arm, b.task, b.prompts, b.generations, b.steps, b.mat,"
     " b.draft_efficiency, b.hit_rate, b.tokens_per_s, b.guarantee, b.errors,"
-    " CASE WHEN x.temperature = 0 THEN q.equal || '/' || q.compared END, l.lossless"
+    " CASE WHEN x.temperature = 0 THEN q.equal || '/' || q.compared END, l.lossless, b.missing"
     " FROM leaderboard_base b JOIN experiment x ON x.id = b.experiment_id"
     " JOIN arm a ON a.id = b.arm_id JOIN host h ON h.id = x.host_id"
     " LEFT JOIN v_lossless l ON l.\"commit\" IS h.\"commit\" AND l.verifier = a.verifier"
     " AND l.verifier_params = coalesce(a.verifier_params, '')"
-    " LEFT JOIN (SELECT arm_id, 0 AS overall, task, sum(equal) AS equal, count(*) AS compared"
-    "            FROM v_equality WHERE experiment_id = ?1 GROUP BY arm_id, task"
-    "            UNION ALL SELECT arm_id, 1, 'all', sum(equal), count(*)"
-    "            FROM v_equality WHERE experiment_id = ?1 GROUP BY arm_id) q"
-    " ON q.arm_id = b.arm_id AND q.overall = b.overall AND q.task = b.task"
+    " LEFT JOIN q ON q.arm_id = b.arm_id AND q.overall = b.overall AND q.task = b.task"
     " WHERE b.experiment_id = ?1 AND (b.overall = 1 OR ?2)"
     " ORDER BY b.overall, b.task, b.arm_no";
 
@@ -154,6 +187,7 @@ static const struct {
     { "few", 0, true },
     { "per_token", 0, true },
     { "errors", 0, true },
+    { "missing", 0, true },
 };
 
 /* The baseline has a speedup of 1 by definition and no interval. */
@@ -193,6 +227,7 @@ static enum sb_status leaderboard_row(struct sb_table *t, sqlite3_stmt *st,
     sb_table_int(t, compared && speed.n < SB_FEW_PROMPTS);
     sb_table_int(t, compared && speed.per_token);
     add_value(t, st, 13);
+    add_value(t, st, 16);
     return SB_OK;
 }
 
@@ -267,7 +302,7 @@ static enum sb_status choose_experiment(struct sb_store *s, int64_t *id, struct 
 
 static enum sb_status unknown_view(const char *name, struct sb_error *err)
 {
-    char known[200] = "";
+    char known[400] = "";
     for (const struct sb_view_info *v = sb_views; v->name; v++) {
         size_t n = strlen(known);
         snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", v->name);

@@ -31,8 +31,8 @@ enum sb_status sb_table_print(const struct sb_table *table, FILE *out, enum sb_f
 
 /* The views. "leaderboard": a row per arm over all prompts (task 'all'): MAT, draft efficiency, hit rate,
  * tokens/s, speedup with interval, geometric mean, equality with the baseline. "tasks": the same columns
- * per task, then over all prompts. "positions", "breakdown", "runs": the SQL views of these names.
- * "certificate", "checks": the newest certificate, by verifier and by check. The leaderboard's `lossless`
+ * per task, then over all prompts. "acceptance": leaderboard_base. "positions", "ranks", "sources",
+ * "histogram", "breakdown", "latency", "runs", "coverage": the SQL views of these names. "certificate", "checks": the newest certificate, by verifier and by check. The leaderboard's `lossless`
  * is what the newest certificate in the same file, of the same build, says of an arm's verifier.
  *
  * Speedups pair an arm with the baseline (the first arm with is_baseline) on the same prompts: medians
@@ -51,6 +51,12 @@ struct sb_report_options {
 };
 enum sb_status sb_report_table(struct sb_table **out, struct sb_store *store,
                                const struct sb_report_options *options, struct sb_error *err);
+
+/* What a reader must know beside the figures, a line each: that an experiment is partial, that its arms have
+ * unequal prompts; "" when there is nothing. experiment_id 0: the newest, below 0: all. */
+enum { SB_NOTES_BYTES = 4096 };
+enum sb_status sb_report_notes(char out[SB_NOTES_BYTES], struct sb_store *store,
+                               int64_t experiment_id, struct sb_error *err);
 
 /* Arms against the baseline of an experiment, for "outputs are equal": counts generations whose token
  * ids equal the baseline's for the same prompt and repeat, and names the first that differs. */

@@ -15,7 +15,8 @@ struct sb_store;
 struct sqlite3;
 
 /* Open or create. SB_EFORMAT for a file that is no database, not ours, or of a newer version. A
- * missing file with `must_exist` is SB_EINPUT; read_only never writes, not even migrations. */
+ * missing file with `must_exist` is SB_EINPUT. read_only never writes, not even migrations: a database of an
+ * earlier schema is then copied into memory and brought up to date there. */
 struct sb_store_options {
     bool must_exist, read_only;
 };
@@ -95,8 +96,8 @@ struct sb_step_row {
     int32_t step_no, context, drafted, auxiliary, depth, accepted, tokens;
     bool bonus;
     int64_t draft_ns, verify_ns, accept_ns, commit_ns, observe_ns;
-    int32_t judged;           /* 0: nothing is known of the next two */
-    double overlap, ot_bound; /* NaN: NULL */
+    int32_t judged;                  /* 0: nothing is known of the next two */
+    double overlap, ot_bound;        /* NaN: NULL */
     const struct sb_node_row *nodes; /* draft nodes, root left out: node_no is index + 1 */
     size_t n_nodes;
 };

@@ -62,6 +62,8 @@ static const char *const sql_text[SB_SQL_COUNT] = {
     [SB_SQL_NODE_ADD] =
         "INSERT INTO draft_node (generation_id, step_no, node_no, parent, depth, rank, token, source,"
         " log_q, decision, auxiliary) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    [SB_SQL_SUMS_ADD] =
+        "INSERT INTO generation_sums SELECT *, ?2, 0 FROM v_sums_due WHERE generation_id = ?1",
     [SB_SQL_COST_ADD] =
         "INSERT INTO cost_curve (host_id, model_id, context, \"rows\", median_ns, c, c_lo, c_hi)"
         " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (host_id, model_id, context, \"rows\")"
@@ -458,6 +460,14 @@ static char *ids_text(const int32_t *ids, size_t n)
     return text;
 }
 
+int64_t sb_tokens_key(const char *ids)
+{
+    uint64_t hash = XXH64(ids, strlen(ids), 0);
+    int64_t key;
+    memcpy(&key, &hash, sizeof key);
+    return key;
+}
+
 /* How many positions of the draft got a trial: those accepted, and one more when the accepted path had
  * another draft token to try. In a tree the deepest node may be on a branch that was left, so this asks
  * the nodes; without nodes (or with another path in them than `accepted` says) the draft is a chain. */
@@ -545,6 +555,17 @@ static enum sb_status simple(struct sb_store *s, enum sb_statement which, struct
     return rc == SB_OK ? finish(s, st, SQLITE_OK, "write", err) : rc;
 }
 
+static enum sb_status add_sums(struct sb_store *s, int64_t generation_id, const char *ids,
+                               struct sb_error *err)
+{
+    sqlite3_stmt *st;
+    enum sb_status rc = get(&st, s, SB_SQL_SUMS_ADD, err);
+    if (rc != SB_OK)
+        return rc;
+    return finish(s, st, sb_sqlite_bind(st, "ii", generation_id, sb_tokens_key(ids)),
+                  "sum up its steps", err);
+}
+
 static enum sb_status write_generation(struct sb_store *s, const struct sb_generation_row *row,
                                        const char *prompt_ids, const char *ids,
                                        struct sb_error *err)
@@ -556,6 +577,8 @@ static enum sb_status write_generation(struct sb_store *s, const struct sb_gener
     rc = add_generation(s, row, prompt_ids, ids, &id, err);
     for (size_t i = 0; i < row->n_steps && rc == SB_OK; i++)
         rc = add_step(s, id, &row->steps[i], err);
+    if (rc == SB_OK)
+        rc = add_sums(s, id, ids, err);
     if (rc == SB_OK)
         rc = simple(s, SB_SQL_COMMIT, err);
     if (rc != SB_OK && !sqlite3_get_autocommit(s->db))

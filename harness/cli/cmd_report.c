@@ -1,5 +1,6 @@
 /* specbench report: views of a results database. */
 #include <stdio.h>
+#include <string.h>
 
 #include "harness/cli/cli.h"
 #include "results/report.h"
@@ -10,12 +11,23 @@ static const struct sb_usage usage = {
     .synopsis = "specbench report DB [--view V] [--experiment ID] [--format F]",
     .about =
         "Prints a view of the newest experiment in a results database. Views: leaderboard, tasks,\n"
-        "positions (acceptance by position), breakdown (shares of time), runs; of the newest certificate:\n"
-        "certificate (a row per verifier), checks.\n"
+        "acceptance (all its figures), positions (by place in the draft), ranks (by depth and sibling),\n"
+        "sources (by the drafter's tag), histogram, breakdown (shares of time), latency (percentiles),\n"
+        "runs, coverage (done of planned); of the newest certificate: certificate (a row per verifier),\n"
+        "checks. A run that is partial, or whose arms differ in their prompts, is named on stderr.\n"
         "MAT = tokens kept per step, all steps counted; prefill is never a step. speedup = decode\n"
         "time of the baseline / of the arm on the same prompts, with a 95 % paired bootstrap\n"
         "interval over questions.",
 };
+
+/* After the table: what is partial must not pass for the whole. `runs` lists all experiments by itself. */
+static void print_notes(struct sb_store *store, const struct sb_report_options *report)
+{
+    char notes[SB_NOTES_BYTES];
+    bool all = report->view && strcmp(report->view, "runs") == 0 && report->experiment_id == 0;
+    if (sb_report_notes(notes, store, all ? -1 : report->experiment_id, NULL) == SB_OK)
+        fputs(notes, stderr);
+}
 
 int sb_cmd_report(int argc, char **argv)
 {
@@ -78,6 +90,8 @@ int sb_cmd_report(int argc, char **argv)
         rc = sb_table_print(table, stdout, format, &err);
     if (rc == SB_OK)
         rc = sb_cli_flush(&err);
+    if (rc == SB_OK)
+        print_notes(store, &report);
     sb_table_destroy(table);
     sb_store_close(store);
     return rc == SB_OK ? 0 : sb_cli_fail("report", &err);

@@ -7,6 +7,7 @@ const struct sb_command sb_commands[] = {
     { "run", sb_cmd_run, "run an experiment: a Lua script, or arms given as options" },
     { "list", sb_cmd_list, "drafters, verifiers, policies, datasets or models, with parameters" },
     { "report", sb_cmd_report, "a results database as tables" },
+    { "verify", sb_cmd_verify, "compute a results database's figures again from its raw rows" },
     { "certify", sb_cmd_certify, "prove verifiers lossless, or say by how much they are not" },
     { "generate", sb_cmd_generate, "generate text, with or without a drafter" },
     { "tokenize", sb_cmd_tokenize, "text to token ids and back" },

@@ -450,8 +450,8 @@ static enum sb_status run_or_resume(struct run *r, struct arm *arm, const struct
     return rc;
 }
 
-static enum sb_status run_turn(struct run *r, const struct sb_item *item, size_t turn, int repeat,
-                               struct sb_error *err)
+static enum sb_status store_prompt(struct run *r, const struct sb_item *item, size_t turn,
+                                   int64_t *id, struct sb_error *err)
 {
     const struct sb_prompt_row row = {
         .experiment_id = r->result->experiment_id,
@@ -462,8 +462,25 @@ static enum sb_status run_turn(struct run *r, const struct sb_item *item, size_t
         .text = item->turns[turn],
         .n_turns = (int64_t)item->n_turns,
     };
+    return sb_store_prompt(r->store, &row, id, err);
+}
+
+/* All prompts before the first is answered, so that an interrupted run shows what it did not reach. */
+static enum sb_status store_prompts(struct run *r, struct sb_error *err)
+{
+    enum sb_status rc = SB_OK;
+    int64_t id;
+    for (size_t i = 0; i < r->dataset.n && rc == SB_OK; i++)
+        for (size_t t = 0; t < r->dataset.items[i].n_turns && rc == SB_OK; t++)
+            rc = store_prompt(r, &r->dataset.items[i], t, &id, err);
+    return rc;
+}
+
+static enum sb_status run_turn(struct run *r, const struct sb_item *item, size_t turn, int repeat,
+                               struct sb_error *err)
+{
     int64_t prompt_id;
-    enum sb_status rc = sb_store_prompt(r->store, &row, &prompt_id, err);
+    enum sb_status rc = store_prompt(r, item, turn, &prompt_id, err);
     struct sb_rng rng = sb_rng_make((uint64_t)r->plan->settings.seed, SB_STREAM_ORDER);
     sb_rng_seek(&rng, sb_rng_mix((uint64_t)item->question_id, (uint64_t)repeat << 16 | turn));
     for (size_t i = 0; i < r->n_arms; i++)
@@ -522,6 +539,8 @@ enum sb_status sb_experiment_run(const struct sb_plan *plan, struct sb_models *m
             (int64_t)(r.dataset.items[i].n_turns * plan->n_arms) * plan->settings.repeats;
     if (rc == SB_OK && !options->dry_run)
         rc = store_setup(&r, err);
+    if (rc == SB_OK && !options->dry_run)
+        rc = store_prompts(&r, err);
     if (rc == SB_OK && !options->dry_run)
         rc = run_all(&r, err);
     close_run(&r);

@@ -36,7 +36,7 @@ function Experiment:run() end
 ---@return fun(): table
 function Experiment:runs() end
 ---The rows of a view.
----@param view? "leaderboard"|"tasks"|"positions"|"breakdown"|"runs"
+---@param view? "leaderboard"|"tasks"|"acceptance"|"positions"|"ranks"|"sources"|"histogram"|"breakdown"|"latency"|"runs"|"coverage"
 ---@return table[]
 function Experiment:rows(view) end
 ---Print a view on standard output, in the format of the command line.
