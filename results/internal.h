@@ -6,7 +6,7 @@
 
 #include "results/store.h"
 
-#define SB_SCHEMA_VERSION 4
+#define SB_SCHEMA_VERSION 6
 #define SB_APPLICATION_ID 0x53704265 /* "SpBe", in the header of every database of ours */
 
 /* Statements prepared at first use and kept until the store closes. */

@@ -8,6 +8,7 @@
 #include "harness/core/alloc.h"
 #include "results/internal.h"
 #include "results/report_speed.h"
+#include "results/report_views.h"
 
 const struct sb_view_info sb_views[] = {
     { "leaderboard",
@@ -23,6 +24,10 @@ const struct sb_view_info sb_views[] = {
     { "diagnosis", "what verifiers left on the table, in runs with --diagnose" },
     { "runs", "the experiments of the database" },
     { "coverage", "how much of what was planned each arm has done" },
+    { "speed", "all speed figures: decode-only and with prefill, three means, tokens/s" },
+    { "compare", "two arms beside each other (--arms A,B)" },
+    { "cost", "speedups predicted from the cost curve, best draft length, bounds" },
+    { "warnings", "noise, drift, outliers, load: what the times are worth" },
     { "certificate", "the newest certificate: a row per verifier, then the planted rules" },
     { "checks", "the newest certificate: a row per check" },
     { 0 },
@@ -98,6 +103,16 @@ static const struct sql_view sql_views[] = {
     { 0 },
 };
 
+static const struct {
+    const char *name;
+    sb_view_fill fill;
+} computed_views[] = {
+    { "speed", sb_view_speed },
+    { "compare", sb_view_compare },
+    { "cost", sb_view_cost },
+    { "warnings", sb_view_warnings },
+};
+
 /* ---- any query as a table ---- */
 
 static void add_column(struct sb_table *t, const char *label)
@@ -164,11 +179,7 @@ static const char *const leaderboard_sql =
     " WHERE b.experiment_id = ?1 AND (b.overall = 1 OR ?2)"
     " ORDER BY b.overall, b.task, b.arm_no";
 
-static const struct {
-    const char *name;
-    int decimals;
-    bool optional;
-} leaderboard_columns[] = {
+static const struct sb_view_column leaderboard_columns[] = {
     { "arm", 0, false },
     { "task", 0, false },
     { "prompts", 0, false },
@@ -180,14 +191,18 @@ static const struct {
     { "speedup_lo", 2, false },
     { "speedup_hi", 2, false },
     { "speedup_gm", 2, false },
+    { "speedup_e2e", 2, false },
     { "specbench_speedup", 2, false },
     { "equal", 0, false },
     { "guarantee", 0, false },
     { "lossless", 0, true },
     { "few", 0, true },
     { "per_token", 0, true },
+    { "noise_floor", 3, true },
+    { "note", 0, true },
     { "errors", 0, true },
     { "missing", 0, true },
+    { 0 },
 };
 
 /* The baseline has a speedup of 1 by definition and no interval. */
@@ -199,19 +214,18 @@ static void add_speed(struct sb_table *t, const struct sb_speed *speed, bool is_
     sb_table_real(t, none || is_baseline ? NAN : speed->totals.low);
     sb_table_real(t, none || is_baseline ? NAN : speed->totals.high);
     sb_table_real(t, none || is_baseline ? missing : speed->geometric.estimate);
-    sb_table_real(t, none || is_baseline ? missing : speed->specbench);
+    sb_table_real(t, none || is_baseline ? missing : speed->all.estimate);
 }
 
 static enum sb_status leaderboard_row(struct sb_table *t, sqlite3_stmt *st,
-                                      const struct sb_speeds *speeds,
-                                      const struct sb_report_options *o, struct sb_error *err)
+                                      struct sb_speeds *speeds, const struct sb_report_options *o,
+                                      struct sb_error *err)
 {
     struct sb_speed speed;
     bool is_baseline = sqlite3_column_int(st, 1), overall = sqlite3_column_int(st, 2);
     const char *task = overall ? NULL : (const char *)sqlite3_column_text(st, 4);
-    /* The baseline against itself needs no draws: two are enough to fill the fields. */
     enum sb_status rc = sb_speeds_get(&speed, speeds, sqlite3_column_int64(st, 0), task,
-                                      is_baseline ? 2 : o->resamples, o->seed, err);
+                                      o->resamples, o->seed, err);
     if (rc != SB_OK)
         return rc;
     add_value(t, st, 3);
@@ -220,12 +234,15 @@ static enum sb_status leaderboard_row(struct sb_table *t, sqlite3_stmt *st,
     for (int c = 8; c <= 11; c++)
         add_value(t, st, c);
     add_speed(t, &speed, is_baseline);
+    sb_table_real(t, speed.specbench);
     add_value(t, st, 14);
     add_value(t, st, 12);
     add_value(t, st, 15);
     bool compared = speed.n > 0 && !is_baseline;
     sb_table_int(t, compared && speed.n < SB_FEW_PROMPTS);
     sb_table_int(t, compared && speed.per_token);
+    sb_table_real(t, compared ? expm1(speed.noise) : NAN);
+    sb_table_text(t, speed.note[0] ? speed.note : NULL);
     add_value(t, st, 13);
     add_value(t, st, 16);
     return SB_OK;
@@ -237,11 +254,7 @@ static enum sb_status leaderboard(struct sb_table *t, struct sb_store *s, int64_
 {
     struct sb_speeds *speeds = NULL;
     sqlite3_stmt *st = NULL;
-    for (size_t i = 0; i < sizeof leaderboard_columns / sizeof *leaderboard_columns; i++) {
-        sb_table_column(t, leaderboard_columns[i].name, leaderboard_columns[i].decimals);
-        if (leaderboard_columns[i].optional)
-            sb_table_optional(t);
-    }
+    sb_view_columns(t, leaderboard_columns);
     enum sb_status status = sb_speeds_load(&speeds, s, experiment_id, err);
     if (status == SB_OK)
         status = sb_sqlite_prepare(&st, s, leaderboard_sql, err);
@@ -278,8 +291,7 @@ static enum sb_status choose_certificate(struct sb_store *s, int64_t *id, struct
     return status;
 }
 
-/* The experiment asked for, or the newest. */
-static enum sb_status choose_experiment(struct sb_store *s, int64_t *id, struct sb_error *err)
+enum sb_status sb_report_experiment(struct sb_store *s, int64_t *id, struct sb_error *err)
 {
     sqlite3_stmt *st;
     enum sb_status status =
@@ -318,12 +330,15 @@ static enum sb_status fill(struct sb_table *t, struct sb_store *s, const char *v
     bool all_experiments = strcmp(view, "runs") == 0 && id == 0;
     enum sb_status rc = certificate       ? choose_certificate(s, &id, err)
                         : all_experiments ? SB_OK
-                                          : choose_experiment(s, &id, err);
+                                          : sb_report_experiment(s, &id, err);
     if (rc != SB_OK)
         return rc;
     for (const struct sql_view *v = sql_views; v->name; v++)
         if (strcmp(v->name, view) == 0)
             return query_table(t, s, v->sql, id, err);
+    for (size_t i = 0; i < sizeof computed_views / sizeof *computed_views; i++)
+        if (strcmp(computed_views[i].name, view) == 0)
+            return computed_views[i].fill(t, s, id, o, err);
     return leaderboard(t, s, id, o, strcmp(view, "tasks") == 0, err);
 }
 
@@ -432,7 +447,7 @@ enum sb_status sb_report_equality(struct sb_equality *out, struct sb_store *stor
     sqlite3_stmt *st;
     bool row;
     struct sb_equality result = { 0 };
-    enum sb_status rc = choose_experiment(store, &experiment_id, err);
+    enum sb_status rc = sb_report_experiment(store, &experiment_id, err);
     if (rc == SB_OK)
         rc = first_row(&st, &row, store, equality_sql, experiment_id, err);
     if (rc != SB_OK)

@@ -1,4 +1,4 @@
--- The results database as it is now (schema 4), for readers. specbench itself builds it from migrations/;
+-- The results database as it is now (schema 6), for readers. specbench itself builds it from migrations/;
 -- a test holds the two together. Formulas live in views/. Times are nanoseconds of CLOCK_MONOTONIC.
 
 CREATE TABLE host (
@@ -54,7 +54,9 @@ CREATE TABLE experiment (
   ignore_eos      INTEGER NOT NULL CHECK (ignore_eos IN (0, 1)),
   arithmetic      TEXT,                        -- exact: bit-identical for any batch, threads, CPU;
                                                -- or what differs: kv=f16 math=fast prefill=openblas
-  created_at      TEXT NOT NULL                -- UTC, 2026-11-21T04:05:06Z
+  created_at      TEXT NOT NULL,               -- UTC, 2026-11-21T04:05:06Z
+  origin TEXT NOT NULL DEFAULT 'run' CHECK (origin IN ('run', 'import')) -- import: rows made from others'
+                                               -- files, 0 where these say nothing
 ) STRICT;
 
 CREATE TABLE arm (
@@ -197,15 +199,16 @@ CREATE TABLE draft_node (
 
 -- The measured cost curve c(M): time of a target forward over M rows, divided by that over one.
 CREATE TABLE cost_curve (
-  host_id   INTEGER NOT NULL REFERENCES host (id) ON DELETE CASCADE,
-  model_id  INTEGER NOT NULL REFERENCES model (id) ON DELETE CASCADE,
-  context   INTEGER NOT NULL CHECK (context >= 0),
-  "rows"    INTEGER NOT NULL CHECK ("rows" >= 1), -- M
-  median_ns INTEGER NOT NULL CHECK (median_ns >= 0),
-  c         REAL NOT NULL,
-  c_lo      REAL,                              -- quartiles
-  c_hi      REAL,
-  PRIMARY KEY (host_id, model_id, context, "rows")
+  host_id    INTEGER NOT NULL REFERENCES host (id) ON DELETE CASCADE,
+  model_id   INTEGER NOT NULL REFERENCES model (id) ON DELETE CASCADE,
+  arithmetic TEXT NOT NULL,                    -- as in experiment
+  context    INTEGER NOT NULL CHECK (context >= 0),
+  "rows"     INTEGER NOT NULL CHECK ("rows" >= 1), -- M
+  median_ns  INTEGER NOT NULL CHECK (median_ns >= 0),
+  c          REAL NOT NULL,
+  c_lo       REAL,                             -- quartiles
+  c_hi       REAL,
+  PRIMARY KEY (host_id, model_id, arithmetic, context, "rows")
 ) STRICT, WITHOUT ROWID;
 
 -- What `specbench certify` found: a row per run and a row per check.

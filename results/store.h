@@ -48,6 +48,7 @@ struct sb_experiment_row {
     int64_t top_k;
     bool ignore_eos;
     const char *arithmetic; /* "exact" */
+    const char *origin;     /* NULL: "run" | "import" */
 };
 struct sb_arm_row {
     int64_t experiment_id;
@@ -103,11 +104,11 @@ struct sb_step_row {
 };
 struct sb_generation_row {
     int64_t arm_id, prompt_id;
-    int repeat;         /* from 0 */
-    const char *status; /* "ok" | "error" */
-    const char *error;  /* message when status is error */
-    const char *finish; /* "eos" | "length" | "context" */
-    const int32_t *prompt_tokens, *tokens;
+    int repeat;                            /* from 0 */
+    const char *status;                    /* "ok" | "error" */
+    const char *error;                     /* message when status is error */
+    const char *finish;                    /* "eos" | "length" | "context" */
+    const int32_t *prompt_tokens, *tokens; /* NULL: ids unknown, only their number */
     size_t n_prompt_tokens, n_tokens;
     const char *text;
     int64_t prefill_ns, decode_ns, wall_ns;
@@ -124,9 +125,10 @@ enum sb_status sb_store_generation(struct sb_store *s, const struct sb_generatio
 /* The measured cost curve c(M) on this host: one row per M. */
 struct sb_cost_row {
     int64_t host_id, model_id;
+    const char *arithmetic; /* NULL: "exact" */
     int context, rows;
     int64_t median_ns;
-    double c, c_lo, c_hi;
+    double c, c_lo, c_hi; /* median and quartiles */
 };
 enum sb_status sb_store_cost(struct sb_store *s, const struct sb_cost_row *row,
                              struct sb_error *err);

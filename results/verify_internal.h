@@ -80,6 +80,7 @@ struct sb_arm_sums {
     int64_t id, experiment_id, baseline_id;
     char label[80];
     bool exact;       /* greedy decoding in exact arithmetic, and no lossy verifier */
+    bool imported;    /* another tool's: views give NULL for what it did not say, or no row */
     bool own_answers; /* later turns follow the arm's own answers */
     struct sb_group all, *task;
     size_t n_tasks, cap_tasks;

@@ -157,6 +157,7 @@ static bool open_arm(struct pass *p, const struct row *g)
                                .experiment_id = g->experiment_id,
                                .exact = sqlite3_column_int(st, 16),
                                .own_answers = sqlite3_column_int(st, 17),
+                               .imported = sqlite3_column_int(st, 19),
                                .baseline_id = sqlite3_column_int64(st, 18),
                                .mat = NAN };
     const char *label = (const char *)sqlite3_column_text(st, 15);
@@ -248,7 +249,7 @@ static void read_texts(struct pass *p, const struct row *g)
 /* Against the baseline's answer to the same prompt in the same repeat. */
 static void compare_with_baseline(struct pass *p, struct sb_arm_sums *a, const struct row *g)
 {
-    if (a->baseline_id == 0 || a->baseline_id == a->id)
+    if (a->baseline_id == 0 || a->baseline_id == a->id || a->imported)
         return;
     sqlite3_reset(p->base);
     sb_sqlite_bind(p->base, "iii", a->baseline_id, g->prompt_id, g->repeat);
@@ -597,7 +598,7 @@ static enum sb_status prepare(struct pass *p, struct sb_error *err)
           " e.temperature = 0 AND e.arithmetic = 'exact' AND a.guarantee = 'greedy-exact',"
           " e.conversation IS 'own',"
           " (SELECT b.id FROM arm b WHERE b.experiment_id = a.experiment_id AND b.is_baseline = 1"
-          "  ORDER BY b.arm_no LIMIT 1), e.arithmetic IS NULL"
+          "  ORDER BY b.arm_no LIMIT 1), e.origin = 'import'"
           " FROM generation g JOIN arm a ON a.id = g.arm_id JOIN experiment e ON e.id = a.experiment_id"
           " JOIN prompt p ON p.id = g.prompt_id"
           " ORDER BY g.arm_id, p.task, p.question_id, g.prompt_id, g.repeat" },

@@ -13,6 +13,7 @@
 #include "harness/core/alloc.h"
 #include "harness/core/clock.h"
 #include "harness/decode/session.h"
+#include "harness/experiment/cost_curve.h"
 #include "harness/experiment/host.h"
 #include "harness/experiment/progress.h"
 #include "harness/experiment/recorder.h"
@@ -47,6 +48,7 @@ struct run {
     struct sb_recorder recorder;
     struct sb_progress progress;
     int order_no;
+    int64_t host_id, model_id;
 };
 
 /* ---- setting up ---------------------------------------------------------------------------- */
@@ -286,6 +288,8 @@ static enum sb_status store_setup(struct run *r, struct sb_error *err)
     for (size_t i = 0; i < r->n_arms && rc == SB_OK; i++)
         rc = store_arm(r, i, err);
     sb_free(spec);
+    r->host_id = row.host_id;
+    r->model_id = row.target_model_id;
     return rc;
 }
 
@@ -539,6 +543,10 @@ enum sb_status sb_experiment_run(const struct sb_plan *plan, struct sb_models *m
             (int64_t)(r.dataset.items[i].n_turns * plan->n_arms) * plan->settings.repeats;
     if (rc == SB_OK && !options->dry_run)
         rc = store_setup(&r, err);
+    if (rc == SB_OK && !options->dry_run && plan->settings.cost_curve)
+        rc = sb_curve_store(
+            store, r.target, r.host_id, r.model_id, sb_arithmetic_text(&r.arithmetic),
+            (double)result->planned * (double)plan->settings.max_new_tokens, options->stop, err);
     if (rc == SB_OK && !options->dry_run)
         rc = store_prompts(&r, err);
     if (rc == SB_OK && !options->dry_run)

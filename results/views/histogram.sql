@@ -19,11 +19,13 @@ line AS (
 )
 SELECT a.experiment_id, a.id AS arm_id, a.arm_no, a.label AS arm, l.length,
        sum(CASE WHEN c.accepted = l.length THEN c.n ELSE 0 END) AS accepted_steps,
-       sum(CASE WHEN c.accepted = l.length AND c.drafted THEN c.n ELSE 0 END) AS drafted_steps,
+       iif(e.origin = 'run', sum(CASE WHEN c.accepted = l.length AND c.drafted THEN c.n ELSE 0 END), NULL)
+         AS drafted_steps, -- imports do not say
        total(CASE WHEN c.accepted = l.length THEN c.n END) / l.steps AS accepted_share,
        sum(CASE WHEN c.tokens = l.length THEN c.n ELSE 0 END) AS token_steps,
        total(CASE WHEN c.tokens = l.length THEN c.n END) / l.steps AS token_share
 FROM line l
 JOIN counted c ON c.arm_id = l.arm_id
 JOIN arm a ON a.id = l.arm_id
+JOIN experiment e ON e.id = a.experiment_id
 GROUP BY l.arm_id, l.length;

@@ -57,5 +57,6 @@ FROM ordered o -- the long list is read once, in order
 CROSS JOIN wanted w ON w.arm_id = o.arm_id
 JOIN first_token f ON f.arm_id = w.arm_id
 JOIN arm a ON a.id = w.arm_id
+JOIN experiment e ON e.id = a.experiment_id AND e.origin = 'run' -- imports know no steps' times
 WHERE o.place IN (w.itl_p50, w.itl_p95, w.itl_p99, w.chunk_p50, w.chunk_p95, w.chunk_p99, w.chunks)
 GROUP BY a.id;

@@ -17,4 +17,5 @@ JOIN generation b ON b.arm_id = base.id AND b.prompt_id = g.prompt_id AND b.repe
 JOIN prompt p ON p.id = g.prompt_id
 LEFT JOIN generation_sums gk ON gk.generation_id = g.id AND gk.changed = 0
 LEFT JOIN generation_sums bk ON bk.generation_id = b.id AND bk.changed = 0
-WHERE a.id <> base.id;
+WHERE a.id <> base.id
+  AND base.experiment_id IN (SELECT id FROM experiment WHERE origin = 'run'); -- imports hold no ids

@@ -21,7 +21,7 @@ for view in leaderboard tasks acceptance positions ranks sources histogram break
     for format in table md csv json; do
         check_code 0 "$sb" report x.db --view $view --format $format
         [ -s "$work/out" ] || fail "report --view $view --format $format is empty"
-        [ ! -s "$work/err" ] || fail "report of a whole run says: $(cat "$work/err")"
+        ! grep -Ev "^specbench report: warning: " "$work/err" || fail "report of a whole run says: $(cat "$work/err")"
     done
 done
 
@@ -126,12 +126,10 @@ check_code 0 "$sb" verify y.db
 
 # A database of the first schema is read as it is, and brought up to date when a run writes to it.
 sqlite3 old.db <"$ROOT/results/migrations/001_initial.sql"
-sqlite3 x.db .dump | grep -E '^INSERT INTO (host|model|experiment|arm|prompt|generation|draft_node) ' >rows
-sqlite3 x.db "SELECT 'INSERT INTO step VALUES (' || concat || ');' FROM (SELECT generation_id || ',' || step_no
-    || ',' || context || ',' || drafted || ',' || auxiliary || ',' || depth || ',' || accepted || ',' || decided
-    || ',' || tokens || ',' || bonus || ',' || draft_ns || ',' || verify_ns || ',' || accept_ns || ',' ||
-    commit_ns || ',' || observe_ns AS concat FROM step)" >steps
-cat rows steps | sqlite3 old.db
+for table in host model experiment arm prompt generation step draft_node; do
+    columns=$(sqlite3 old.db "SELECT group_concat('\"' || name || '\"') FROM pragma_table_info('$table')")
+    sqlite3 old.db "ATTACH 'x.db' AS new; INSERT INTO main.$table ($columns) SELECT $columns FROM new.$table"
+done
 sqlite3 old.db 'PRAGMA application_id = 1399865957; PRAGMA user_version = 1;' >/dev/null
 sum=$(cksum <old.db)
 check_code 0 "$sb" verify old.db

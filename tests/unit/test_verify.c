@@ -131,7 +131,7 @@ static void every_edit_is_caught(void **state)
         { "experiments",
           "INSERT INTO experiment SELECT 99, 'other', name, spec_json, script, dataset, dataset_hash,"
           " chat_template, conversation, host_id, target_model_id, seed, repeats, max_new_tokens,"
-          " temperature, top_p, top_k, ignore_eos, arithmetic, created_at FROM experiment;"
+          " temperature, top_p, top_k, ignore_eos, arithmetic, created_at, origin FROM experiment;"
           "UPDATE prompt SET experiment_id = 99 WHERE id = 1" },
         { "foreign_keys", "DELETE FROM host" },
         { "token_counts", "UPDATE generation SET status = 'error', error = 'x' WHERE id = 2" },
@@ -218,7 +218,7 @@ static void a_partial_run_and_unequal_prompts_are_named(void **state)
 static void imported_answers_are_held_to_what_they_know(void **state)
 {
     (void)state;
-    edit("UPDATE experiment SET arithmetic = NULL; DELETE FROM draft_node;"
+    edit("UPDATE experiment SET origin = 'import'; DELETE FROM draft_node;"
          "UPDATE generation SET tokens = '[]', prompt_tokens = '[]', n_tokens = n_tokens + 3;"
          "UPDATE step SET context = 0, bonus = 0; DELETE FROM generation_sums;"
          "INSERT INTO generation_sums SELECT *, NULL, 0 FROM v_sums_due");
