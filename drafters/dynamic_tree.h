@@ -45,8 +45,9 @@ enum sb_status sb_dynamic_tree_open(struct sb_dynamic_tree *dt, int32_t top_k, i
 void sb_dynamic_tree_close(struct sb_dynamic_tree *dt); /* accepts zeroed */
 
 /* With dt->curve set, the draft is of the N best candidates that make (1 + the sum of their path
- * probabilities) / c(N + 1) largest: the tokens to expect, root's included, for the time of the target's
- * forward; and what is not among those is not expanded. Our own: the authors measure a forward's time and choose one N for all drafts. */
+ * probabilities) / c(N + 1) largest: the tokens to expect, the one behind the draft included, for the time of
+ * the target's forward. What is not among those is not expanded. Our own: the authors measure a forward's
+ * time and choose one N for all drafts. */
 
 /* A new draft, of the at most `most` best candidates. */
 void sb_dynamic_tree_start(struct sb_dynamic_tree *dt, int32_t most);
