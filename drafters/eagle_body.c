@@ -169,6 +169,9 @@ enum sb_status sb_eagle_body_open(struct sb_eagle_body *e, enum sb_eagle_kind ki
                                   const struct sb_drafter_env *env, const char *drafter,
                                   const char *name, size_t n_scratch, struct sb_error *err)
 {
+    enum sb_status rc = sb_head_need_target(drafter, env->target, err);
+    if (rc != SB_OK)
+        return rc;
     const struct sb_config *target = sb_model_config(env->target);
     const struct sb_head_request request = { .drafter = drafter,
                                              .name = name,
@@ -184,7 +187,7 @@ enum sb_status sb_eagle_body_open(struct sb_eagle_body *e, enum sb_eagle_kind ki
     e->target = env->target;
     e->d_target = target->d_model;
     e->n_vocab = e->n_draft = env->n_vocab;
-    enum sb_status rc = sb_head_open(&e->head, &request, err);
+    rc = sb_head_open(&e->head, &request, err);
     struct sb_draft_body_options o = { .head = &e->head,
                                        .max_context = env->max_context,
                                        .max_rows =

@@ -205,13 +205,25 @@ static enum sb_status find_bundled(char **path, const struct sb_head_request *r,
     return SB_OK;
 }
 
+enum sb_status sb_head_need_target(const char *drafter, const struct sb_model *target,
+                                   struct sb_error *err)
+{
+    return target ? SB_OK
+                  : sb_fail(err, SB_EUSAGE,
+                            "drafter %s reads the target's hidden states, which a recording does "
+                            "not have; use specbench run",
+                            drafter);
+}
+
 enum sb_status sb_head_open(struct sb_head_file *out, const struct sb_head_request *request,
                             struct sb_error *err)
 {
     struct sb_head_file h = { .drafter = request->drafter };
-    enum sb_status rc = request->name
-                            ? sb_bundled_resolve(&h.path, "draft head", request->name, err)
-                            : find_bundled(&h.path, request, err);
+    enum sb_status rc = sb_head_need_target(request->drafter, request->target, err);
+    if (rc != SB_OK)
+        return rc;
+    rc = request->name ? sb_bundled_resolve(&h.path, "draft head", request->name, err)
+                       : find_bundled(&h.path, request, err);
     if (rc == SB_OK)
         rc = open_path(&h, err);
     if (rc == SB_OK)

@@ -46,8 +46,11 @@ struct sb_head_request {
     const struct sb_model *target;
 };
 
+/* SB_EUSAGE without a target, as in a replay; sb_head_open asks it too. */
+enum sb_status sb_head_need_target(const char *drafter, const struct sb_model *target,
+                                   struct sb_error *err);
 /* On success the caller owns *out (sb_head_close); on failure it is untouched. SB_EINPUT: nothing there;
- * SB_EUSAGE: made for another target, or no name and no bundled head; SB_EFORMAT as the readers say. */
+ * SB_EUSAGE: made for another target, no name and no bundled head, or no target (a replay); SB_EFORMAT as the readers say. */
 enum sb_status sb_head_open(struct sb_head_file *out, const struct sb_head_request *request,
                             struct sb_error *err);
 void sb_head_close(struct sb_head_file *head); /* zeroed is fine */

@@ -238,16 +238,16 @@ static enum sb_status mlp_open(void *st, const struct sb_drafter_env *env, struc
     const struct mlp_params *params = env->params;
     mlp->n_vocab = env->n_vocab;
     mlp->candidates = (int32_t)params->candidates;
-    enum sb_status rc = sb_tap_want(env->taps, SB_TAP_FINAL, 0, &mlp->tap, err);
-    if (rc != SB_OK)
-        return rc;
-    mlp->d = env->taps->d_model;
     const struct sb_head_request request = { .drafter = "mlp-speculator",
                                              .name = params->head,
                                              .target = env->target };
-    rc = sb_head_open(&mlp->file, &request, err);
+    enum sb_status rc = sb_head_open(&mlp->file, &request, err);
     if (rc == SB_OK)
-        rc = load(mlp, err);
+        rc = sb_tap_want(env->taps, SB_TAP_FINAL, 0, &mlp->tap, err);
+    if (rc != SB_OK)
+        return rc;
+    mlp->d = env->taps->d_model;
+    rc = load(mlp, err);
     if (rc == SB_OK)
         rc = choose_shape(mlp, params, err);
     return rc == SB_OK ? allocate(mlp, err) : rc;

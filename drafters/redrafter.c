@@ -141,11 +141,7 @@ static enum sb_status redrafter_open(void *st, const struct sb_drafter_env *env,
 {
     struct redrafter *r = st;
     const struct redrafter_params *p = env->params;
-    enum sb_status rc = sb_tap_want(env->taps, SB_TAP_FINAL, 0, &r->tap, err);
-    if (rc != SB_OK)
-        return rc;
     r->target = env->target;
-    r->d = env->taps->d_model;
     r->n_vocab = env->n_vocab;
     r->k = (int32_t)p->k;
     r->n_beams = (int32_t)p->beams;
@@ -153,9 +149,13 @@ static enum sb_status redrafter_open(void *st, const struct sb_drafter_env *env,
     const struct sb_head_request request = { .drafter = "redrafter",
                                              .name = p->head,
                                              .target = env->target };
-    rc = sb_head_open(&r->file, &request, err);
+    enum sb_status rc = sb_head_open(&r->file, &request, err);
     if (rc == SB_OK)
-        rc = load(r, err);
+        rc = sb_tap_want(env->taps, SB_TAP_FINAL, 0, &r->tap, err);
+    if (rc != SB_OK)
+        return rc;
+    r->d = env->taps->d_model;
+    rc = load(r, err);
     return rc == SB_OK ? allocate(r, err) : rc;
 }
 

@@ -128,4 +128,14 @@ check_refused "broken.jsonl: line 1: no JSON" "$SPECBENCH" index broken.jsonl --
 check_refused "none.jsonl: No such file" "$SPECBENCH" index none.jsonl --model tiny -o x.sbidx
 check_refused "expected files, --model and -o" "$SPECBENCH" index chat.jsonl --model tiny
 check_same "$(find . -name 'x.sbidx*' | wc -l)" 0 "files left by refused indexes"
+
+# Every drafter of the registry replays or is refused in one line, alone and as a part of another.
+for drafter in $("$SPECBENCH" list drafters --format csv | sed '1d;s/,.*//'); do
+    for spec in "$drafter" "delegate:a=pld,b='$drafter'"; do
+        "$SPECBENCH" replay "$db" --drafter "$spec" --quiet >"$work/out" 2>"$work/err"
+        code=$?
+        { [ $code -eq 0 ] || [ $code -eq 2 ]; } || fail "replay of $spec ends with $code"
+        [ $code -eq 0 ] || check_same "$(wc -l <"$work/err")" 1 "lines of the refusal of $spec"
+    done
+done
 finish
