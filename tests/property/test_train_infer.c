@@ -16,30 +16,32 @@
 #include "harness/core/param.h"
 #include "harness/decode/session.h"
 #include "harness/model/safetensors.h"
+#include "harness/train/data.h"
 #include "harness/train/head.h"
 #include "harness/train/teacher.h"
 #include "harness/train/train.h"
 
-enum { DEPTH = 3, NEW_TOKENS = 48, MOST_STEPS = NEW_TOKENS };
+enum { DEPTH = 3, PROMPTS = 5, NEW_TOKENS = 60, MOST_STEPS = NEW_TOKENS };
 
 /* A head, what the recipe says of it, and its drafter as a chain of three. */
 static const struct {
     const char *arch, *params, *spec, *drafter;
+    int steps; /* as many as leave it right here and wrong there */
 } heads[] = {
-    { "medusa", "heads = 3, layers = 2", "heads=3,layers=2", "tree=1x1x1" },
-    { "medusa", "heads = 3, share_lm_head = true", "heads=3,share_lm_head=true", "tree=1x1x1" },
-    { "hydra", "heads = 3, layers = 2", "heads=3,layers=2", "tree=1x1x1" },
-    { "hydra", "heads = 3, share_lm_head = true", "heads=3,share_lm_head=true", "tree=1x1x1" },
-    { "hydra-pp", "heads = 3, layers = 2", "heads=3,layers=2", "tree=1x1x1" },
-    { "eagle", "steps = 2", "steps=2", "tree=1x1x1" },
-    { "eagle", "bias = false", "bias=false", "tree=1x1x1" },
-    { "eagle3", "steps = 3", "steps=3", "depth=2,topk=1,total=4" },
-    { "mlp-speculator", "inner_dim = 12", "inner_dim=12", "tree=1x1x1" },
-    { "mlp-speculator", "inner_dim = 12, tie_weights = true, scale_input = true",
-      "inner_dim=12,tie_weights=true,scale_input=true", "tree=1x1x1" },
-    { "redrafter", "length = 3", "length=3", "k=3,beams=1" },
+    { "medusa", "heads = 3, layers = 2", "heads=3,layers=2", "tree=1x1x1", 35 },
+    { "medusa", "heads = 3, share_lm_head = true", "heads=3,share_lm_head=true", "tree=1x1x1", 35 },
+    { "hydra", "heads = 3, layers = 2", "heads=3,layers=2", "tree=1x1x1", 35 },
+    { "hydra", "heads = 3, share_lm_head = true", "heads=3,share_lm_head=true", "tree=1x1x1", 35 },
+    { "hydra-pp", "heads = 3, layers = 2", "heads=3,layers=2", "tree=1x1x1", 35 },
+    { "eagle", "steps = 2", "steps=2", "tree=1x1x1", 45 },
+    { "eagle", "bias = false", "bias=false", "tree=1x1x1", 45 },
+    { "eagle3", "steps = 3", "steps=3", "depth=2,topk=1,total=4", 60 },
+    { "mlp-speculator", "inner_dim = 20", "inner_dim=20", "tree=1x1x1", 130 },
+    { "mlp-speculator", "inner_dim = 20, tie_weights = true, scale_input = true",
+      "inner_dim=20,tie_weights=true,scale_input=true", "tree=1x1x1", 130 },
+    { "redrafter", "length = 3", "length=3", "k=3,beams=1", 35 },
     { "redrafter", "length = 3, layers = 1, rnn = false", "length=3,layers=1,rnn=false",
-      "k=3,beams=1" },
+      "k=3,beams=1", 35 },
 };
 
 static char dir[64];
@@ -108,7 +110,7 @@ static int make_target(void **state)
           dir, dir);
     train("return { kind = 'lm', name = 't', out = '%s/target', tokenizer = '%s/tok', " DATA
           ", model = { layers = 6, width = 24, heads = 2, kv_heads = 1, ff = 32, vocab = 280,"
-          " context = 256 }, train = { " TRAIN ", steps = 60, lr = 0.01 } }",
+          " context = 256 }, train = { " TRAIN ", steps = 120, lr = 0.01 } }",
           dir, dir, dir);
     return 0;
 }
@@ -137,33 +139,45 @@ static void keep_step(void *user, const struct sb_step *step)
     steps->drafted[steps->n++] = step->drafted;
 }
 
-/* `text`: the prompt and what was decoded; its capacity is enough. */
-static void decode(struct steps *steps, struct sb_tokens *text, struct sb_model *target,
-                   const char *drafter)
+/* Turn `text`, a prompt, into the prompt and what was decoded. */
+static void decode(struct steps *steps, struct sb_tokens *text, struct sb_session *session)
 {
     struct sb_error err;
-    struct sb_spec spec;
-    struct sb_session *session;
     struct sb_generation out = { 0 };
-    assert_int_equal(sb_spec_parse(&spec, drafter, &err), SB_OK);
-    const struct sb_session_options options = { .target = target,
-                                                .drafter = &spec,
-                                                .ignore_eos = true };
-    if (sb_session_create(&session, &options, &err) != SB_OK)
-        fail_msg("%s: %s", drafter, err.message);
-    static const sb_token prompt[] = { 0, 17, 40, 33, 260, 71, 9, 262 };
-    const struct sb_request request = { .prompt = prompt,
-                                        .n_prompt = 8,
+    const struct sb_request request = { .prompt = text->id,
+                                        .n_prompt = text->n,
                                         .max_new_tokens = NEW_TOKENS,
                                         .on_step = keep_step,
                                         .self = steps };
     if (sb_session_generate(session, &request, &out, &err) != SB_OK)
-        fail_msg("%s: %s", drafter, err.message);
-    assert_int_equal(sb_tokens_push(text, prompt, 8, &err), SB_OK);
+        fail_msg("%s", err.message);
     assert_int_equal(sb_tokens_push(text, out.tokens.id, out.tokens.n, &err), SB_OK);
     sb_generation_finish(&out);
-    sb_session_destroy(session);
-    sb_spec_finish(&spec);
+}
+
+/* The chats up to their answers. */
+static void read_prompts(struct sb_tokens prompt[PROMPTS])
+{
+    struct sb_corpus corpus;
+    struct sb_tokenizer *tok;
+    struct sb_marks marks;
+    struct sb_error err;
+    struct sb_rendered doc = { 0 };
+    const char *file = "chats.jsonl";
+    assert_int_equal(sb_corpus_read(&corpus, dir, &file, 1, 0, &err), SB_OK);
+    assert_int_equal(sb_tokenizer_open(&tok, at("tok"), &err), SB_OK);
+    assert_int_equal(sb_marks_find(&marks, tok, "tok", &err), SB_OK);
+    for (size_t i = 0; i < PROMPTS; i++) {
+        size_t n = 0;
+        assert_int_equal(
+            sb_record_render(&doc, &corpus, &corpus.records[11 * i], tok, &marks, &err), SB_OK);
+        while (!doc.answer[n])
+            n++;
+        assert_int_equal(sb_tokens_push(&prompt[i], doc.tokens.id, n, &err), SB_OK);
+    }
+    sb_rendered_finish(&doc);
+    sb_tokenizer_close(tok);
+    sb_corpus_finish(&corpus);
 }
 
 /* ---- training -------------------------------------------------------------------------------- */
@@ -230,51 +244,87 @@ static void judge(size_t *right, struct sb_head *head, const struct sb_tokens *t
     sb_tape_destroy(target_tape);
 }
 
+/* What was seen: at least two right, and not all. */
+struct tally {
+    size_t right, wrong; /* drafts */
+};
+
+/* Decode behind one prompt, and compare with the training forward over the same text. */
+static void compare(struct tally *tally, struct sb_session *session, struct sb_head *head,
+                    const struct sb_tokens *prompt, const char *drafter)
+{
+    struct sb_error err;
+    struct sb_tokens text = { 0 };
+    struct steps steps = { .n = 0 };
+    size_t right[256] = { 0 };
+    assert_int_equal(sb_tokens_push(&text, prompt->id, prompt->n, &err), SB_OK);
+    decode(&steps, &text, session);
+    judge(right, head, &text);
+    for (size_t s = 0; s < steps.n; s++) {
+        size_t t = (size_t)steps.context[s] - 2; /* the newest hidden state */
+        if (steps.drafted[s] < DEPTH || t + 2 + DEPTH >= text.n)
+            continue;
+        if ((size_t)steps.accepted[s] != right[t])
+            fail_msg("%s, step %zu at %d tokens: %d drafts accepted, training has %zu right",
+                     drafter, s, steps.context[s], steps.accepted[s], right[t]);
+        tally->right += right[t] >= 2;
+        tally->wrong += right[t] < DEPTH;
+    }
+    sb_tokens_finish(&text);
+}
+
+static struct sb_session *open_session(struct sb_model *target, const struct sb_spec *drafter)
+{
+    struct sb_error err;
+    struct sb_session *session;
+    const struct sb_session_options options = { .target = target,
+                                                .drafter = drafter,
+                                                .ignore_eos = true };
+    if (sb_session_create(&session, &options, &err) != SB_OK)
+        fail_msg("%s", err.message);
+    return session;
+}
+
 static void drafts_are_what_training_computes(void **state)
 {
     (void)state;
     struct sb_error err;
     struct sb_model *target;
     struct sb_lm *frozen;
+    struct sb_tokens prompt[PROMPTS] = { 0 };
     uint64_t hash;
     assert_int_equal(sb_model_load(&target, at("target"), &err), SB_OK);
     assert_int_equal(sb_teacher_load(&frozen, &hash, at("target"), 0, &err), SB_OK);
-    size_t all_right = 0, all_wrong = 0;
+    read_prompts(prompt);
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
         train("return { kind = 'head', name = 'h', arch = '%s', out = '%s/head', target = "
               "'%s/target', head = { %s }, " DATA ", train = { " TRAIN
-              ", steps = 25, lr = 0.01 } }",
-              heads[i].arch, dir, dir, heads[i].params, dir);
-        char drafter[256], params[128];
-        snprintf(drafter, sizeof drafter, "%s:head=%s,%s", heads[i].arch, at("head"),
-                 heads[i].drafter);
-        snprintf(params, sizeof params, "%s:%s", heads[i].arch, heads[i].spec);
-        struct steps steps = { .n = 0 };
-        struct sb_tokens text = { 0 };
-        decode(&steps, &text, target, drafter);
-        struct sb_spec spec;
+              ", steps = %d, lr = 0.01 } }",
+              heads[i].arch, dir, dir, heads[i].params, dir, heads[i].steps);
+        char text[256];
+        struct sb_spec drafter, params;
+        snprintf(text, sizeof text, "%s:%s", heads[i].arch, heads[i].spec);
+        assert_int_equal(sb_spec_parse(&params, text, &err), SB_OK);
+        snprintf(text, sizeof text, "%s:head=%s,%s", heads[i].arch, at("head"), heads[i].drafter);
+        assert_int_equal(sb_spec_parse(&drafter, text, &err), SB_OK);
+        struct sb_session *session = open_session(target, &drafter);
         struct sb_head *head;
-        assert_int_equal(sb_spec_parse(&spec, params, &err), SB_OK);
         assert_int_equal(
-            sb_head_create(&head, sb_head_arch_find(heads[i].arch), &spec, frozen, 1, &err), SB_OK);
+            sb_head_create(&head, sb_head_arch_find(heads[i].arch), &params, frozen, 1, &err),
+            SB_OK);
         read_weights(head, at("head/model.safetensors"));
-        size_t right[256] = { 0 };
-        judge(right, head, &text);
-        for (size_t s = 0; s < steps.n; s++) {
-            size_t t = (size_t)steps.context[s] - 2; /* the newest hidden state */
-            if (steps.drafted[s] < DEPTH || t + 2 + DEPTH >= text.n)
-                continue;
-            if ((size_t)steps.accepted[s] != right[t])
-                fail_msg("%s, step %zu at %d tokens: %d drafts accepted, training has %zu right",
-                         drafter, s, steps.context[s], steps.accepted[s], right[t]);
-            all_right += right[t] == DEPTH;
-            all_wrong += right[t] == 0;
-        }
+        struct tally tally = { 0 };
+        for (size_t p = 0; p < PROMPTS; p++)
+            compare(&tally, session, head, &prompt[p], text);
+        if (tally.right == 0 || tally.wrong == 0) /* it would hold for many a wrong head */
+            fail_msg("%s: %zu drafts right, %zu not", text, tally.right, tally.wrong);
+        sb_session_destroy(session);
         sb_head_destroy(head);
-        sb_spec_finish(&spec);
-        sb_tokens_finish(&text);
+        sb_spec_finish(&params);
+        sb_spec_finish(&drafter);
     }
-    assert_true(all_right > 0 && all_wrong > 0); /* else it would hold for many a wrong head */
+    for (size_t p = 0; p < PROMPTS; p++)
+        sb_tokens_finish(&prompt[p]);
     sb_lm_destroy(frozen);
     sb_model_destroy(target);
 }
