@@ -6,7 +6,7 @@
 
 #include "results/store.h"
 
-#define SB_SCHEMA_VERSION 3
+#define SB_SCHEMA_VERSION 6
 #define SB_APPLICATION_ID 0x53704265 /* "SpBe", in the header of every database of ours */
 
 /* Statements prepared at first use and kept until the store closes. */
@@ -27,6 +27,7 @@ enum sb_statement {
     SB_SQL_GENERATION_ADD,
     SB_SQL_STEP_ADD,
     SB_SQL_NODE_ADD,
+    SB_SQL_SUMS_ADD,
     SB_SQL_COST_ADD,
     SB_SQL_CERTIFICATE_ADD,
     SB_SQL_CERTIFICATE_END,
@@ -54,6 +55,9 @@ extern const struct sb_sql_text sb_view_sql[];
 /* "FILE: cannot WHAT: why" with the status that the SQLite result stands for. */
 enum sb_status sb_sqlite_fail(struct sb_error *err, const struct sb_store *s, int rc,
                               const char *what);
+
+/* generation_sums.tokens_key of a list such as "[1,22,3]". */
+int64_t sb_tokens_key(const char *ids);
 
 /* Bind values in order: 't' const char * (NULL: NULL), 'i' int64_t, 'r' double. */
 int sb_sqlite_bind(sqlite3_stmt *st, const char *types, ...);

@@ -8,15 +8,26 @@
 #include "harness/core/alloc.h"
 #include "results/internal.h"
 #include "results/report_speed.h"
+#include "results/report_views.h"
 
 const struct sb_view_info sb_views[] = {
     { "leaderboard",
       "a row per arm over all prompts: MAT, efficiency, speed, speedup with interval" },
     { "tasks", "the leaderboard's columns for every arm in every task" },
-    { "positions", "acceptance by position in the draft" },
+    { "acceptance", "every figure of acceptance: MAT three ways, efficiencies, row waste" },
+    { "positions", "acceptance by position in the draft: conditional, survival, marginal" },
+    { "ranks", "acceptance by depth and rank among the siblings" },
+    { "sources", "acceptance by the drafter's own tag" },
+    { "histogram", "steps by draft tokens accepted and by tokens kept" },
     { "breakdown", "where decoding time goes" },
+    { "latency", "what a streaming user waits for: percentiles per token and per step" },
     { "diagnosis", "what verifiers left on the table, in runs with --diagnose" },
     { "runs", "the experiments of the database" },
+    { "coverage", "how much of what was planned each arm has done" },
+    { "speed", "all speed figures: decode-only and with prefill, three means, tokens/s" },
+    { "compare", "two arms beside each other (--arms A,B)" },
+    { "cost", "speedups predicted from the cost curve, best draft length, bounds" },
+    { "warnings", "noise, drift, outliers, load: what the times are worth" },
     { "certificate", "the newest certificate: a row per verifier, then the planted rules" },
     { "checks", "the newest certificate: a row per check" },
     { 0 },
@@ -31,6 +42,33 @@ static const struct sql_view sql_views[] = {
     { "positions", "SELECT arm, position, exposure, accepted, conditional AS \"conditional:3\","
                    " survival AS \"survival:3\", marginal AS \"marginal:3\""
                    " FROM positions WHERE experiment_id = ?1 ORDER BY arm_no, position" },
+    { "acceptance",
+      "SELECT arm, prompts, generations, steps, tokens, mat AS \"mat:3\","
+      " mat_prompt_mean AS \"mat_prompt_mean:3\", mat_drafted AS \"mat_drafted:3\","
+      " hit_rate AS \"hit_rate:3\", tokens_per_forward AS \"tokens_per_forward:3\","
+      " conditional_acceptance AS \"conditional_acceptance:3\","
+      " draft_efficiency AS \"draft_efficiency:3\", node_efficiency AS \"node_efficiency:3\","
+      " depth_efficiency AS \"depth_efficiency:3\", path_utilisation AS \"path_utilisation:3\","
+      " row_waste AS \"row_waste:3\", cut AS \"cut:?\", missing AS \"missing:?\""
+      " FROM leaderboard_base WHERE experiment_id = ?1 AND overall ORDER BY arm_no" },
+    { "ranks", "SELECT arm, depth, rank, nodes, accepted, acceptance AS \"acceptance:3\","
+               " share AS \"share:3\", coverage AS \"coverage:3\""
+               " FROM ranks WHERE experiment_id = ?1 ORDER BY arm_no, depth, rank" },
+    { "sources", "SELECT arm, source, drafted, tried, accepted, acceptance AS \"acceptance:3\","
+                 " efficiency AS \"efficiency:3\", share AS \"share:3\""
+                 " FROM sources WHERE experiment_id = ?1 ORDER BY arm_no, source" },
+    { "histogram", "SELECT arm, length, accepted_steps, accepted_share AS \"accepted_share:3\","
+                   " drafted_steps, token_steps, token_share AS \"token_share:3\""
+                   " FROM histogram WHERE experiment_id = ?1 ORDER BY arm_no, length" },
+    { "latency", "SELECT arm, tokens, chunks, itl_p50_ms AS \"itl_p50_ms:3\","
+                 " itl_p95_ms AS \"itl_p95_ms:3\", itl_p99_ms AS \"itl_p99_ms:3\","
+                 " chunk_p50_ms AS \"chunk_p50_ms:3\", chunk_p95_ms AS \"chunk_p95_ms:3\","
+                 " chunk_p99_ms AS \"chunk_p99_ms:3\", chunk_max_ms AS \"chunk_max_ms:3\","
+                 " amortised_ms AS \"amortised_ms:3\", ttft_p50_ms AS \"ttft_p50_ms:2\","
+                 " ttft_p95_ms AS \"ttft_p95_ms:2\""
+                 " FROM latency WHERE experiment_id = ?1 ORDER BY arm_no" },
+    { "coverage", "SELECT arm, planned, done, errors, missing, common"
+                  " FROM coverage WHERE experiment_id = ?1 ORDER BY arm_no" },
     { "breakdown",
       "SELECT arm, steps, prefill_s AS \"prefill_s:2\", decode_s AS \"decode_s:2\","
       " ms_per_step AS \"ms_per_step:3\", draft AS \"draft:3\", verify AS \"verify:3\","
@@ -63,6 +101,16 @@ static const struct sql_view sql_views[] = {
       " ties, numerical, real, wall_ns, verdict, note"
       " FROM certificate_check WHERE certificate_id = ?1 ORDER BY check_no" },
     { 0 },
+};
+
+static const struct {
+    const char *name;
+    sb_view_fill fill;
+} computed_views[] = {
+    { "speed", sb_view_speed },
+    { "compare", sb_view_compare },
+    { "cost", sb_view_cost },
+    { "warnings", sb_view_warnings },
 };
 
 /* ---- any query as a table ---- */
@@ -116,26 +164,22 @@ static enum sb_status query_table(struct sb_table *t, struct sb_store *s, const 
 
 /* The last columns: whose outputs were compared only matters under greedy decoding. */
 static const char *const leaderboard_sql =
-    "SELECT b.arm_id, b.is_baseline, b.overall, b.arm, b.task, b.prompts, b.generations, b.steps, b.mat,"
+    "WITH e AS MATERIALIZED (SELECT arm_id, task, sum(equal) AS equal, count(*) AS compared"
+    "                        FROM v_equality WHERE experiment_id = ?1 GROUP BY arm_id, task),"
+    " q AS (SELECT 0 AS overall, * FROM e UNION ALL"
+    "       SELECT 1, arm_id, 'all', sum(equal), sum(compared) FROM e GROUP BY arm_id)"
+    " SELECT b.arm_id, b.is_baseline, b.overall, b.arm, b.task, b.prompts, b.generations, b.steps, b.mat,"
     " b.draft_efficiency, b.hit_rate, b.tokens_per_s, b.guarantee, b.errors,"
-    " CASE WHEN x.temperature = 0 THEN q.equal || '/' || q.compared END, l.lossless"
+    " CASE WHEN x.temperature = 0 THEN q.equal || '/' || q.compared END, l.lossless, b.missing"
     " FROM leaderboard_base b JOIN experiment x ON x.id = b.experiment_id"
     " JOIN arm a ON a.id = b.arm_id JOIN host h ON h.id = x.host_id"
     " LEFT JOIN v_lossless l ON l.\"commit\" IS h.\"commit\" AND l.verifier = a.verifier"
     " AND l.verifier_params = coalesce(a.verifier_params, '')"
-    " LEFT JOIN (SELECT arm_id, 0 AS overall, task, sum(equal) AS equal, count(*) AS compared"
-    "            FROM v_equality WHERE experiment_id = ?1 GROUP BY arm_id, task"
-    "            UNION ALL SELECT arm_id, 1, 'all', sum(equal), count(*)"
-    "            FROM v_equality WHERE experiment_id = ?1 GROUP BY arm_id) q"
-    " ON q.arm_id = b.arm_id AND q.overall = b.overall AND q.task = b.task"
+    " LEFT JOIN q ON q.arm_id = b.arm_id AND q.overall = b.overall AND q.task = b.task"
     " WHERE b.experiment_id = ?1 AND (b.overall = 1 OR ?2)"
     " ORDER BY b.overall, b.task, b.arm_no";
 
-static const struct {
-    const char *name;
-    int decimals;
-    bool optional;
-} leaderboard_columns[] = {
+static const struct sb_view_column leaderboard_columns[] = {
     { "arm", 0, false },
     { "task", 0, false },
     { "prompts", 0, false },
@@ -147,13 +191,18 @@ static const struct {
     { "speedup_lo", 2, false },
     { "speedup_hi", 2, false },
     { "speedup_gm", 2, false },
+    { "speedup_e2e", 2, false },
     { "specbench_speedup", 2, false },
     { "equal", 0, false },
     { "guarantee", 0, false },
     { "lossless", 0, true },
     { "few", 0, true },
     { "per_token", 0, true },
+    { "noise_floor", 3, true },
+    { "note", 0, true },
     { "errors", 0, true },
+    { "missing", 0, true },
+    { 0 },
 };
 
 /* The baseline has a speedup of 1 by definition and no interval. */
@@ -165,19 +214,18 @@ static void add_speed(struct sb_table *t, const struct sb_speed *speed, bool is_
     sb_table_real(t, none || is_baseline ? NAN : speed->totals.low);
     sb_table_real(t, none || is_baseline ? NAN : speed->totals.high);
     sb_table_real(t, none || is_baseline ? missing : speed->geometric.estimate);
-    sb_table_real(t, none || is_baseline ? missing : speed->specbench);
+    sb_table_real(t, none || is_baseline ? missing : speed->all.estimate);
 }
 
 static enum sb_status leaderboard_row(struct sb_table *t, sqlite3_stmt *st,
-                                      const struct sb_speeds *speeds,
-                                      const struct sb_report_options *o, struct sb_error *err)
+                                      struct sb_speeds *speeds, const struct sb_report_options *o,
+                                      struct sb_error *err)
 {
     struct sb_speed speed;
     bool is_baseline = sqlite3_column_int(st, 1), overall = sqlite3_column_int(st, 2);
     const char *task = overall ? NULL : (const char *)sqlite3_column_text(st, 4);
-    /* The baseline against itself needs no draws: two are enough to fill the fields. */
     enum sb_status rc = sb_speeds_get(&speed, speeds, sqlite3_column_int64(st, 0), task,
-                                      is_baseline ? 2 : o->resamples, o->seed, err);
+                                      o->resamples, o->seed, err);
     if (rc != SB_OK)
         return rc;
     add_value(t, st, 3);
@@ -186,13 +234,17 @@ static enum sb_status leaderboard_row(struct sb_table *t, sqlite3_stmt *st,
     for (int c = 8; c <= 11; c++)
         add_value(t, st, c);
     add_speed(t, &speed, is_baseline);
+    sb_table_real(t, speed.specbench);
     add_value(t, st, 14);
     add_value(t, st, 12);
     add_value(t, st, 15);
     bool compared = speed.n > 0 && !is_baseline;
     sb_table_int(t, compared && speed.n < SB_FEW_PROMPTS);
     sb_table_int(t, compared && speed.per_token);
+    sb_table_real(t, compared ? expm1(speed.noise) : NAN);
+    sb_table_text(t, speed.note[0] ? speed.note : NULL);
     add_value(t, st, 13);
+    add_value(t, st, 16);
     return SB_OK;
 }
 
@@ -202,11 +254,7 @@ static enum sb_status leaderboard(struct sb_table *t, struct sb_store *s, int64_
 {
     struct sb_speeds *speeds = NULL;
     sqlite3_stmt *st = NULL;
-    for (size_t i = 0; i < sizeof leaderboard_columns / sizeof *leaderboard_columns; i++) {
-        sb_table_column(t, leaderboard_columns[i].name, leaderboard_columns[i].decimals);
-        if (leaderboard_columns[i].optional)
-            sb_table_optional(t);
-    }
+    sb_view_columns(t, leaderboard_columns);
     enum sb_status status = sb_speeds_load(&speeds, s, experiment_id, err);
     if (status == SB_OK)
         status = sb_sqlite_prepare(&st, s, leaderboard_sql, err);
@@ -243,8 +291,7 @@ static enum sb_status choose_certificate(struct sb_store *s, int64_t *id, struct
     return status;
 }
 
-/* The experiment asked for, or the newest. */
-static enum sb_status choose_experiment(struct sb_store *s, int64_t *id, struct sb_error *err)
+enum sb_status sb_report_experiment(struct sb_store *s, int64_t *id, struct sb_error *err)
 {
     sqlite3_stmt *st;
     enum sb_status status =
@@ -267,7 +314,7 @@ static enum sb_status choose_experiment(struct sb_store *s, int64_t *id, struct 
 
 static enum sb_status unknown_view(const char *name, struct sb_error *err)
 {
-    char known[200] = "";
+    char known[400] = "";
     for (const struct sb_view_info *v = sb_views; v->name; v++) {
         size_t n = strlen(known);
         snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", v->name);
@@ -283,12 +330,15 @@ static enum sb_status fill(struct sb_table *t, struct sb_store *s, const char *v
     bool all_experiments = strcmp(view, "runs") == 0 && id == 0;
     enum sb_status rc = certificate       ? choose_certificate(s, &id, err)
                         : all_experiments ? SB_OK
-                                          : choose_experiment(s, &id, err);
+                                          : sb_report_experiment(s, &id, err);
     if (rc != SB_OK)
         return rc;
     for (const struct sql_view *v = sql_views; v->name; v++)
         if (strcmp(v->name, view) == 0)
             return query_table(t, s, v->sql, id, err);
+    for (size_t i = 0; i < sizeof computed_views / sizeof *computed_views; i++)
+        if (strcmp(computed_views[i].name, view) == 0)
+            return computed_views[i].fill(t, s, id, o, err);
     return leaderboard(t, s, id, o, strcmp(view, "tasks") == 0, err);
 }
 
@@ -397,7 +447,7 @@ enum sb_status sb_report_equality(struct sb_equality *out, struct sb_store *stor
     sqlite3_stmt *st;
     bool row;
     struct sb_equality result = { 0 };
-    enum sb_status rc = choose_experiment(store, &experiment_id, err);
+    enum sb_status rc = sb_report_experiment(store, &experiment_id, err);
     if (rc == SB_OK)
         rc = first_row(&st, &row, store, equality_sql, experiment_id, err);
     if (rc != SB_OK)

@@ -31,14 +31,18 @@ enum sb_status sb_table_print(const struct sb_table *table, FILE *out, enum sb_f
 
 /* The views. "leaderboard": a row per arm over all prompts (task 'all'): MAT, draft efficiency, hit rate,
  * tokens/s, speedup with interval, geometric mean, equality with the baseline. "tasks": the same columns
- * per task, then over all prompts. "positions", "breakdown", "runs": the SQL views of these names.
- * "certificate", "checks": the newest certificate, by verifier and by check. The leaderboard's `lossless`
+ * per task, then over all prompts. "acceptance": leaderboard_base. "speed": every figure of speed, per task and
+ * overall. "compare": two arms. "cost": predicted against measured speed. "warnings": checks of the times.
+ * "positions", "ranks", "sources", "histogram", "breakdown", "latency", "runs", "coverage", "diagnosis": the SQL
+ * views of these names. "certificate", "checks": the newest certificate, by verifier and by check. The leaderboard's `lossless`
  * is what the newest certificate in the same file, of the same build, says of an arm's verifier.
  *
  * Speedups pair an arm with the baseline (the first arm with is_baseline) on the same prompts: medians
- * over repeats, the turns of a question summed, only turns that ended well in both arms. Where their
- * token counts differ (sampling, lossy verifiers) the time is taken per token, weighted by the
- * baseline's counts, and per_token is 1. few is 1 below 10 prompts: mind the interval's width. */
+ * over repeats, the turns of a question summed, only questions of which all turns ended well in both
+ * arms. Where their token counts differ (sampling, lossy verifiers) the arm's time is scaled to the
+ * baseline's count, and per_token is 1. few is 1 below 10 prompts: mind the interval's width. noise_floor
+ * is how far from 1 the ratio of plain decoding to itself may lie (an A/A arm, else the baseline's own
+ * repeats); note says "within noise" of a speedup nearer to 1 than that. */
 struct sb_view_info {
     const char *name, *summary;
 };
@@ -48,9 +52,18 @@ struct sb_report_options {
     int64_t experiment_id; /* 0: the newest */
     int resamples;         /* 0: 10,000 */
     uint64_t seed;
+    const char *arms; /* compare: "A,B", labels; NULL: the two fastest */
+    const char
+        *on; /* cost: a file of `specbench bench --format json` from another machine, or NULL */
 };
 enum sb_status sb_report_table(struct sb_table **out, struct sb_store *store,
                                const struct sb_report_options *options, struct sb_error *err);
+
+/* What a reader must know beside the figures, a line each: that an experiment is partial, that its arms have
+ * unequal prompts; "" when there is nothing. experiment_id 0: the newest, below 0: all. */
+enum { SB_NOTES_BYTES = 4096 };
+enum sb_status sb_report_notes(char out[SB_NOTES_BYTES], struct sb_store *store,
+                               int64_t experiment_id, struct sb_error *err);
 
 /* Arms against the baseline of an experiment, for "outputs are equal": counts generations whose token
  * ids equal the baseline's for the same prompt and repeat, and names the first that differs. */

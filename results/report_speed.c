@@ -1,276 +1,314 @@
-/* From stored generations to paired times. Rows arrive sorted by arm, task, question, prompt (turn) and
- * repeat, so that the baseline's prompts and an arm's are merged in one walk. */
+/* Figures of paired times; repeats are reduced by their median inside the bootstrap. */
 #include "results/report_speed.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "harness/core/alloc.h"
+#include "results/bootstrap.h"
+#include "results/speed_pairs.h"
 
-/* A prompt (one turn) under one arm, repeats reduced. */
-struct turn {
-    int64_t arm_id, question_id, prompt_id;
-    int task;                       /* index into the tasks, in order of their names */
-    double decode_ns, ns_per_token; /* medians */
-    double tokens;                  /* decoded ones, median: the prefill's token is apart */
-    double all_tokens, all_ns;      /* prefill included, for Spec-Bench's formula */
-    bool same_count;                /* every repeat gave `tokens` tokens */
-};
+/* ---- rows of the bootstrap ---- */
 
-struct sb_speeds {
-    struct turn *turn;
-    size_t n, cap;
-    char **task;
-    size_t n_tasks, task_cap;
-    int64_t baseline_id; /* 0: none */
-};
-
-static const char *const measures_sql =
-    "SELECT g.arm_id, p.task, p.question_id, p.id, g.decode_ns, g.prefill_ns, g.n_tokens"
-    " FROM generation g JOIN arm a ON a.id = g.arm_id JOIN prompt p ON p.id = g.prompt_id"
-    " WHERE a.experiment_id = ?1 AND g.status = 'ok'"
-    " ORDER BY g.arm_id, p.task, p.question_id, p.id, g.repeat";
-static const char *const baseline_sql =
-    "SELECT id FROM arm WHERE experiment_id = ?1 AND is_baseline = 1"
-    " ORDER BY arm_no LIMIT 1";
-
-/* The repeats of one prompt under one arm, as they come. */
-struct repeats {
-    double *decode_ns, *all_ns, *tokens, *ns_per_token;
-    size_t n, cap[4];
-};
-
-static bool repeats_add(struct repeats *r, double decode_ns, double prefill_ns, double n_tokens)
+/* Medians of a question's pairs, its repeats drawn by `word`. */
+static struct sb_speed_pair median_pair(const struct sb_pairing *p, size_t i, const uint32_t *word)
 {
-    double tokens = n_tokens > 1 ? n_tokens - 1 : 0;
-    double value[4] = { decode_ns, decode_ns + prefill_ns, tokens,
-                        tokens > 0 ? decode_ns / tokens : 0 };
-    double **list[4] = { &r->decode_ns, &r->all_ns, &r->tokens, &r->ns_per_token };
-    for (int i = 0; i < 4; i++) {
-        if (sb_grow((void **)list[i], &r->cap[i], r->n + 1, sizeof(double)) != 0)
-            return false;
-        (*list[i])[r->n] = value[i];
+    double value[4][SB_MOST_REPEATS];
+    const struct sb_span *at = &p->question[i].pairs;
+    for (size_t k = 0; k < at->n; k++) {
+        const struct sb_speed_pair *x = &p->pair[at->first + sb_draw_repeat(word, k, at->n)];
+        value[0][k] = x->base;
+        value[1][k] = x->method;
+        value[2][k] = x->base_all;
+        value[3][k] = x->method_all;
     }
-    r->n++;
-    return true;
+    return (struct sb_speed_pair){ .base = sb_median(value[0], at->n),
+                                   .method = sb_median(value[1], at->n),
+                                   .base_all = sb_median(value[2], at->n),
+                                   .method_all = sb_median(value[3], at->n) };
 }
 
-static void repeats_finish(struct repeats *r)
+static void speed_row(struct sb_sums *out, const void *self, size_t i, const uint32_t *word)
 {
-    sb_free(r->decode_ns);
-    sb_free(r->all_ns);
-    sb_free(r->tokens);
-    sb_free(r->ns_per_token);
+    const struct sb_speed_pair x = median_pair(self, i, word);
+    out->v[SB_SUM_BASE] = x.base;
+    out->v[SB_SUM_METHOD] = x.method;
+    out->v[SB_SUM_BASE_ALL] = x.base_all;
+    out->v[SB_SUM_METHOD_ALL] = x.method_all;
+    out->v[SB_SUM_LOG_RATIO] = log(x.base) - log(x.method);
+    out->v[SB_SUM_PROMPTS] = 1;
 }
 
-/* Close the prompt at hand: `turn` has its names, the repeats its figures. */
-static bool speeds_add(struct sb_speeds *s, struct turn turn, struct repeats *r)
-{
-    if (r->n == 0)
-        return true;
-    if (sb_grow((void **)&s->turn, &s->cap, s->n + 1, sizeof *s->turn) != 0)
-        return false;
-    turn.decode_ns = sb_median(r->decode_ns, r->n);
-    turn.ns_per_token = sb_median(r->ns_per_token, r->n);
-    turn.all_ns = sb_median(r->all_ns, r->n);
-    turn.tokens = sb_median(r->tokens, r->n); /* sorts */
-    turn.all_tokens = turn.tokens + 1;
-    turn.same_count = r->tokens[0] == r->tokens[r->n - 1];
-    s->turn[s->n++] = turn;
-    r->n = 0;
-    return true;
-}
+enum { MAT_TOKENS, MAT_STEPS, MAT_BASE_TOKENS, MAT_BASE_STEPS };
 
-/* Index of a task; -1 out of memory. */
-static int task_index(struct sb_speeds *s, const char *name)
+static void mat_row(struct sb_sums *out, const void *self, size_t i, const uint32_t *word)
 {
-    for (size_t i = 0; i < s->n_tasks; i++)
-        if (strcmp(s->task[i], name) == 0)
-            return (int)i;
-    char *copy = sb_strdup(name);
-    if (!copy || sb_grow((void **)&s->task, &s->task_cap, s->n_tasks + 1, sizeof *s->task) != 0) {
-        sb_free(copy);
-        return -1;
+    const struct sb_pairing *p = self;
+    const struct sb_span *at = &p->question[i].pairs;
+    for (size_t k = 0; k < at->n; k++) {
+        const struct sb_speed_pair *x = &p->pair[at->first + sb_draw_repeat(word, k, at->n)];
+        out->v[MAT_TOKENS] += x->method_tokens;
+        out->v[MAT_STEPS] += x->method_steps;
+        out->v[MAT_BASE_TOKENS] += x->base_tokens;
+        out->v[MAT_BASE_STEPS] += x->base_steps;
     }
-    s->task[s->n_tasks] = copy;
-    return (int)s->n_tasks++;
 }
 
-static bool take_row(struct sb_speeds *s, sqlite3_stmt *st, struct turn *at, struct repeats *r)
+static double mat_difference(const struct sb_sums *s)
 {
-    int64_t arm_id = sqlite3_column_int64(st, 0), prompt_id = sqlite3_column_int64(st, 3);
-    if (arm_id != at->arm_id || prompt_id != at->prompt_id) {
-        if (!speeds_add(s, *at, r))
-            return false;
-        const char *task = (const char *)sqlite3_column_text(st, 1);
-        *at = (struct turn){ .arm_id = arm_id,
-                             .prompt_id = prompt_id,
-                             .question_id = sqlite3_column_int64(st, 2),
-                             .task = task ? task_index(s, task) : -1 };
-        if (at->task < 0)
-            return false;
+    return s->v[MAT_TOKENS] / s->v[MAT_STEPS] - s->v[MAT_BASE_TOKENS] / s->v[MAT_BASE_STEPS];
+}
+
+static struct sb_clusters clusters_of(const struct sb_pairing *p,
+                                      void (*row)(struct sb_sums *, const void *, size_t,
+                                                  const uint32_t *))
+{
+    return (struct sb_clusters){
+        .n = p->n, .stratum = p->stratum, .repeats = p->most_repeats, .row = row, .self = p
+    };
+}
+
+/* ---- figures of a pairing ---- */
+
+/* Each task's ratio of totals, geometric mean. */
+static double mean_of_tasks(const struct sb_pairing *p)
+{
+    double sum = 0, base = 0, method = 0;
+    size_t tasks = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        const struct sb_speed_pair x = median_pair(p, i, NULL);
+        base += x.base;
+        method += x.method;
+        if (i + 1 < p->n && p->stratum[i + 1] == p->stratum[i])
+            continue;
+        sum += log(base) - log(method);
+        tasks++;
+        base = method = 0;
     }
-    return repeats_add(r, sqlite3_column_double(st, 4), sqlite3_column_double(st, 5),
-                       sqlite3_column_double(st, 6));
+    return exp(sum / (double)tasks);
 }
 
-static enum sb_status load_turns(struct sb_speeds *s, struct sb_store *store, int64_t experiment_id,
-                                 struct sb_error *err)
+static const struct sb_speed nothing = { .totals = { NAN, NAN, NAN },
+                                         .all = { NAN, NAN, NAN },
+                                         .geometric = { NAN, NAN, NAN },
+                                         .task_mean = NAN,
+                                         .specbench = NAN,
+                                         .noise = NAN,
+                                         .note = "" };
+
+static enum sb_status figures(struct sb_speed *out, const struct sb_pairing *p, int resamples,
+                              uint64_t seed, struct sb_error *err)
 {
-    sqlite3_stmt *st;
-    struct repeats r = { 0 };
-    struct turn at = { 0 };
-    enum sb_status status = sb_sqlite_prepare(&st, store, measures_sql, err);
-    if (status != SB_OK)
-        return status;
-    sqlite3_bind_int64(st, 1, experiment_id);
-    int rc;
-    bool room = true;
-    while (room && (rc = sqlite3_step(st)) == SQLITE_ROW)
-        room = take_row(s, st, &at, &r);
-    if (room && !speeds_add(s, at, &r))
-        room = false;
-    if (!room)
-        status = sb_fail(err, SB_ENOMEM, "%s: out of memory for its generations", store->path);
-    else if (rc != SQLITE_DONE)
-        status = sb_sqlite_fail(err, store, rc, "read");
-    repeats_finish(&r);
-    sqlite3_finalize(st);
-    return status;
+    static const sb_estimator estimators[] = { sb_log_totals, sb_log_totals_all, sb_log_mean };
+    struct sb_interval x[3];
+    if (p->n == 0) {
+        *out = nothing;
+        return SB_OK;
+    }
+    const struct sb_clusters clusters = clusters_of(p, speed_row);
+    enum sb_status rc = sb_bootstrap(x, estimators, 3, &clusters, resamples, seed, err);
+    if (rc == SB_OK)
+        *out = (struct sb_speed){ .totals = sb_interval_exp(x[0]),
+                                  .all = sb_interval_exp(x[1]),
+                                  .geometric = sb_interval_exp(x[2]),
+                                  .task_mean = mean_of_tasks(p),
+                                  .specbench = NAN,
+                                  .n = p->n,
+                                  .per_token = p->per_token,
+                                  .noise = NAN,
+                                  .note = "" };
+    return rc;
 }
 
-enum sb_status sb_speeds_load(struct sb_speeds **out, struct sb_store *store, int64_t experiment_id,
+static enum sb_status compare(struct sb_speed *out, const struct sb_speeds *s, size_t arm,
+                              size_t reference, const char *task, int resamples, uint64_t seed,
                               struct sb_error *err)
 {
-    struct sb_speeds *s = sb_alloc_zero(1, sizeof *s);
-    sqlite3_stmt *st;
-    if (!s)
-        return sb_fail(err, SB_ENOMEM, "%s: out of memory", store->path);
-    enum sb_status rc = sb_sqlite_prepare(&st, store, baseline_sql, err);
-    if (rc == SB_OK) {
-        sqlite3_bind_int64(st, 1, experiment_id);
-        if (sqlite3_step(st) == SQLITE_ROW)
-            s->baseline_id = sqlite3_column_int64(st, 0);
-        sqlite3_finalize(st);
-        rc = load_turns(s, store, experiment_id, err);
-    }
-    if (rc == SB_OK)
-        *out = s;
-    else
-        sb_speeds_destroy(s);
+    struct sb_pairing p;
+    enum sb_status rc = sb_pairing_init(&p, s, err);
+    if (rc != SB_OK)
+        return rc;
+    sb_pairing_arms(&p, s, reference, arm, task);
+    rc = figures(out, &p, resamples, seed, err);
+    sb_pairing_finish(&p);
     return rc;
 }
 
-void sb_speeds_destroy(struct sb_speeds *s)
+enum sb_status sb_speeds_compare(struct sb_speed *out, const struct sb_speeds *s, int64_t arm_id,
+                                 int64_t reference_id, const char *task, int resamples,
+                                 uint64_t seed, struct sb_error *err)
 {
-    if (!s)
-        return;
-    for (size_t i = 0; i < s->n_tasks; i++)
-        sb_free(s->task[i]);
-    sb_free(s->task);
-    sb_free(s->turn);
-    sb_free(s);
+    return compare(out, s, sb_speeds_arm(s, arm_id), sb_speeds_arm(s, reference_id), task,
+                   resamples, seed, err);
 }
 
-/* ---- pairing ---- */
+/* ---- the noise floor ---- */
 
-static int order_of(const struct sb_speeds *s, const struct turn *a, const struct turn *b)
+/* The far end of the interval of a ratio of equals, on the log scale. */
+static struct sb_noise reach(const struct sb_speed *speed)
 {
-    int d = strcmp(s->task[a->task], s->task[b->task]);
-    if (d == 0)
-        d = (a->question_id > b->question_id) - (a->question_id < b->question_id);
-    return d ? d : (a->prompt_id > b->prompt_id) - (a->prompt_id < b->prompt_id);
+    struct sb_noise noise = { .sought = true, .floor = NAN, .n = speed->n };
+    if (speed->n > 0)
+        noise.floor = fabs(log(speed->totals.estimate));
+    if (speed->n > 1)
+        noise.floor = fmax(fabs(log(speed->totals.low)), fabs(log(speed->totals.high)));
+    return noise;
 }
 
-/* The turns of an arm, which are contiguous. */
-static struct turn *turns_of(const struct sb_speeds *s, int64_t arm_id, size_t *n)
+/* From A/A arms, the noisiest of them; without any, from the baseline's repeats. Over all tasks: noise
+ * is the machine's, and a task has few prompts to see it by. */
+static enum sb_status find_noise(struct sb_noise *out, const struct sb_speeds *s, size_t base,
+                                 int resamples, uint64_t seed, struct sb_error *err)
 {
-    size_t first = 0, end;
-    while (first < s->n && s->turn[first].arm_id != arm_id)
-        first++;
-    for (end = first; end < s->n && s->turn[end].arm_id == arm_id; end++)
-        ;
-    *n = end - first;
-    return s->turn + first;
-}
-
-/* Sums over the paired turns of the question at hand. */
-struct question {
-    const struct turn *turn; /* any of its turns */
-    double base_ns, method_ns, base_all_ns, method_all_ns, base_tokens, method_tokens;
-};
-
-struct pairing {
-    struct sb_pair *pair; /* [n] */
-    size_t n;
-    double base_rate, method_rate; /* sums of tokens per ns */
-    bool per_token;
-};
-
-static void close_question(struct pairing *p, const struct question *q)
-{
-    if (!q->turn || !(q->base_ns > 0 && q->method_ns > 0))
-        return; /* no decoding to compare: the answer ended with the prefill's token */
-    p->pair[p->n++] = (struct sb_pair){ q->base_ns, q->method_ns, q->turn->task };
-    p->base_rate += q->base_tokens / q->base_all_ns;
-    p->method_rate += q->method_tokens / q->method_all_ns;
-}
-
-static void pair_turn(struct pairing *p, struct question *q, const struct turn *b,
-                      const struct turn *m)
-{
-    if (b->tokens <= 0 || m->tokens <= 0)
-        return;
-    if (!q->turn || q->turn->task != b->task || q->turn->question_id != b->question_id) {
-        close_question(p, q);
-        *q = (struct question){ .turn = b };
+    struct sb_speed speed;
+    struct sb_pairing p;
+    struct sb_noise noise = { .sought = true, .floor = NAN };
+    enum sb_status rc = SB_OK;
+    for (size_t i = 0; i < s->n_arms && rc == SB_OK; i++) {
+        if (!s->arm[i].is_again)
+            continue;
+        rc = compare(&speed, s, i, base, NULL, resamples, seed, err);
+        if (rc == SB_OK && !(reach(&speed).floor <= noise.floor))
+            noise = reach(&speed);
     }
-    if (b->same_count && m->same_count && b->tokens == m->tokens) {
-        q->base_ns += b->decode_ns;
-        q->method_ns += m->decode_ns;
-    } else {
-        p->per_token = true;
-        q->base_ns += b->ns_per_token * b->tokens;
-        q->method_ns += m->ns_per_token * b->tokens;
+    if (rc == SB_OK && isnan(noise.floor)) {
+        rc = sb_pairing_init(&p, s, err);
+        if (rc != SB_OK)
+            return rc;
+        sb_pairing_repeats(&p, s, base);
+        rc = figures(&speed, &p, resamples, seed, err);
+        if (rc == SB_OK)
+            noise = reach(&speed);
+        sb_pairing_finish(&p);
     }
-    q->base_all_ns += b->all_ns;
-    q->method_all_ns += m->all_ns;
-    q->base_tokens += b->all_tokens;
-    q->method_tokens += m->all_tokens;
+    if (rc == SB_OK)
+        *out = noise;
+    return rc;
 }
 
-static void pair_arms(struct pairing *p, const struct sb_speeds *s, int64_t arm_id,
-                      const char *task)
+static const char *note_of(const struct sb_speed *speed, bool is_again)
 {
-    size_t nb, nm;
-    const struct turn *b = turns_of(s, s->baseline_id, &nb), *m = turns_of(s, arm_id, &nm);
-    struct question q = { 0 };
-    for (size_t i = 0, j = 0; i < nb && j < nm;) {
-        int d = order_of(s, &b[i], &m[j]);
-        if (d == 0 && (!task || strcmp(task, s->task[b[i].task]) == 0))
-            pair_turn(p, &q, &b[i], &m[j]);
-        i += d <= 0;
-        j += d >= 0;
-    }
-    close_question(p, &q);
+    if (is_again)
+        return "A/A";
+    if (speed->n == 0)
+        return "";
+    if (fabs(log(speed->totals.estimate)) <= speed->noise)
+        return "within noise";
+    return speed->totals.low <= 1 && speed->totals.high >= 1 ? "interval holds 1" : "";
 }
 
-enum sb_status sb_speeds_get(struct sb_speed *out, const struct sb_speeds *s, int64_t arm_id,
+enum sb_status sb_speeds_get(struct sb_speed *out, struct sb_speeds *s, int64_t arm_id,
                              const char *task, int resamples, uint64_t seed, struct sb_error *err)
 {
-    struct pairing p = { .pair = sb_alloc_array(s->n, sizeof *p.pair) };
+    const struct sb_speed_arm *baseline = sb_speeds_baseline(s);
+    struct sb_speed speed = nothing;
+    size_t arm = sb_speeds_arm(s, arm_id);
     enum sb_status rc = SB_OK;
-    if (!p.pair)
-        return sb_fail(err, SB_ENOMEM, "out of memory for %zu prompts", s->n);
-    if (s->baseline_id != 0 && s->n_tasks > 0)
-        pair_arms(&p, s, arm_id, task);
-    struct sb_speed speed = { .n = p.n, .per_token = p.per_token };
-    if (p.n > 0) {
-        speed.specbench = p.method_rate / p.base_rate;
-        rc = sb_speedup(&speed.totals, &speed.geometric, p.pair, p.n, resamples, seed, err);
+    speed.specbench = sb_speeds_specbench(s, arm_id, task);
+    if (!baseline || arm == s->n_arms) {
+        *out = speed;
+        return SB_OK;
+    }
+    size_t base = (size_t)(baseline - s->arm);
+    if (!s->noise.sought)
+        rc = find_noise(&s->noise, s, base, resamples, seed, err);
+    if (rc == SB_OK) /* the baseline against itself needs no draws to fill the fields */
+        rc = compare(&speed, s, arm, base, task, arm == base ? 2 : resamples, seed, err);
+    if (rc != SB_OK)
+        return rc;
+    speed.specbench = sb_speeds_specbench(s, arm_id, task);
+    if (speed.n > 0) /* fewer prompts, more noise */
+        speed.noise = s->noise.floor * sqrt((double)s->noise.n / (double)speed.n);
+    if (arm != base)
+        speed.note = note_of(&speed, s->arm[arm].is_again);
+    *out = speed;
+    return SB_OK;
+}
+
+/* ---- more of a pair, and of one arm ---- */
+
+enum sb_status sb_speeds_mat(struct sb_mat_difference *out, const struct sb_speeds *s,
+                             int64_t arm_id, int64_t reference_id, const char *task, int resamples,
+                             uint64_t seed, struct sb_error *err)
+{
+    static const sb_estimator estimators[] = { mat_difference };
+    struct sb_pairing p;
+    struct sb_mat_difference d = { NAN, NAN, { NAN, NAN, NAN } };
+    struct sb_sums sum = { 0 };
+    size_t arm = sb_speeds_arm(s, arm_id), reference = sb_speeds_arm(s, reference_id);
+    enum sb_status rc = sb_pairing_init(&p, s, err);
+    if (rc != SB_OK)
+        return rc;
+    sb_pairing_arms(&p, s, reference, arm, task);
+    for (size_t i = 0; i < p.n; i++)
+        mat_row(&sum, &p, i, NULL);
+    if (p.n > 0 && sum.v[MAT_STEPS] > 0 && sum.v[MAT_BASE_STEPS] > 0) {
+        const struct sb_clusters clusters = clusters_of(&p, mat_row);
+        d.mat = sum.v[MAT_TOKENS] / sum.v[MAT_STEPS];
+        d.reference_mat = sum.v[MAT_BASE_TOKENS] / sum.v[MAT_BASE_STEPS];
+        rc = sb_bootstrap(&d.difference, estimators, 1, &clusters, resamples, seed, err);
     }
     if (rc == SB_OK)
-        *out = speed;
-    sb_free(p.pair);
+        *out = d;
+    sb_pairing_finish(&p);
     return rc;
+}
+
+enum sb_status sb_speeds_questions(struct sb_speed_question **out, size_t *n,
+                                   const struct sb_speeds *s, int64_t arm_id, int64_t reference_id,
+                                   const char *task, struct sb_error *err)
+{
+    struct sb_pairing p;
+    size_t arm = sb_speeds_arm(s, arm_id), reference = sb_speeds_arm(s, reference_id);
+    enum sb_status rc = sb_pairing_init(&p, s, err);
+    if (rc != SB_OK)
+        return rc;
+    sb_pairing_arms(&p, s, reference, arm, task);
+    struct sb_speed_question *q = sb_alloc_array(p.n, sizeof *q);
+    if (!q)
+        rc = sb_fail(err, SB_ENOMEM, "out of memory for %zu prompts", p.n);
+    for (size_t i = 0; i < p.n && rc == SB_OK; i++) {
+        struct sb_speed_pair x = median_pair(&p, i, NULL);
+        struct sb_sums sum = { 0 };
+        mat_row(&sum, &p, i, NULL);
+        q[i] = (struct sb_speed_question){
+            .task = s->task[p.question[i].of->task],
+            .question_id = p.question[i].of->question_id,
+            .repeats = p.question[i].pairs.n,
+            .reference_ns = x.base,
+            .method_ns = x.method,
+            .reference_steps = sum.v[MAT_BASE_STEPS],
+            .reference_mat = sum.v[MAT_BASE_TOKENS] / sum.v[MAT_BASE_STEPS],
+            .method_steps = sum.v[MAT_STEPS],
+            .method_mat = sum.v[MAT_TOKENS] / sum.v[MAT_STEPS],
+        };
+    }
+    if (rc == SB_OK) {
+        *out = q;
+        *n = p.n;
+    }
+    sb_pairing_finish(&p);
+    return rc;
+}
+
+struct sb_speed_rate sb_speeds_rate(const struct sb_speeds *s, int64_t arm_id, const char *task)
+{
+    struct sb_speed_rate rate = { 0 };
+    size_t arm = sb_speeds_arm(s, arm_id);
+    double tokens = 0, ns = 0, all_tokens = 0, all_ns = 0;
+    for (size_t q = 0; arm < s->n_arms && q < s->n_questions; q++) {
+        const struct sb_span at = s->at[q * s->n_arms + arm];
+        if (!sb_speeds_wanted(s, q, task))
+            continue;
+        rate.questions += at.n > 0;
+        rate.repeats = at.n > rate.repeats ? at.n : rate.repeats;
+        for (size_t i = at.first; i < at.first + at.n; i++) {
+            tokens += s->cell[i].tokens;
+            ns += s->cell[i].decode_ns;
+            all_tokens += s->cell[i].all_tokens;
+            all_ns += s->cell[i].all_ns;
+        }
+    }
+    rate.decode = ns > 0 ? tokens * 1e9 / ns : NAN;
+    rate.all = all_ns > 0 ? all_tokens * 1e9 / all_ns : NAN;
+    return rate;
 }

@@ -1,4 +1,4 @@
--- The results database as it is now (schema 3), for readers. specbench itself builds it from migrations/;
+-- The results database as it is now (schema 6), for readers. specbench itself builds it from migrations/;
 -- a test holds the two together. Formulas live in views/. Times are nanoseconds of CLOCK_MONOTONIC.
 
 CREATE TABLE host (
@@ -54,7 +54,9 @@ CREATE TABLE experiment (
   ignore_eos      INTEGER NOT NULL CHECK (ignore_eos IN (0, 1)),
   arithmetic      TEXT,                        -- exact: bit-identical for any batch, threads, CPU;
                                                -- or what differs: kv=f16 math=fast prefill=openblas
-  created_at      TEXT NOT NULL                -- UTC, 2026-11-21T04:05:06Z
+  created_at      TEXT NOT NULL,               -- UTC, 2026-11-21T04:05:06Z
+  origin TEXT NOT NULL DEFAULT 'run' CHECK (origin IN ('run', 'import')) -- import: rows made from others'
+                                               -- files, 0 where these say nothing
 ) STRICT;
 
 CREATE TABLE arm (
@@ -112,6 +114,10 @@ CREATE TABLE generation (
 
 CREATE INDEX generation_prompt ON generation (prompt_id);
 
+-- What tables over generations read, without the long texts.
+CREATE INDEX generation_figures ON generation
+  (arm_id, prompt_id, repeat, status, finish, n_prompt_tokens, n_tokens, prefill_ns, decode_ns, wall_ns);
+
 -- One target forward over a draft; the prefill is never a step.
 CREATE TABLE step (
   generation_id INTEGER NOT NULL REFERENCES generation (id) ON DELETE CASCADE,
@@ -138,6 +144,42 @@ CREATE TABLE step (
   PRIMARY KEY (generation_id, step_no)
 ) STRICT, WITHOUT ROWID;
 
+-- The sums over the steps of a generation, written with it: view v_sums_due says what they are. Where steps or
+-- tokens were edited later, views add up again, and `specbench verify` tells.
+CREATE TABLE generation_sums (
+  generation_id        INTEGER PRIMARY KEY REFERENCES generation (id) ON DELETE CASCADE,
+  steps                INTEGER NOT NULL,
+  drafted_steps        INTEGER NOT NULL,       -- with a draft
+  tokens               INTEGER NOT NULL,       -- of steps; the prefill's is not among them
+  drafted_steps_tokens INTEGER NOT NULL,
+  drafted              INTEGER NOT NULL,
+  auxiliary            INTEGER NOT NULL,
+  depth                INTEGER NOT NULL,
+  accepted             INTEGER NOT NULL,
+  decided              INTEGER NOT NULL,
+  path                 REAL NOT NULL,          -- of (accepted + 1) / (depth + 1)
+  draft_ns             INTEGER NOT NULL,
+  verify_ns            INTEGER NOT NULL,
+  accept_ns            INTEGER NOT NULL,
+  commit_ns            INTEGER NOT NULL,
+  observe_ns           INTEGER NOT NULL,
+  tokens_key           INTEGER,                -- XXH64 of the text of generation.tokens, to compare answers by
+  changed              INTEGER NOT NULL DEFAULT 0 -- 1: what it sums up was edited since; views do not use it
+) STRICT;
+
+CREATE TRIGGER step_added AFTER INSERT ON step BEGIN
+  UPDATE generation_sums SET changed = 1 WHERE generation_id = new.generation_id;
+END;
+CREATE TRIGGER step_edited AFTER UPDATE ON step BEGIN
+  UPDATE generation_sums SET changed = 1 WHERE generation_id IN (old.generation_id, new.generation_id);
+END;
+CREATE TRIGGER step_removed AFTER DELETE ON step BEGIN
+  UPDATE generation_sums SET changed = 1 WHERE generation_id = old.generation_id;
+END;
+CREATE TRIGGER tokens_edited AFTER UPDATE OF tokens ON generation BEGIN
+  UPDATE generation_sums SET changed = 1 WHERE generation_id = new.id;
+END;
+
 -- The draft tree of a step, its root left out (node 0, the last committed token).
 CREATE TABLE draft_node (
   generation_id INTEGER NOT NULL,
@@ -157,15 +199,16 @@ CREATE TABLE draft_node (
 
 -- The measured cost curve c(M): time of a target forward over M rows, divided by that over one.
 CREATE TABLE cost_curve (
-  host_id   INTEGER NOT NULL REFERENCES host (id) ON DELETE CASCADE,
-  model_id  INTEGER NOT NULL REFERENCES model (id) ON DELETE CASCADE,
-  context   INTEGER NOT NULL CHECK (context >= 0),
-  "rows"    INTEGER NOT NULL CHECK ("rows" >= 1), -- M
-  median_ns INTEGER NOT NULL CHECK (median_ns >= 0),
-  c         REAL NOT NULL,
-  c_lo      REAL,                              -- quartiles
-  c_hi      REAL,
-  PRIMARY KEY (host_id, model_id, context, "rows")
+  host_id    INTEGER NOT NULL REFERENCES host (id) ON DELETE CASCADE,
+  model_id   INTEGER NOT NULL REFERENCES model (id) ON DELETE CASCADE,
+  arithmetic TEXT NOT NULL,                    -- as in experiment
+  context    INTEGER NOT NULL CHECK (context >= 0),
+  "rows"     INTEGER NOT NULL CHECK ("rows" >= 1), -- M
+  median_ns  INTEGER NOT NULL CHECK (median_ns >= 0),
+  c          REAL NOT NULL,
+  c_lo       REAL,                             -- quartiles
+  c_hi       REAL,
+  PRIMARY KEY (host_id, model_id, arithmetic, context, "rows")
 ) STRICT, WITHOUT ROWID;
 
 -- What `specbench certify` found: a row per run and a row per check.

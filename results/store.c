@@ -140,10 +140,6 @@ static enum sb_status check_identity(const struct sb_store *s, const struct iden
     if (id->version < 1)
         return sb_fail(err, SB_EFORMAT, "%s: user_version is %lld, expected 1 to %d", s->path,
                        (long long)id->version, SB_SCHEMA_VERSION);
-    if (s->read_only && id->version < SB_SCHEMA_VERSION)
-        return sb_fail(err, SB_EFORMAT,
-                       "%s: has schema %lld; open it for writing once to bring it to %d", s->path,
-                       (long long)id->version, SB_SCHEMA_VERSION);
     return SB_OK;
 }
 
@@ -261,6 +257,11 @@ static enum sb_status upgrade(struct sb_store *s, struct sb_error *err)
     if (rc == SB_OK)
         rc = refresh_views(s, err);
     if (rc == SB_OK)
+        rc = execute(s,
+                     "INSERT INTO generation_sums SELECT *, NULL, 0 FROM v_sums_due"
+                     " WHERE generation_id NOT IN (SELECT generation_id FROM generation_sums)",
+                     "add up steps", err);
+    if (rc == SB_OK)
         rc = execute(s, "COMMIT", "write", err);
     if (rc != SB_OK)
         sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
@@ -275,8 +276,11 @@ static enum sb_status configure(struct sb_store *s, struct sb_error *err)
     sqlite3_busy_timeout(s->db, BUSY_TIMEOUT_MS);
     /* Database files may come from strangers: no functions with side effects out of their schema. */
     sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    return execute(s, "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY",
-                   "open", err);
+    return execute(
+        s,
+        "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY;"
+        "PRAGMA cache_size=-32768", /* KiB: the sums and figures of 100,000 generations */
+        "open", err);
 }
 
 /* A path that SQLite takes for nothing but a path ("file:x" is a URI to it); new memory. */
@@ -354,6 +358,29 @@ static enum sb_status use_wal(struct sb_store *s, struct sb_error *err)
     return rc == SQLITE_OK ? SB_OK : sb_sqlite_fail(err, s, rc, "write");
 }
 
+/* A database of an earlier schema that may not be written is brought up to date in memory: from here on the
+ * store is that copy. */
+static enum sb_status copy_into_memory(struct sb_store *s, struct sb_error *err)
+{
+    sqlite3 *copy = NULL;
+    int rc = sqlite3_open_v2(":memory:", &copy, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
+    sqlite3_backup *b = rc == SQLITE_OK ? sqlite3_backup_init(copy, "main", s->db, "main") : NULL;
+    if (b) {
+        sqlite3_backup_step(b, -1);
+        rc = sqlite3_backup_finish(b);
+    } else if (rc == SQLITE_OK) {
+        rc = sqlite3_errcode(copy);
+    }
+    if (rc != SQLITE_OK) {
+        sqlite3_close(copy);
+        return sb_sqlite_fail(err, s, rc, "copy its older schema into memory");
+    }
+    sqlite3_close(s->db);
+    s->db = copy;
+    s->read_only = false;
+    return configure(s, err);
+}
+
 static enum sb_status prepare_schema(struct sb_store *s, bool may_be_blank, struct sb_error *err)
 {
     struct identity id;
@@ -362,6 +389,10 @@ static enum sb_status prepare_schema(struct sb_store *s, bool may_be_blank, stru
         rc = check_identity(s, &id, may_be_blank, err);
     if (rc != SB_OK)
         return rc;
+    if (s->read_only && id.version < SB_SCHEMA_VERSION) {
+        rc = copy_into_memory(s, err);
+        return rc == SB_OK ? upgrade(s, err) : rc;
+    }
     if (s->read_only)
         return refresh_views(s, err);
     if (sqlite3_db_readonly(s->db, "main") == 1) /* SQLite falls back to reading without a word */

@@ -15,7 +15,8 @@ struct sb_store;
 struct sqlite3;
 
 /* Open or create. SB_EFORMAT for a file that is no database, not ours, or of a newer version. A
- * missing file with `must_exist` is SB_EINPUT; read_only never writes, not even migrations. */
+ * missing file with `must_exist` is SB_EINPUT. read_only never writes, not even migrations: a database of an
+ * earlier schema is then copied into memory and brought up to date there. */
 struct sb_store_options {
     bool must_exist, read_only;
 };
@@ -47,6 +48,7 @@ struct sb_experiment_row {
     int64_t top_k;
     bool ignore_eos;
     const char *arithmetic; /* "exact" */
+    const char *origin;     /* NULL: "run" | "import" */
 };
 struct sb_arm_row {
     int64_t experiment_id;
@@ -95,18 +97,18 @@ struct sb_step_row {
     int32_t step_no, context, drafted, auxiliary, depth, accepted, tokens;
     bool bonus;
     int64_t draft_ns, verify_ns, accept_ns, commit_ns, observe_ns;
-    int32_t judged;           /* 0: nothing is known of the next two */
-    double overlap, ot_bound; /* NaN: NULL */
+    int32_t judged;                  /* 0: nothing is known of the next two */
+    double overlap, ot_bound;        /* NaN: NULL */
     const struct sb_node_row *nodes; /* draft nodes, root left out: node_no is index + 1 */
     size_t n_nodes;
 };
 struct sb_generation_row {
     int64_t arm_id, prompt_id;
-    int repeat;         /* from 0 */
-    const char *status; /* "ok" | "error" */
-    const char *error;  /* message when status is error */
-    const char *finish; /* "eos" | "length" | "context" */
-    const int32_t *prompt_tokens, *tokens;
+    int repeat;                            /* from 0 */
+    const char *status;                    /* "ok" | "error" */
+    const char *error;                     /* message when status is error */
+    const char *finish;                    /* "eos" | "length" | "context" */
+    const int32_t *prompt_tokens, *tokens; /* NULL: ids unknown, only their number */
     size_t n_prompt_tokens, n_tokens;
     const char *text;
     int64_t prefill_ns, decode_ns, wall_ns;
@@ -123,9 +125,10 @@ enum sb_status sb_store_generation(struct sb_store *s, const struct sb_generatio
 /* The measured cost curve c(M) on this host: one row per M. */
 struct sb_cost_row {
     int64_t host_id, model_id;
+    const char *arithmetic; /* NULL: "exact" */
     int context, rows;
     int64_t median_ns;
-    double c, c_lo, c_hi;
+    double c, c_lo, c_hi; /* median and quartiles */
 };
 enum sb_status sb_store_cost(struct sb_store *s, const struct sb_cost_row *row,
                              struct sb_error *err);

@@ -23,9 +23,9 @@ static const char *const sql_text[SB_SQL_COUNT] = {
     [SB_SQL_EXPERIMENT_ADD] =
         "INSERT INTO experiment (content_key, name, spec_json, script, dataset, dataset_hash,"
         " chat_template, conversation, host_id, target_model_id, seed, repeats, max_new_tokens,"
-        " temperature, top_p, top_k, ignore_eos, arithmetic, created_at)"
+        " temperature, top_p, top_k, ignore_eos, arithmetic, created_at, origin)"
         " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,"
-        " ?19) ON CONFLICT DO NOTHING",
+        " ?19, coalesce(?20, 'run')) ON CONFLICT DO NOTHING",
     [SB_SQL_ARM_FIND] =
         "SELECT id FROM arm WHERE experiment_id = ?1 AND arm_no = ?2 AND label = ?3 AND drafter = ?4"
         " AND drafter_params IS ?5 AND verifier IS ?6 AND verifier_params IS ?7 AND policy IS ?8"
@@ -62,10 +62,11 @@ static const char *const sql_text[SB_SQL_COUNT] = {
     [SB_SQL_NODE_ADD] =
         "INSERT INTO draft_node (generation_id, step_no, node_no, parent, depth, rank, token, source,"
         " log_q, decision, auxiliary) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    [SB_SQL_SUMS_ADD] =
+        "INSERT INTO generation_sums SELECT *, ?2, 0 FROM v_sums_due WHERE generation_id = ?1",
     [SB_SQL_COST_ADD] =
-        "INSERT INTO cost_curve (host_id, model_id, context, \"rows\", median_ns, c, c_lo, c_hi)"
-        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (host_id, model_id, context, \"rows\")"
-        " DO UPDATE SET median_ns = ?5, c = ?6, c_lo = ?7, c_hi = ?8",
+        "INSERT OR REPLACE INTO cost_curve (host_id, model_id, context, \"rows\", median_ns, c, c_lo,"
+        " c_hi, arithmetic) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     [SB_SQL_CERTIFICATE_ADD] =
         "INSERT INTO certificate (host_id, model_id, created_at, size, seed, level)"
         " VALUES (?1, nullif(?2, 0), ?3, ?4, ?5, ?6)",
@@ -258,10 +259,10 @@ enum sb_status sb_store_experiment(struct sb_store *s, const struct sb_experimen
     int bound = sb_sqlite_bind(st[0], "t", row->content_key);
     if (bound == SQLITE_OK)
         bound = sb_sqlite_bind(
-            st[1], "ttttttttiiiiirriitt", row->content_key, row->name, row->spec_json, row->script,
+            st[1], "ttttttttiiiiirriittt", row->content_key, row->name, row->spec_json, row->script,
             row->dataset, row->dataset_hash, row->chat_template, row->conversation, row->host_id,
             row->target_model_id, row->seed, row->repeats, row->max_new_tokens, row->temperature,
-            row->top_p, row->top_k, (int64_t)row->ignore_eos, row->arithmetic, now);
+            row->top_p, row->top_k, (int64_t)row->ignore_eos, row->arithmetic, now, row->origin);
     return find_or_add(s, st[0], st[1], bound, "store the experiment", id, err);
 }
 
@@ -313,8 +314,9 @@ enum sb_status sb_store_cost(struct sb_store *s, const struct sb_cost_row *row,
     enum sb_status rc = get(&st, s, SB_SQL_COST_ADD, err);
     if (rc != SB_OK)
         return rc;
-    int bound = sb_sqlite_bind(st, "iiiiirrr", row->host_id, row->model_id, (int64_t)row->context,
-                               (int64_t)row->rows, row->median_ns, row->c, row->c_lo, row->c_hi);
+    int bound = sb_sqlite_bind(st, "iiiiirrrt", row->host_id, row->model_id, (int64_t)row->context,
+                               (int64_t)row->rows, row->median_ns, row->c, row->c_lo, row->c_hi,
+                               row->arithmetic ? row->arithmetic : "exact");
     return finish(s, st, bound, "store the cost curve", err);
 }
 
@@ -458,6 +460,14 @@ static char *ids_text(const int32_t *ids, size_t n)
     return text;
 }
 
+int64_t sb_tokens_key(const char *ids)
+{
+    uint64_t hash = XXH64(ids, strlen(ids), 0);
+    int64_t key;
+    memcpy(&key, &hash, sizeof key);
+    return key;
+}
+
 /* How many positions of the draft got a trial: those accepted, and one more when the accepted path had
  * another draft token to try. In a tree the deepest node may be on a branch that was left, so this asks
  * the nodes; without nodes (or with another path in them than `accepted` says) the draft is a chain. */
@@ -545,6 +555,17 @@ static enum sb_status simple(struct sb_store *s, enum sb_statement which, struct
     return rc == SB_OK ? finish(s, st, SQLITE_OK, "write", err) : rc;
 }
 
+static enum sb_status add_sums(struct sb_store *s, int64_t generation_id, const char *ids,
+                               struct sb_error *err)
+{
+    sqlite3_stmt *st;
+    enum sb_status rc = get(&st, s, SB_SQL_SUMS_ADD, err);
+    if (rc != SB_OK)
+        return rc;
+    return finish(s, st, sb_sqlite_bind(st, "ii", generation_id, sb_tokens_key(ids)),
+                  "sum up its steps", err);
+}
+
 static enum sb_status write_generation(struct sb_store *s, const struct sb_generation_row *row,
                                        const char *prompt_ids, const char *ids,
                                        struct sb_error *err)
@@ -557,6 +578,8 @@ static enum sb_status write_generation(struct sb_store *s, const struct sb_gener
     for (size_t i = 0; i < row->n_steps && rc == SB_OK; i++)
         rc = add_step(s, id, &row->steps[i], err);
     if (rc == SB_OK)
+        rc = add_sums(s, id, ids, err);
+    if (rc == SB_OK)
         rc = simple(s, SB_SQL_COMMIT, err);
     if (rc != SB_OK && !sqlite3_get_autocommit(s->db))
         simple(s, SB_SQL_ROLLBACK, NULL);
@@ -566,8 +589,8 @@ static enum sb_status write_generation(struct sb_store *s, const struct sb_gener
 enum sb_status sb_store_generation(struct sb_store *s, const struct sb_generation_row *row,
                                    struct sb_error *err)
 {
-    char *prompt_ids = ids_text(row->prompt_tokens, row->n_prompt_tokens);
-    char *ids = ids_text(row->tokens, row->n_tokens);
+    char *prompt_ids = ids_text(row->prompt_tokens, row->prompt_tokens ? row->n_prompt_tokens : 0);
+    char *ids = ids_text(row->tokens, row->tokens ? row->n_tokens : 0);
     enum sb_status rc = prompt_ids && ids
                             ? write_generation(s, row, prompt_ids, ids, err)
                             : sb_fail(err, SB_ENOMEM, "%s: out of memory for %zu tokens", s->path,

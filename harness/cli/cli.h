@@ -107,6 +107,10 @@ size_t sb_cli_settings(struct sb_option *out, char names[][SB_FLAG_MAX], struct 
 int sb_cmd_run(int argc, char **argv);
 int sb_cmd_list(int argc, char **argv);
 int sb_cmd_report(int argc, char **argv);
+int sb_cmd_verify(int argc, char **argv);
+int sb_cmd_export(int argc, char **argv);
+int sb_cmd_import(int argc, char **argv);
+int sb_cmd_gate(int argc, char **argv);
 int sb_cmd_generate(int argc, char **argv);
 int sb_cmd_tokenize(int argc, char **argv);
 int sb_cmd_logits(int argc, char **argv);

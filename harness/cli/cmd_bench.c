@@ -9,8 +9,8 @@
 #include "harness/cli/cli.h"
 #include "harness/core/alloc.h"
 #include "harness/core/clock.h"
-#include "harness/core/rng.h"
 #include "harness/core/threads.h"
+#include "harness/experiment/cost_curve.h"
 #include "harness/experiment/host.h"
 #include "harness/experiment/models.h"
 #include "harness/model/random.h"
@@ -48,113 +48,28 @@ static const char *label(const struct options *o)
     return o->random ? o->random : o->model;
 }
 
-/* Sorted ratios of one M, and the ranks that bracket its median with 95 % confidence. */
-static struct sb_interval median_interval(double *x, size_t n)
+/* The ranks of n sorted values that bracket their median with 95 % confidence. */
+static void median_interval(struct sb_interval *out, const double *sorted, size_t n)
 {
-    double median = sb_median(x, n); /* sorts */
     double half = 0.98 * sqrt((double)n);
     size_t low = (double)n / 2 > half ? (size_t)((double)n / 2 - half) : 0;
-    size_t high = n - 1 - low;
-    return (struct sb_interval){ median, x[low], x[high] };
+    out->low = sorted[low];
+    out->high = sorted[n - 1 - low];
 }
 
-struct curve {
-    int32_t *rows; /* [n], rows[0] = 1 and rows[1] = 1 again: the A/A arm */
-    size_t n, rounds;
-    double *ns; /* [n, rounds] */
-};
-
-static enum sb_status time_forward(struct sb_seq *seq, const struct sb_row *rows, size_t m,
-                                   double *ns, struct sb_error *err)
-{
-    uint64_t start = sb_now_ns();
-    enum sb_status rc = sb_forward(seq, rows, m, NULL, err);
-    *ns = (double)(sb_now_ns() - start);
-    return rc;
-}
-
-/* Row i of a chain follows row i - 1; of a tree, row (i - 1) / 2. */
-static int32_t parent_of(size_t i, bool tree)
-{
-    return i == 0 ? SB_PARENT_PREFIX : tree ? (int32_t)(i - 1) / 2 : (int32_t)i - 1;
-}
-
-static enum sb_status measure(struct curve *c, struct sb_model *model, const struct options *o,
+static enum sb_status measure(struct sb_curve *c, struct sb_model *model, const struct options *o,
                               struct sb_error *err)
 {
-    size_t context = (size_t)o->context;
-    size_t n_vocab = sb_model_config(model)->n_vocab, most = 64, last;
+    size_t context = (size_t)o->context, most = 64;
+    struct sb_seq *seq = NULL;
     for (size_t i = 0; i < c->n; i++)
         most = (size_t)c->rows[i] > most ? (size_t)c->rows[i] : most;
-    struct sb_seq *seq = NULL;
-    struct sb_rng rng = sb_rng_make(1, SB_STREAM_DATA);
-    struct sb_row *rows = sb_alloc_zero(most, sizeof *rows);
-    sb_token *prompt = sb_alloc_array(context, sizeof *prompt);
-    size_t *order = sb_alloc_array(c->n, sizeof *order);
-    enum sb_status rc = rows && prompt && order
-                            ? sb_seq_create(&seq, model, context + most, most, err)
-                            : sb_fail(err, SB_ENOMEM, "out of memory");
-    for (size_t i = 0; i < context && rc == SB_OK; i++)
-        prompt[i] = (sb_token)sb_rng_below(&rng, n_vocab);
-    for (size_t i = 0; i < most && rc == SB_OK; i++)
-        rows[i] = (struct sb_row){ .token = (sb_token)sb_rng_below(&rng, n_vocab),
-                                   .parent = parent_of(i, o->tree),
-                                   .want_logits = true };
+    enum sb_status rc = sb_seq_create(&seq, model, context + most, most, err);
     if (rc == SB_OK)
-        rc = sb_seq_prefill(seq, prompt, context, NULL, 0, &last, err);
-    for (size_t round = 0; round <= c->rounds && rc == SB_OK; round++) { /* round 0 warms up */
-        for (size_t i = 0; i < c->n; i++)
-            order[i] = i;
-        sb_rng_shuffle(&rng, order, c->n);
-        for (size_t k = 0; k < c->n && rc == SB_OK; k++) {
-            size_t i = order[k];
-            double ns;
-            rc = time_forward(seq, rows, (size_t)c->rows[i], &ns, err);
-            if (round > 0)
-                c->ns[i * c->rounds + round - 1] = ns;
-        }
-    }
+        rc = sb_curve_prefill(seq, context, err);
+    if (rc == SB_OK)
+        rc = sb_curve_measure(c, seq, o->tree, 0, NULL, err);
     sb_seq_destroy(seq);
-    sb_free(rows);
-    sb_free(prompt);
-    sb_free(order);
-    return rc;
-}
-
-static enum sb_status store_curve(const struct options *o, struct sb_model *model, int rows,
-                                  double median_ns, struct sb_interval c, struct sb_error *err)
-{
-    struct sb_store *store = NULL;
-    struct sb_host host;
-    char hash[17];
-    const struct sb_config *config = sb_model_config(model);
-    snprintf(hash, sizeof hash, "%016llx",
-             (unsigned long long)sb_model_weights(model)->content_hash);
-    const struct sb_model_row row = { .name = label(o),
-                                      .path = label(o),
-                                      .arch = config->arch,
-                                      .format = sb_model_weights(model)->format,
-                                      .weight_type =
-                                          sb_dtype_name(sb_model_weights(model)->layers[0].wq.type),
-                                      .content_hash = hash,
-                                      .tokenizer_hash = "",
-                                      .config_json = "{}",
-                                      .size_bytes = (int64_t)sb_model_weights(model)->file_bytes };
-    struct sb_cost_row cost = { .context = (int)o->context,
-                                .rows = rows,
-                                .median_ns = (int64_t)median_ns,
-                                .c = c.estimate,
-                                .c_lo = c.low,
-                                .c_hi = c.high };
-    sb_host_describe(&host);
-    enum sb_status rc = sb_store_open(&store, o->db, NULL, err);
-    if (rc == SB_OK)
-        rc = sb_store_host(store, &host.row, &cost.host_id, err);
-    if (rc == SB_OK)
-        rc = sb_store_model(store, &row, &cost.model_id, err);
-    if (rc == SB_OK)
-        rc = sb_store_cost(store, &cost, err);
-    sb_store_close(store);
     return rc;
 }
 
@@ -181,7 +96,8 @@ static struct work work_of(const struct sb_model *model, size_t context)
 struct point {
     int32_t rows;
     double ns, of_floor;
-    struct sb_interval c;
+    struct sb_interval c; /* 95 % */
+    double quartile[2];   /* of c */
 };
 
 struct report {
@@ -191,7 +107,7 @@ struct report {
     struct work work;
 };
 
-static enum sb_status summarise(struct report *r, const struct curve *c, struct sb_error *err)
+static enum sb_status summarise(struct report *r, const struct sb_curve *c, struct sb_error *err)
 {
     double *values = sb_alloc_array(c->rounds, sizeof *values);
     r->point = sb_alloc_zero(c->n, sizeof *r->point);
@@ -203,12 +119,11 @@ static enum sb_status summarise(struct report *r, const struct curve *c, struct 
         return sb_fail(err, SB_ENOMEM, "out of memory for %zu rounds", c->rounds);
     }
     for (size_t i = 0; i < c->n; i++) {
-        const double *ns = c->ns + i * c->rounds;
-        for (size_t k = 0; k < c->rounds; k++)
-            values[k] = ns[k] / c->ns[k];
-        r->point[i].c = median_interval(values, c->rounds);
-        memcpy(values, ns, c->rounds * sizeof *values);
-        r->point[i].ns = sb_median(values, c->rounds);
+        r->point[i].ns = sb_curve_sorted(c, i, false, values);
+        r->point[i].c.estimate = sb_curve_sorted(c, i, true, values);
+        median_interval(&r->point[i].c, values, c->rounds);
+        r->point[i].quartile[0] = values[c->rounds / 4];
+        r->point[i].quartile[1] = values[c->rounds - 1 - c->rounds / 4];
         r->point[i].rows = c->rows[i];
         double by_bytes = r->work.bytes / r->read_rate,
                by_flops = c->rows[i] * r->work.flops / r->fma_rate;
@@ -267,28 +182,65 @@ static enum sb_status print_json(const struct options *o, const struct sb_model 
                                             p->ns, "c", p->c.estimate, "c_lo", p->c.low, "c_hi",
                                             p->c.high, "of_floor", p->of_floor));
     }
+    char *shape = sb_models_shape(model);
     json_t *root = json_pack(
-        "{s:s, s:s, s:i, s:I, s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:{s:f, s:f}, s:o}", "model",
-        label(o), "type", type_name(model), "threads", sb_threads_get(), "context",
-        (json_int_t)o->context, "isa", sb_cpu_name(sb_cpu_active()), "arithmetic",
-        sb_arithmetic_text(sb_model_arithmetic(model)), "decode_tokens_per_s", 1e9 / r->point[0].ns,
-        "read_gb_per_s", r->read_rate * 1e-9, "fma_gflops", r->fma_rate * 1e-9, "bytes_per_forward",
-        r->work.bytes, "flops_per_token", r->work.flops, "noise", "c_lo", r->point[1].c.low, "c_hi",
-        r->point[1].c.high, "curve", curve);
+        "{s:s, s:s, s:o, s:i, s:I, s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:{s:f, s:f}, s:o}", "model",
+        label(o), "type", type_name(model), "shape", json_loads(shape ? shape : "{}", 0, NULL),
+        "threads", sb_threads_get(), "context", (json_int_t)o->context, "isa",
+        sb_cpu_name(sb_cpu_active()), "arithmetic", sb_arithmetic_text(sb_model_arithmetic(model)),
+        "decode_tokens_per_s", 1e9 / r->point[0].ns, "read_gb_per_s", r->read_rate * 1e-9,
+        "fma_gflops", r->fma_rate * 1e-9, "bytes_per_forward", r->work.bytes, "flops_per_token",
+        r->work.flops, "noise", "c_lo", r->point[1].c.low, "c_hi", r->point[1].c.high, "curve",
+        curve);
     int failed = !root || json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) != 0;
     putchar('\n');
+    sb_free(shape);
     json_decref(root);
     return failed ? sb_fail(err, SB_EIO, "standard output: cannot be written") : SB_OK;
 }
 
+/* With the row of the model that a run of it has, so that reports find the curve. */
+static enum sb_status store_curve(const struct options *o, const struct sb_model *model,
+                                  const struct sb_tokenizer *tokenizer, const struct report *r,
+                                  struct sb_error *err)
+{
+    struct sb_store *store = NULL;
+    struct sb_host host;
+    int64_t host_id, model_id;
+    sb_host_describe(&host);
+    enum sb_status rc = sb_store_open(&store, o->db, NULL, err);
+    if (rc == SB_OK)
+        rc = sb_store_host(store, &host.row, &host_id, err);
+    if (rc == SB_OK)
+        rc = sb_models_store(store, label(o), model, tokenizer, &model_id, err);
+    for (size_t i = 0; rc == SB_OK && i < r->n; i++) {
+        const struct point *p = &r->point[i];
+        const struct sb_cost_row row = {
+            .host_id = host_id,
+            .model_id = model_id,
+            .arithmetic = sb_arithmetic_text(sb_model_arithmetic(model)),
+            .context = (int)o->context,
+            .rows = p->rows,
+            .median_ns = (int64_t)p->ns,
+            .c = p->c.estimate,
+            .c_lo = p->quartile[0],
+            .c_hi = p->quartile[1],
+        };
+        if (i != 1)
+            rc = sb_store_cost(store, &row, err);
+    }
+    sb_store_close(store);
+    return rc;
+}
+
 static enum sb_status print_report(const struct options *o, struct sb_model *model,
-                                   const struct curve *c, struct sb_error *err)
+                                   const struct sb_tokenizer *tokenizer, const struct sb_curve *c,
+                                   struct sb_error *err)
 {
     struct report r = { .work = work_of(model, (size_t)o->context) };
     enum sb_status rc = summarise(&r, c, err);
-    for (size_t i = 0; rc == SB_OK && o->db && i < r.n; i++)
-        if (i != 1)
-            rc = store_curve(o, model, r.point[i].rows, r.point[i].ns, r.point[i].c, err);
+    if (rc == SB_OK && o->db)
+        rc = store_curve(o, model, tokenizer, &r, err);
     if (rc == SB_OK && o->format == SB_FORMAT_JSON) {
         rc = print_json(o, model, &r, err);
     } else if (rc == SB_OK) {
@@ -318,15 +270,16 @@ static enum sb_status parse_type(enum sb_dtype *out, const char *name, struct sb
 
 /* *made is the model when it is ours to free; models own the others. */
 static enum sb_status open_model(const struct options *o, struct sb_models *models,
-                                 struct sb_model **model, struct sb_model **made,
-                                 struct sb_error *err)
+                                 struct sb_model **model, const struct sb_tokenizer **tokenizer,
+                                 struct sb_model **made, struct sb_error *err)
 {
     struct sb_weights *w;
     enum sb_dtype type;
     *made = NULL;
+    *tokenizer = NULL;
     enum sb_status rc = sb_cli_set_arithmetic(models, &o->arithmetic, err);
     if (rc == SB_OK && !o->random)
-        return sb_models_get(models, o->model, model, NULL, err);
+        return sb_models_get(models, o->model, model, tokenizer, err);
     if (rc == SB_OK)
         rc = parse_type(&type, o->type, err);
     if (rc == SB_OK)
@@ -353,26 +306,25 @@ static enum sb_status open_model(const struct options *o, struct sb_models *mode
     return rc;
 }
 
-static enum sb_status parse_batch(const struct options *o, struct curve *c, struct sb_error *err)
+static enum sb_status parse_batch(const struct options *o, struct sb_curve *c, struct sb_error *err)
 {
-    int32_t *batch = NULL;
-    size_t n = 0;
+    int32_t *batch = NULL, *rows = NULL;
+    size_t n = 0, n_rows = 2;
     enum sb_status rc = sb_cli_parse_ids(&batch, &n, o->batch, "--batch", err);
-    if (rc != SB_OK)
-        return rc;
-    c->rows = sb_alloc_array(n + 2, sizeof *c->rows);
-    c->ns = sb_alloc_array((n + 2) * c->rounds, sizeof *c->ns);
-    if (!c->rows || !c->ns)
-        rc = sb_fail(err, SB_ENOMEM, "out of memory for %zu rounds", c->rounds);
-    else
-        c->rows[c->n++] = 1, c->rows[c->n++] = 1;
+    if (rc == SB_OK && !(rows = sb_alloc_array(n + 2, sizeof *rows)))
+        rc = sb_fail(err, SB_ENOMEM, "out of memory");
+    if (rc == SB_OK)
+        rows[0] = rows[1] = 1; /* the second is the A/A arm */
     for (size_t i = 0; i < n && rc == SB_OK; i++) {
         if (batch[i] < 1 || batch[i] > SB_MAX_ROWS)
             rc = sb_fail(err, SB_EUSAGE, "--batch: %d rows; expected 1 to %d", batch[i],
                          SB_MAX_ROWS);
         else if (batch[i] != 1)
-            c->rows[c->n++] = batch[i];
+            rows[n_rows++] = batch[i];
     }
+    if (rc == SB_OK)
+        rc = sb_curve_init(c, rows, n_rows, (size_t)o->repeats, err);
+    sb_free(rows);
     sb_free(batch);
     return rc;
 }
@@ -380,17 +332,17 @@ static enum sb_status parse_batch(const struct options *o, struct curve *c, stru
 static enum sb_status bench(const struct options *o, struct sb_error *err)
 {
     struct sb_model *model, *made = NULL;
-    struct curve c = { .rounds = (size_t)o->repeats };
+    const struct sb_tokenizer *tokenizer;
+    struct sb_curve c = { 0 };
     struct sb_models *models = sb_models_create();
     enum sb_status rc = models ? parse_batch(o, &c, err) : sb_fail(err, SB_ENOMEM, "out of memory");
     if (rc == SB_OK)
-        rc = open_model(o, models, &model, &made, err);
+        rc = open_model(o, models, &model, &tokenizer, &made, err);
     if (rc == SB_OK)
         rc = measure(&c, model, o, err);
     if (rc == SB_OK)
-        rc = print_report(o, model, &c, err);
-    sb_free(c.rows);
-    sb_free(c.ns);
+        rc = print_report(o, model, tokenizer, &c, err);
+    sb_curve_finish(&c);
     sb_model_destroy(made);
     sb_models_destroy(models);
     return rc == SB_OK ? sb_cli_flush(err) : rc;

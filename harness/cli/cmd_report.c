@@ -1,21 +1,66 @@
 /* specbench report: views of a results database. */
 #include <stdio.h>
+#include <string.h>
 
 #include "harness/cli/cli.h"
 #include "results/report.h"
+#include "results/report_warnings.h"
 
 static const struct sb_usage usage = {
     .name = "report",
-    .examples = "  specbench report x.db\n  specbench report x.db --view positions --format csv\n",
-    .synopsis = "specbench report DB [--view V] [--experiment ID] [--format F]",
+    .examples = "  specbench report x.db\n"
+                "  specbench report x.db --view positions --format csv\n"
+                "  specbench report x.db --view compare --arms pld:k=10,small-lm\n"
+                "  specbench report x.db --view cost --on other-machine.json\n",
+    .synopsis = "specbench report DB [--view V] [--experiment ID] [--arms A,B] [--on HOST.json] "
+                "[--format F]",
     .about =
         "Prints a view of the newest experiment in a results database. Views: leaderboard, tasks,\n"
-        "positions (acceptance by position), breakdown (shares of time), runs; of the newest certificate:\n"
-        "certificate (a row per verifier), checks.\n"
+        "acceptance (all its figures), positions (by place in the draft), ranks (by depth and sibling),\n"
+        "sources (by the drafter's tag), histogram, breakdown (shares of time), latency (percentiles),\n"
+        "runs, coverage (done of planned), speed, compare, cost, warnings; of the newest certificate: certificate (a row per verifier),\n"
+        "checks. A run that is partial, or whose arms differ in their prompts, is named on stderr.\n"
         "MAT = tokens kept per step, all steps counted; prefill is never a step. speedup = decode\n"
         "time of the baseline / of the arm on the same prompts, with a 95 % paired bootstrap\n"
-        "interval over questions.",
+        "interval over questions. A speedup within the noise floor (from an A/A arm, run --aa, or else\n"
+        "from the baseline's repeats) says so in `note`. speed has all speed figures, prefill included\n"
+        "too; compare sets two arms side by side (--arms; default the two fastest); cost predicts\n"
+        "speedups from the cost curve, here or with --on for the machine of a `bench --format json`\n"
+        "file; warnings lists noise, drift, outliers and load, of which those that count are also on\n"
+        "stderr.",
 };
+
+/* After the table: what is partial must not pass for the whole. `runs` lists all experiments by itself. */
+static void print_notes(struct sb_store *store, const struct sb_report_options *report)
+{
+    char notes[SB_NOTES_BYTES];
+    bool all = report->view && strcmp(report->view, "runs") == 0 && report->experiment_id == 0;
+    if (sb_report_notes(notes, store, all ? -1 : report->experiment_id, NULL) == SB_OK)
+        fputs(notes, stderr);
+}
+
+static bool view_is(const char *view, const char *name)
+{
+    return strcmp(view ? view : "leaderboard", name) == 0;
+}
+
+static bool shows_speed(const char *view)
+{
+    static const char *const names[] = { "leaderboard", "tasks", "speed", "compare", "cost" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (view_is(view, names[i]))
+            return true;
+    return false;
+}
+
+static enum sb_status check_view_options(const struct sb_report_options *o, struct sb_error *err)
+{
+    if (o->arms && !view_is(o->view, "compare"))
+        return sb_fail(err, SB_EUSAGE, "--arms goes with --view compare");
+    if (o->on && !view_is(o->view, "cost"))
+        return sb_fail(err, SB_EUSAGE, "--on goes with --view cost");
+    return SB_OK;
+}
 
 int sb_cmd_report(int argc, char **argv)
 {
@@ -49,6 +94,16 @@ int sb_cmd_report(int argc, char **argv)
           .help = "seed of the bootstrap; default 0",
           .min = 0,
           .max = 9e15 },
+        { .name = "arms",
+          .kind = SB_OPT_TEXT,
+          .dst = &report.arms,
+          .arg = "A,B",
+          .help = "labels of the two arms that compare sets side by side" },
+        { .name = "on",
+          .kind = SB_OPT_TEXT,
+          .dst = &report.on,
+          .arg = "FILE",
+          .help = "cost: predict for the machine of this specbench bench --format json" },
         { .name = "format",
           .kind = SB_OPT_FORMAT,
           .dst = &format,
@@ -66,6 +121,8 @@ int sb_cmd_report(int argc, char **argv)
         return 0;
     if (rc == SB_OK && rest.n != 1)
         rc = sb_fail(&err, SB_EUSAGE, "expected one database file; usage: %s", usage.synopsis);
+    if (rc == SB_OK)
+        rc = check_view_options(&report, &err);
     report.resamples = (int)resamples;
     report.seed = (uint64_t)seed;
     if (rc == SB_OK)
@@ -78,6 +135,10 @@ int sb_cmd_report(int argc, char **argv)
         rc = sb_table_print(table, stdout, format, &err);
     if (rc == SB_OK)
         rc = sb_cli_flush(&err);
+    if (rc == SB_OK)
+        print_notes(store, &report);
+    if (rc == SB_OK && shows_speed(report.view))
+        rc = sb_warnings_print(stderr, "report", store, report.experiment_id, &err);
     sb_table_destroy(table);
     sb_store_close(store);
     return rc == SB_OK ? 0 : sb_cli_fail("report", &err);

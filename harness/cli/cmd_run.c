@@ -7,6 +7,7 @@
 #include "harness/cli/cli.h"
 #include "harness/experiment/experiment.h"
 #include "harness/lua/lua_specbench.h"
+#include "results/report_warnings.h"
 
 static const struct sb_usage usage = {
     .name = "run",
@@ -21,14 +22,15 @@ static const struct sb_usage usage = {
         "Runs every prompt with every arm, interleaved, and stores each step in a SQLite database.\n"
         "Every finished prompt is committed: Ctrl-C loses nothing, --resume goes on. A plain-decoding\n"
         "baseline (drafter none) is added when it is missing. Without --resume the same command\n"
-        "starts a run of its own in the same database.",
+        "starts a run of its own in the same database. --aa runs the baseline twice: what it is away\n"
+        "from itself is the noise floor, and no speedup below it is printed as one.",
 };
 
 struct run_options {
     struct sb_plan plan;
     struct sb_texts drafters, verifiers, policies, set;
     const char *db;
-    bool resume, dry_run, quiet, no_baseline;
+    bool resume, dry_run, quiet, no_baseline, no_cost_curve;
     int64_t threads;
     enum sb_format format;
 };
@@ -93,6 +95,10 @@ static enum sb_status summarise(struct sb_store *store, const struct sb_run_resu
                 "%" PRId64 " generations failed; see: sqlite3 %s \"SELECT error, count(*) FROM "
                 "generation WHERE status = 'error' GROUP BY 1\"\n",
                 result->errors, db);
+    if (rc == SB_OK)
+        rc = sb_warnings_print(stderr, "run", store, result->experiment_id, err);
+    if (rc != SB_OK)
+        return rc;
     if (e.compared && e.equal == e.compared)
         fprintf(stderr,
                 "Outputs of all arms are equal to plain decoding, token for token (%" PRId64
@@ -226,9 +232,13 @@ static size_t fill_options(struct sb_option *out, char names[][SB_FLAG_MAX], str
           .kind = SB_OPT_FLAG,
           .dst = &o->no_baseline,
           .help = "do not add plain decoding as an arm" },
+        { .name = "no-cost-curve",
+          .kind = SB_OPT_FLAG,
+          .dst = &o->no_cost_curve,
+          .help = "do not measure the target's cost curve first" },
     };
     size_t n = sizeof own / sizeof *own;
-    static const char *const left_out[] = { "baseline", NULL };
+    static const char *const left_out[] = { "baseline", "cost_curve", NULL };
     memcpy(out, own, sizeof own);
     n += sb_cli_settings(out + n, names, &o->plan, left_out);
     out[n] = (struct sb_option){ 0 };
@@ -249,6 +259,8 @@ int sb_cmd_run(int argc, char **argv)
         rc = sb_options_parse(argc, argv, &usage, options, &rest, &helped, &err);
     if (rc == SB_OK && o.no_baseline)
         rc = sb_plan_set(&o.plan, "baseline", "false", &err);
+    if (rc == SB_OK && o.no_cost_curve)
+        rc = sb_plan_set(&o.plan, "cost_curve", "false", &err);
     if (rc == SB_OK && !helped)
         rc = sb_cli_set_threads(o.threads, &err);
     if (rc == SB_OK && rest.n > 1)

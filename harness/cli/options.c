@@ -155,6 +155,8 @@ enum sb_status sb_options_parse(int argc, char **argv, const struct sb_usage *us
             *helped = true;
             return SB_OK;
         }
+        if (!only_rest && strcmp(argv[i], "-o") == 0) /* the one short form, as compilers have it */
+            argv[i] = (char *)"--output";
         if (!only_rest && strcmp(argv[i], "--") == 0)
             only_rest = true;
         else if (!only_rest && strncmp(argv[i], "--", 2) == 0)

@@ -1,8 +1,9 @@
 #include "harness/core/rng.h"
 
 #include <math.h>
+#include <string.h>
 
-void sb_philox4x32_10(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
+static inline void philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
@@ -20,6 +21,24 @@ void sb_philox4x32_10(uint32_t out[4], const uint32_t counter[4], const uint32_t
     out[1] = c1;
     out[2] = c2;
     out[3] = c3;
+}
+
+void sb_philox4x32_10(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
+{
+    philox(out, counter, key);
+}
+
+/* Blocks are independent, so that a processor overlaps them; vectors of lanes were slower. */
+void sb_philox_fill(uint32_t *out, size_t n, const uint32_t first[4], const uint32_t key[2])
+{
+    uint32_t counter[4] = { first[0], first[1], first[2], first[3] }, word[4];
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4, counter[0]++)
+        philox(out + i, counter, key);
+    if (i == n)
+        return;
+    philox(word, counter, key);
+    memcpy(out + i, word, (n - i) * sizeof *word);
 }
 
 uint64_t sb_rng_mix(uint64_t a, uint64_t b)

@@ -39,5 +39,7 @@ void sb_rng_shuffle(struct sb_rng *rng, size_t *items, size_t n);
 
 /* The bare block function, for known-answer tests: four words from a counter and a key. */
 void sb_philox4x32_10(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
+/* n words from the counters (first[0], ...), (first[0] + 1, ...) and so on. */
+void sb_philox_fill(uint32_t *out, size_t n, const uint32_t first[4], const uint32_t key[2]);
 
 #endif

@@ -13,6 +13,7 @@
 #include "harness/core/alloc.h"
 #include "harness/core/clock.h"
 #include "harness/decode/session.h"
+#include "harness/experiment/cost_curve.h"
 #include "harness/experiment/host.h"
 #include "harness/experiment/progress.h"
 #include "harness/experiment/recorder.h"
@@ -47,6 +48,7 @@ struct run {
     struct sb_recorder recorder;
     struct sb_progress progress;
     int order_no;
+    int64_t host_id, model_id;
 };
 
 /* ---- setting up ---------------------------------------------------------------------------- */
@@ -286,6 +288,8 @@ static enum sb_status store_setup(struct run *r, struct sb_error *err)
     for (size_t i = 0; i < r->n_arms && rc == SB_OK; i++)
         rc = store_arm(r, i, err);
     sb_free(spec);
+    r->host_id = row.host_id;
+    r->model_id = row.target_model_id;
     return rc;
 }
 
@@ -450,8 +454,8 @@ static enum sb_status run_or_resume(struct run *r, struct arm *arm, const struct
     return rc;
 }
 
-static enum sb_status run_turn(struct run *r, const struct sb_item *item, size_t turn, int repeat,
-                               struct sb_error *err)
+static enum sb_status store_prompt(struct run *r, const struct sb_item *item, size_t turn,
+                                   int64_t *id, struct sb_error *err)
 {
     const struct sb_prompt_row row = {
         .experiment_id = r->result->experiment_id,
@@ -462,8 +466,25 @@ static enum sb_status run_turn(struct run *r, const struct sb_item *item, size_t
         .text = item->turns[turn],
         .n_turns = (int64_t)item->n_turns,
     };
+    return sb_store_prompt(r->store, &row, id, err);
+}
+
+/* All prompts before the first is answered, so that an interrupted run shows what it did not reach. */
+static enum sb_status store_prompts(struct run *r, struct sb_error *err)
+{
+    enum sb_status rc = SB_OK;
+    int64_t id;
+    for (size_t i = 0; i < r->dataset.n && rc == SB_OK; i++)
+        for (size_t t = 0; t < r->dataset.items[i].n_turns && rc == SB_OK; t++)
+            rc = store_prompt(r, &r->dataset.items[i], t, &id, err);
+    return rc;
+}
+
+static enum sb_status run_turn(struct run *r, const struct sb_item *item, size_t turn, int repeat,
+                               struct sb_error *err)
+{
     int64_t prompt_id;
-    enum sb_status rc = sb_store_prompt(r->store, &row, &prompt_id, err);
+    enum sb_status rc = store_prompt(r, item, turn, &prompt_id, err);
     struct sb_rng rng = sb_rng_make((uint64_t)r->plan->settings.seed, SB_STREAM_ORDER);
     sb_rng_seek(&rng, sb_rng_mix((uint64_t)item->question_id, (uint64_t)repeat << 16 | turn));
     for (size_t i = 0; i < r->n_arms; i++)
@@ -522,6 +543,12 @@ enum sb_status sb_experiment_run(const struct sb_plan *plan, struct sb_models *m
             (int64_t)(r.dataset.items[i].n_turns * plan->n_arms) * plan->settings.repeats;
     if (rc == SB_OK && !options->dry_run)
         rc = store_setup(&r, err);
+    if (rc == SB_OK && !options->dry_run && plan->settings.cost_curve)
+        rc = sb_curve_store(
+            store, r.target, r.host_id, r.model_id, sb_arithmetic_text(&r.arithmetic),
+            (double)result->planned * (double)plan->settings.max_new_tokens, options->stop, err);
+    if (rc == SB_OK && !options->dry_run)
+        rc = store_prompts(&r, err);
     if (rc == SB_OK && !options->dry_run)
         rc = run_all(&r, err);
     close_run(&r);

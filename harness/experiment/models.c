@@ -126,6 +126,15 @@ static int64_t count_params(const struct sb_model *model)
     return n;
 }
 
+char *sb_models_shape(const struct sb_model *model)
+{
+    const struct sb_config *c = sb_model_config(model);
+    return sb_strf("{\"layers\":%zu,\"width\":%zu,\"heads\":%zu,\"kv_heads\":%zu,\"ff\":%zu,"
+                   "\"vocab\":%zu,\"context\":%zu}",
+                   c->n_layers, c->d_model, c->n_heads, c->n_kv_heads, c->d_ff, c->n_vocab,
+                   c->max_context);
+}
+
 enum sb_status sb_models_store(struct sb_store *store, const char *name,
                                const struct sb_model *model, const struct sb_tokenizer *tokenizer,
                                int64_t *id, struct sb_error *err)
@@ -136,10 +145,7 @@ enum sb_status sb_models_store(struct sb_store *store, const char *name,
     snprintf(content, sizeof content, "%016" PRIx64, w->content_hash);
     if (tokenizer)
         snprintf(vocabulary, sizeof vocabulary, "%016" PRIx64, sb_tokenizer_hash(tokenizer));
-    char *config = sb_strf(
-        "{\"layers\":%zu,\"width\":%zu,\"heads\":%zu,\"kv_heads\":%zu,\"ff\":%zu,"
-        "\"vocab\":%zu,\"context\":%zu}",
-        c->n_layers, c->d_model, c->n_heads, c->n_kv_heads, c->d_ff, c->n_vocab, c->max_context);
+    char *config = sb_models_shape(model);
     const struct sb_model_row row = {
         .name = name,
         .path = name,

@@ -24,6 +24,9 @@ enum sb_status sb_models_get(struct sb_models *models, const char *name, struct 
 enum sb_status sb_models_load(void *loader, const char *name, struct sb_model **model,
                               const struct sb_tokenizer **tokenizer, struct sb_error *err);
 
+/* {"layers":..., "width":..., ...}: the row's config_json. New memory (sb_free); NULL out of memory. */
+char *sb_models_shape(const struct sb_model *model);
+
 /* The database row of a model, by the name it was asked for. */
 enum sb_status sb_models_store(struct sb_store *store, const char *name,
                                const struct sb_model *model, const struct sb_tokenizer *tokenizer,

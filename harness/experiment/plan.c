@@ -121,6 +121,16 @@ const struct sb_param sb_settings_table[] = {
       AT(baseline),
       .fallback = "true",
       .meaning = "add plain decoding as the first arm when it is missing" },
+    { .name = "aa",
+      .type = SB_PARAM_BOOL,
+      AT(aa),
+      .fallback = "false",
+      .meaning = "run the baseline as one more arm: how far it is from itself is the noise floor" },
+    { .name = "cost_curve",
+      .type = SB_PARAM_BOOL,
+      AT(cost_curve),
+      .fallback = "true",
+      .meaning = "measure the target's cost curve c(M) first, unless the database has it" },
     { .name = "diagnose",
       .type = SB_PARAM_BOOL,
       AT(diagnose),
@@ -205,6 +215,56 @@ static bool is_baseline(const struct sb_arm_plan *arm)
     return strcmp(arm->drafter.name, "none") == 0;
 }
 
+/* Plain decoding as the first arm. */
+static enum sb_status add_baseline(struct sb_plan *plan, struct sb_error *err)
+{
+    struct sb_spec none;
+    enum sb_status rc = sb_spec_init(&none, "none", err);
+    if (rc == SB_OK)
+        rc = sb_plan_add(plan, none, (struct sb_spec){ 0 }, (struct sb_spec){ 0 }, NULL, err);
+    if (rc != SB_OK)
+        return rc;
+    struct sb_arm_plan last = plan->arm[plan->n_arms - 1];
+    memmove(plan->arm + 1, plan->arm, (plan->n_arms - 1) * sizeof last);
+    plan->arm[0] = last;
+    return SB_OK;
+}
+
+static enum sb_status copy_spec(struct sb_spec *out, const struct sb_spec *spec,
+                                struct sb_error *err)
+{
+    *out = (struct sb_spec){ 0 };
+    if (!spec->name)
+        return SB_OK;
+    char *text = sb_spec_text(spec);
+    enum sb_status rc =
+        text ? sb_spec_parse(out, text, err) : sb_fail(err, SB_ENOMEM, "out of memory");
+    sb_free(text);
+    return rc;
+}
+
+/* The baseline once more, as the last arm. */
+static enum sb_status add_again(struct sb_plan *plan, struct sb_error *err)
+{
+    size_t i = 0;
+    struct sb_spec drafter = { 0 }, verifier = { 0 }, policy = { 0 };
+    while (i < plan->n_arms && !is_baseline(&plan->arm[i]))
+        i++;
+    if (i == plan->n_arms)
+        return sb_fail(err, SB_EUSAGE, "aa runs the baseline twice, but no arm is a baseline");
+    enum sb_status rc = copy_spec(&drafter, &plan->arm[i].drafter, err);
+    if (rc == SB_OK)
+        rc = copy_spec(&verifier, &plan->arm[i].verifier, err);
+    if (rc == SB_OK)
+        rc = copy_spec(&policy, &plan->arm[i].policy, err);
+    if (rc == SB_OK)
+        return sb_plan_add(plan, drafter, verifier, policy, "none (A/A)", err);
+    sb_spec_finish(&drafter);
+    sb_spec_finish(&verifier);
+    sb_spec_finish(&policy);
+    return rc;
+}
+
 enum sb_status sb_plan_complete(struct sb_plan *plan, bool *added, struct sb_error *err)
 {
     *added = false;
@@ -217,21 +277,15 @@ enum sb_status sb_plan_complete(struct sb_plan *plan, bool *added, struct sb_err
     bool has_baseline = false;
     for (size_t i = 0; i < plan->n_arms; i++)
         has_baseline = has_baseline || is_baseline(&plan->arm[i]);
-    if (rc != SB_OK || has_baseline || !plan->settings.baseline)
-        return rc == SB_OK && plan->n_arms == 0
-                   ? sb_fail(err, SB_EUSAGE, "the experiment has no arms; add --drafter NAME")
-                   : rc;
-    struct sb_spec none;
-    rc = sb_spec_init(&none, "none", err);
-    if (rc == SB_OK)
-        rc = sb_plan_add(plan, none, (struct sb_spec){ 0 }, (struct sb_spec){ 0 }, NULL, err);
-    if (rc != SB_OK)
-        return rc;
-    struct sb_arm_plan last = plan->arm[plan->n_arms - 1];
-    memmove(plan->arm + 1, plan->arm, (plan->n_arms - 1) * sizeof last);
-    plan->arm[0] = last;
-    *added = true;
-    return SB_OK;
+    if (rc == SB_OK && !has_baseline && plan->settings.baseline) {
+        rc = add_baseline(plan, err);
+        *added = rc == SB_OK;
+    }
+    if (rc == SB_OK && plan->n_arms == 0)
+        return sb_fail(err, SB_EUSAGE, "the experiment has no arms; add --drafter NAME");
+    if (rc == SB_OK && plan->settings.aa)
+        rc = add_again(plan, err);
+    return rc;
 }
 
 struct sb_sampling sb_plan_sampling(const struct sb_plan *plan)

@@ -12,7 +12,7 @@ struct sb_settings {
     const char *kv_type, *math, *prefill; /* see sb_arithmetic_parse */
     int64_t take, seed, repeats, max_new_tokens, max_context, top_k;
     double temperature, top_p;
-    bool ignore_eos, baseline, diagnose;
+    bool ignore_eos, baseline, diagnose, aa, cost_curve;
 };
 
 /* name, target, dataset, tasks, take, seed, ...: Lua field, and CLI flag with '-' for '_'. */
@@ -41,7 +41,7 @@ enum sb_status sb_plan_add(struct sb_plan *plan, struct sb_spec drafter, struct 
                            struct sb_spec policy, const char *label, struct sb_error *err);
 
 /* Check and complete: settings from their texts, the plain-decoding baseline put first when it is
- * missing and wanted (*added tells). Call once, before running. */
+ * missing and wanted (*added tells), the A/A arm last when it is wanted. Call once, before running. */
 enum sb_status sb_plan_complete(struct sb_plan *plan, bool *added, struct sb_error *err);
 
 struct sb_sampling sb_plan_sampling(const struct sb_plan *plan);

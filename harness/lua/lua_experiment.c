@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "harness/lua/internal.h"
+#include "results/report_warnings.h"
 
 static const char type_name[] = "specbench.experiment";
 
@@ -195,6 +196,8 @@ static enum sb_status run_plan(lua_State *L, struct handle *h, struct sb_error *
         rc = sb_store_open(&host->store, host->options->db, NULL, err);
     if (rc == SB_OK)
         rc = sb_experiment_run(&h->plan, host->models, host->store, &options, &h->result, err);
+    if (rc == SB_OK && !options.quiet)
+        rc = sb_warnings_print(stderr, "run", host->store, h->result.experiment_id, err);
     if (rc == SB_EINTERRUPTED)
         sb_fail(err, rc,
                 "interrupted; %lld of %lld generations are in %s; add --resume to the same command "

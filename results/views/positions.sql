@@ -10,7 +10,9 @@ WITH RECURSIVE hist AS MATERIALIZED (
   SELECT g.arm_id, s.decided, s.accepted, count(*) AS n
   FROM generation g
   JOIN step s ON s.generation_id = g.id
-  WHERE g.status = 'ok'
+  JOIN arm a ON a.id = g.arm_id
+  JOIN experiment e ON e.id = a.experiment_id
+  WHERE g.status = 'ok' AND e.origin = 'run' -- imported steps do not say how long the draft was
   GROUP BY g.arm_id, s.decided, s.accepted
 ),
 total AS (SELECT arm_id, sum(n) AS steps, max(decided) AS last FROM hist GROUP BY arm_id),

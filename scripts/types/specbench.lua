@@ -18,6 +18,8 @@
 ---@field template? string              chat template by name
 ---@field answers? "baseline"|"own"     whose earlier answers a later turn follows
 ---@field baseline? boolean             add plain decoding when it is missing
+---@field aa? boolean                   run the baseline once more: its noise floor
+---@field cost_curve? boolean           measure c(M) of the target first (default)
 
 ---@class sb.Arm
 ---@field drafter string|table          "pld", "pld:k=10" or { "pld", k = 10 }
@@ -36,7 +38,7 @@ function Experiment:run() end
 ---@return fun(): table
 function Experiment:runs() end
 ---The rows of a view.
----@param view? "leaderboard"|"tasks"|"positions"|"breakdown"|"runs"
+---@param view? "leaderboard"|"tasks"|"acceptance"|"positions"|"ranks"|"sources"|"histogram"|"breakdown"|"latency"|"diagnosis"|"speed"|"compare"|"cost"|"warnings"|"runs"|"coverage"
 ---@return table[]
 function Experiment:rows(view) end
 ---Print a view on standard output, in the format of the command line.

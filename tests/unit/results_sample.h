@@ -91,6 +91,31 @@ static int64_t sample_prompt(const struct sample *id, struct sb_store *s, int qu
 
 static const int32_t sample_ids[] = { 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22 };
 
+/* Contexts and trees as a run would record them: where a step has no nodes yet, its draft becomes a chain of the
+ * answer's tokens and, behind those accepted, of token 7. nodes: room for 4 per step. */
+static void sample_finish(struct sb_step_row *steps, size_t n_steps, struct sb_node_row *nodes)
+{
+    int32_t made = 1; /* tokens so far, the prefill's included */
+    for (size_t i = 0; i < n_steps; i++, nodes += 4) {
+        struct sb_step_row *s = &steps[i];
+        s->context = 4 + made;
+        for (int d = 0; d < s->drafted && !s->nodes; d++)
+            nodes[d] = (struct sb_node_row){ .parent = d,
+                                             .depth = d + 1,
+                                             .token = d < s->accepted ? sample_ids[made + d] : 7,
+                                             .source = 1,
+                                             .log_q = -1,
+                                             .decision = d < s->accepted    ? 2
+                                                         : d == s->accepted ? 1
+                                                                            : 0 };
+        if (s->drafted > 0 && !s->nodes) {
+            s->nodes = nodes;
+            s->n_nodes = (size_t)s->drafted;
+        }
+        made += s->tokens;
+    }
+}
+
 /* Tokens are counted from the steps, plus the prefill's; decode_ns as given. */
 static void sample_generation(struct sb_store *s, int64_t arm, int64_t prompt, int repeat,
                               const struct sb_step_row *steps, size_t n_steps, int64_t decode_ns)
@@ -228,6 +253,7 @@ static void sample_fill(struct sample *id, struct sb_store *s, const char *key)
         { .parent = 1, .depth = 2, .token = 9, .log_q = -2 },
         { .parent = 2, .depth = 2, .token = 13, .decision = 2, .log_q = -0.25, .source = 2 },
     };
+    struct sb_node_row nodes[2][5 * 4];
     struct sb_step_row plain[11], chain[4], branched[5];
     static const int accepted[] = { 4, 2, 0, 1 };
     for (int i = 0; i < 11; i++) {
@@ -238,6 +264,7 @@ static void sample_fill(struct sample *id, struct sb_store *s, const char *key)
         chain[i] = sample_step(i, 4, accepted[i], accepted[i] + 1);
     branched[0] = sample_step(0, 4, 2, 3);
     branched[0].depth = 2;
+    branched[0].bonus = true;
     branched[0].nodes = tree;
     branched[0].n_nodes = 4;
     branched[0].judged = 3; /* diagnosed: accepted two, and tried a third */
@@ -247,6 +274,10 @@ static void sample_fill(struct sample *id, struct sb_store *s, const char *key)
     branched[2] = sample_step(2, 0, 0, 1);
     branched[3] = sample_step(3, 2, 1, 2);
     branched[4] = sample_step(4, 1, 1, 1); /* the length limit cut the final token */
+
+    sample_finish(plain, 11, nodes[0]); /* drafts nothing */
+    sample_finish(chain, 4, nodes[0]);
+    sample_finish(branched, 5, nodes[1]);
 
     sample_begin(id, s, key, 0);
     id->arm[0] = sample_arm(id, s, 0, "none", "greedy-exact");

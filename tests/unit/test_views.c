@@ -107,6 +107,119 @@ static void mat_is_one_plus_the_marginals_when_nothing_is_cut(void **state)
            " ON b.arm_id = a.arm_id AND b.position = a.position + 1 WHERE b.marginal > a.marginal");
 }
 
+/* pld: 4 + 16 rows per generation for 11 tokens; 12 tokens with the prefill's in 5 forwards. */
+static void efficiencies_and_waste_are_counted_as_defined(void **state)
+{
+    (void)state;
+    expect(0.4375, OVERALL("node_efficiency", "pld"));
+    expect(7.0 / 16, OVERALL("depth_efficiency", "pld"));
+    expect((5.0 / 5 + 3.0 / 5 + 1.0 / 5 + 2.0 / 5) / 4, OVERALL("path_utilisation", "pld"));
+    expect(1 - 11.0 / 20, OVERALL("row_waste", "pld"));
+    expect(12.0 / 5, OVERALL("tokens_per_forward", "pld"));
+    expect(0, OVERALL("cut", "pld"));
+    expect(8, OVERALL("cut", "tree"));
+    expect(0, OVERALL("row_waste", "none"));
+    expect(1, OVERALL("path_utilisation", "none"));
+    expect(7.0 / 9, OVERALL("depth_efficiency", "tree")); /* depths 2, 4, 0, 2, 1 */
+    expect(7.0 / 11, OVERALL("node_efficiency", "tree"));
+}
+
+static void auxiliary_nodes_cost_rows_and_are_never_tried(void **state)
+{
+    (void)state;
+    static const struct sb_node_row nodes[] = {
+        { .depth = 1, .token = 12, .decision = 2 },
+        { .depth = 1, .token = 50, .auxiliary = true, .source = 9 },
+        { .parent = 2, .depth = 2, .token = 51, .auxiliary = true, .source = 9 },
+    };
+    int64_t arm = sample_arm(&id, store, 3, "windows", "greedy-exact");
+    struct sb_step_row step = sample_step(0, 1, 1, 2);
+    step.auxiliary = 2;
+    step.nodes = nodes;
+    step.n_nodes = 3;
+    sample_generation(store, arm, id.prompt[2], 0, &step, 1, 20000000);
+    expect(1, OVERALL("draft_efficiency", "windows"));
+    expect(1.0 / 3, OVERALL("node_efficiency", "windows"));
+    expect(1 - 2.0 / 4, OVERALL("row_waste", "windows"));
+    expect(1, "SELECT sum(nodes) FROM ranks WHERE arm = 'windows'");
+    expect(0, "SELECT count(*) FROM sources WHERE arm = 'windows' AND source = 9");
+}
+
+#define RANK(column, depth, rank) \
+    "SELECT " column " FROM ranks WHERE arm = 'tree' AND depth = " depth " AND rank = " rank
+
+/* tree: at depth 1 its first child is tried in four steps and taken in three, its second taken in the other. */
+static void ranks_and_sources_count_children_of_accepted_parents(void **state)
+{
+    (void)state;
+    expect(8 * 4, RANK("nodes", "1", "0"));
+    expect(3.0 / 4, RANK("acceptance", "1", "0"));
+    expect(3.0 / 4, RANK("share", "1", "0"));
+    expect(1, RANK("acceptance", "1", "1"));
+    expect(1.0 / 4, RANK("share", "1", "1"));
+    expect(1, RANK("coverage", "1", "1"));
+    expect(8 * 3, RANK("nodes", "2", "0")); /* not the one below the rejected branch */
+    expect(2.0 / 3, RANK("coverage", "2", "0"));
+    expect(0, "SELECT count(*) FROM ranks r JOIN positions p ON p.arm_id = r.arm_id"
+              " AND p.position = r.depth WHERE abs(p.conditional - r.coverage) > 1e-12");
+    expect(8 * 8, "SELECT drafted FROM sources WHERE arm = 'tree' AND source = 1");
+    expect(5.0 / 8, "SELECT acceptance FROM sources WHERE arm = 'tree' AND source = 1");
+    expect(5.0 / 7, "SELECT share FROM sources WHERE arm = 'tree' AND source = 1");
+    expect(0, "SELECT tried FROM sources WHERE arm = 'tree' AND source = 0");
+    expect(1, "SELECT efficiency FROM sources WHERE arm = 'tree' AND source = 2");
+}
+
+static void the_histogram_has_every_length_up_to_the_longest(void **state)
+{
+    (void)state;
+    expect(6, "SELECT count(*) FROM histogram WHERE arm = 'pld'");
+    expect(0.25, "SELECT accepted_share FROM histogram WHERE arm = 'pld' AND length = 4");
+    expect(0, "SELECT accepted_steps FROM histogram WHERE arm = 'pld' AND length = 3");
+    expect(8, "SELECT token_steps FROM histogram WHERE arm = 'pld' AND length = 5");
+    expect(0, "SELECT token_steps FROM histogram WHERE arm = 'pld' AND length = 0");
+    expect(
+        8 * 1,
+        "SELECT accepted_steps - drafted_steps FROM histogram WHERE arm = 'tree' AND length = 0");
+    expect(
+        0,
+        "SELECT count(*) FROM (SELECT sum(accepted_share) AS a, sum(token_share) AS t FROM histogram"
+        " GROUP BY arm_id) WHERE abs(a - 1) > 1e-12 OR abs(t - 1) > 1e-12");
+}
+
+/* Steps of tree take 14.2, 14.2, 10.2, 12.2 and 11.2 ms and give 3, 4, 1, 2 and 1 tokens. */
+static void latencies_are_what_a_streaming_user_waits_for(void **state)
+{
+    (void)state;
+    expect(
+        0,
+        "SELECT itl_p50_ms FROM latency WHERE arm = 'tree'"); /* 6 of 11 tokens wait for nothing */
+    expect(14.2, "SELECT itl_p95_ms FROM latency WHERE arm = 'tree'");
+    expect(12.2, "SELECT chunk_p50_ms FROM latency WHERE arm = 'tree'");
+    expect(14.2, "SELECT chunk_p95_ms FROM latency WHERE arm = 'tree'");
+    expect(14.2, "SELECT chunk_max_ms FROM latency WHERE arm = 'tree'");
+    expect(9.2, "SELECT itl_p50_ms FROM latency WHERE arm = 'none'");
+    expect(10, "SELECT amortised_ms FROM latency WHERE arm = 'none'");
+    expect(20, "SELECT ttft_p95_ms FROM latency WHERE arm = 'pld'");
+    expect(88, "SELECT tokens FROM latency WHERE arm = 'pld'");
+    expect(32, "SELECT chunks FROM latency WHERE arm = 'pld'");
+}
+
+static void what_is_missing_is_counted_per_task(void **state)
+{
+    (void)state;
+    const char *sql = "DELETE FROM generation WHERE arm_id = 2 AND prompt_id = 3 AND repeat = 1";
+    assert_int_equal(sqlite3_exec(sb_store_handle(store), sql, NULL, NULL, NULL), SQLITE_OK);
+    expect(1, OVERALL("missing", "pld"));
+    expect(0, OVERALL("missing", "tree"));
+    expect(1, "SELECT missing FROM leaderboard_base WHERE arm = 'pld' AND task = 'qa'");
+    expect(0, "SELECT missing FROM leaderboard_base WHERE arm = 'pld' AND task = 'conversation'");
+    expect(1, "SELECT missing FROM coverage WHERE arm = 'pld'");
+    expect(7, "SELECT common FROM coverage WHERE arm = 'none'");
+    expect(23, "SELECT done FROM runs");
+    sample_arm(&id, store, 4, "late", "greedy-exact"); /* an arm that did nothing is in the table */
+    expect(8, OVERALL("missing", "late"));
+}
+
 static void speed_leaves_the_prefill_out(void **state)
 {
     (void)state;
@@ -201,6 +314,12 @@ int main(void)
         TEST(the_chain_of_the_methods_card_gives_its_figures),
         TEST(trees_cuts_and_plain_steps_are_counted_as_defined),
         TEST(mat_is_one_plus_the_marginals_when_nothing_is_cut),
+        TEST(efficiencies_and_waste_are_counted_as_defined),
+        TEST(auxiliary_nodes_cost_rows_and_are_never_tried),
+        TEST(ranks_and_sources_count_children_of_accepted_parents),
+        TEST(the_histogram_has_every_length_up_to_the_longest),
+        TEST(latencies_are_what_a_streaming_user_waits_for),
+        TEST(what_is_missing_is_counted_per_task),
         TEST(speed_leaves_the_prefill_out),
         TEST(shares_of_the_time_add_up_to_one),
         TEST(failed_generations_count_as_errors_and_nothing_else),
