@@ -80,7 +80,6 @@ static const struct sb_lua_field loss_fields[] = {
 static const struct sb_lua_field generate_fields[] = {
     { "prompts", SB_FIELD_COUNT, AT(data.generate.prompts), true, 1, 1e7 },
     { "max_new_tokens", SB_FIELD_COUNT, AT(data.generate.max_new_tokens), true, 1, 1e6 },
-    { "temperature", SB_FIELD_NUMBER, AT(data.generate.temperature), false, 0, 10, 0 },
     { "top_p", SB_FIELD_NUMBER, AT(data.generate.top_p), false, 0, 1, 0 },
     { "seed", SB_FIELD_COUNT, AT(data.generate.seed), false, 0, 9e15, 0 },
     { NULL },
@@ -171,6 +170,43 @@ static void fill_data_from(lua_State *L)
     lua_rawset(L, -3);
 }
 
+/* generate.temperature: one, or a list to take in turn. */
+static void read_temperatures(lua_State *L, struct sb_recipe *recipe)
+{
+    double *to = recipe->data.generate.temperature;
+    lua_pushstring(L, "temperature");
+    lua_rawget(L, -2);
+    bool list = lua_istable(L, -1);
+    size_t n = list ? lua_rawlen(L, -1) : 1;
+    if (n == 0 || n > SB_MAX_TEMPERATURES)
+        luaL_error(L, "generate.temperature lists %d numbers; it must be 1 to %d", (int)n,
+                   SB_MAX_TEMPERATURES);
+    for (size_t i = 0; i < n; i++) {
+        if (list)
+            lua_rawgeti(L, -1, (lua_Integer)i + 1);
+        else
+            lua_pushvalue(L, -1);
+        to[i] = lua_isnil(L, -1) && !list ? 0 : lua_tonumber(L, -1);
+        if (!(lua_isnumber(L, -1) || (lua_isnil(L, -1) && !list)) || !(to[i] >= 0 && to[i] <= 10))
+            luaL_error(L, "generate.temperature must be a number from 0 to 10, or a list of them");
+        lua_pop(L, 1);
+    }
+    recipe->data.generate.n_temperatures = n;
+    lua_pop(L, 1);
+}
+
+static void read_generate(lua_State *L, struct sb_recipe *recipe)
+{
+    static const char *const tables[] = { "temperature", NULL };
+    recipe->data.generate.wanted = sb_lua_push_table(L, "data", "generate", false);
+    if (!recipe->data.generate.wanted)
+        return;
+    sb_lua_check_keys(L, "generate", generate_fields, tables);
+    sb_lua_read_fields(L, "generate", generate_fields, recipe);
+    read_temperatures(L, recipe);
+    lua_pop(L, 1);
+}
+
 static void read_data(lua_State *L, struct sb_recipe *recipe)
 {
     static const char *const tables[] = { "files", "weights", "generate", "from", NULL };
@@ -180,8 +216,7 @@ static void read_data(lua_State *L, struct sb_recipe *recipe)
     sb_lua_read_fields(L, "data", data_fields, recipe);
     read_files(L, recipe);
     read_weights(L, recipe);
-    recipe->data.generate.wanted =
-        sb_lua_read_table(L, "data", "generate", generate_fields, false, recipe);
+    read_generate(L, recipe);
     lua_pop(L, 1);
 }
 
@@ -283,11 +318,14 @@ static int read_recipe(lua_State *L)
 uint64_t sb_recipe_generate_hash(const struct sb_recipe *recipe)
 {
     const double numbers[] = {
-        (double)recipe->data.generate.prompts, (double)recipe->data.generate.max_new_tokens,
-        (double)recipe->data.generate.seed,    recipe->data.generate.temperature,
+        (double)recipe->data.generate.prompts,
+        (double)recipe->data.generate.max_new_tokens,
+        (double)recipe->data.generate.seed,
         recipe->data.generate.top_p,
     };
-    return XXH64(numbers, sizeof numbers, 0);
+    size_t n = recipe->data.generate.n_temperatures;
+    return XXH64(recipe->data.generate.temperature, n * sizeof *recipe->data.generate.temperature,
+                 XXH64(numbers, sizeof numbers, 0));
 }
 
 /* What distinguishes a head's recipe from others, and a distillation by another loss than KL; 0 for

@@ -746,7 +746,7 @@ static void a_target_writes_its_texts_and_goes_on_where_it_stopped(void **state)
     (void)state;
     struct sb_error err;
     char generate[128];
-    snprintf(generate, sizeof generate, GENERATE, "0.7");
+    snprintf(generate, sizeof generate, GENERATE, "{ 0.7, 0, 1 }");
     write_head_recipe("head.lua", "medusa", "", generate, "");
     struct sb_train_options whole = { .out = at("g-whole") }, parts = { .out = at("g-parts") };
     train_ok("head.lua", &whole);
@@ -828,6 +828,10 @@ static void bad_head_recipes_are_refused_with_what_is_right(void **state)
         { "medusa", "", "", "model = { vocab = 300 }", "recipe has no key 'model'" },
         { "medusa", ", seq_len = 60", "", "", "target" },
         { "medusa", "", ", generate = { prompts = 1 }", "", "generate.max_new_tokens is missing" },
+        { "medusa", "", ", generate = { prompts = 1, max_new_tokens = 4, temperature = 'hot' }", "",
+          "generate.temperature must be a number" },
+        { "medusa", "", ", generate = { prompts = 1, max_new_tokens = 4, temperature = {} }", "",
+          "generate.temperature lists 0 numbers" },
         { "medusa", "", ", generate = { prompts = 1, max_new_tokens = 24 }", "",
           "no prompt leaves room" },
     };
