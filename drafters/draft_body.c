@@ -60,6 +60,10 @@ static enum sb_status read_layer(struct sb_weights *w, size_t layer,
         snprintf(stem, sizeof stem, "%s", o->first);
     else
         snprintf(stem, sizeof stem, "%s%zu.", o->stem, layer);
+    if (sb_head_find(o->head, "%sself_attn.o_proj.bias", stem))
+        return sb_fail(err, SB_EUNSUPPORTED,
+                       "%s: tensor '%sself_attn.o_proj.bias': only q, k and v may have biases",
+                       o->head->path, stem);
     enum sb_status rc = SB_OK;
     for (size_t i = 0; i < n && rc == SB_OK; i++)
         rc = t[i].vector

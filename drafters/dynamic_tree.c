@@ -75,6 +75,23 @@ void sb_dynamic_tree_add(struct sb_dynamic_tree *dt, int32_t parent, const sb_to
     }
 }
 
+/* How many of the best are worth their rows; the others are no longer chosen. */
+static void weigh(struct sb_dynamic_tree *dt)
+{
+    double tokens = 1, most = 1 / sb_cost_of_rows(&dt->curve, 1);
+    int32_t n = 0;
+    for (int32_t i = 0; i < dt->n_best; i++) {
+        tokens += sb_exp((double)dt->pool[dt->best[i]].score);
+        double rate = tokens / sb_cost_of_rows(&dt->curve, i + 2);
+        if (rate > most) {
+            most = rate;
+            n = i + 1;
+        }
+    }
+    for (int32_t i = 0; i < dt->n_best; i++)
+        dt->pool[dt->best[i]].chosen = i < n;
+}
+
 static struct sb_policy_node seen(const struct sb_dynamic_tree *dt, int32_t i)
 {
     const struct sb_candidate *c = &dt->pool[i];
@@ -92,6 +109,8 @@ int32_t sb_dynamic_tree_frontier(struct sb_dynamic_tree *dt, const struct sb_tre
 {
     bool asks = policy->ops->after_node;
     dt->n_frontier = 0;
+    if (dt->curve.n > 0)
+        weigh(dt);
     for (int32_t i = dt->level; i < dt->n && asks; i++)
         dt->sum += sb_exp((double)dt->pool[i].score);
     for (int32_t i = dt->level; i < dt->n; i++) {
@@ -110,6 +129,8 @@ int32_t sb_dynamic_tree_frontier(struct sb_dynamic_tree *dt, const struct sb_tre
 
 void sb_dynamic_tree_choose(struct sb_dynamic_tree *dt, struct sb_tree *tree)
 {
+    if (dt->curve.n > 0)
+        weigh(dt);
     for (int32_t i = 0; i < dt->n; i++) {
         struct sb_candidate *c = &dt->pool[i];
         if (!c->chosen)

@@ -8,6 +8,7 @@
 #ifndef SB_DRAFTERS_DYNAMIC_TREE_H
 #define SB_DRAFTERS_DYNAMIC_TREE_H
 
+#include "drafters/policy/cost.h"
 #include "harness/decode/policy.h"
 #include "harness/decode/tree.h"
 
@@ -34,12 +35,19 @@ struct sb_dynamic_tree {
     int32_t *best; /* [cap_best] the n_best candidates of highest score so far, in order */
     int32_t n_best, most_best, cap_best;
     double sum; /* of all path probabilities; for policies that look at nodes only */
+    /* Or no points: the draft then has as many of the best as there may be. */
+    struct sb_cost_curve curve;
 };
 
 /* Room for `levels` levels of top_k x top_k candidates and a draft of `most` nodes. */
 enum sb_status sb_dynamic_tree_open(struct sb_dynamic_tree *dt, int32_t top_k, int32_t levels,
                                     int32_t most, struct sb_error *err);
 void sb_dynamic_tree_close(struct sb_dynamic_tree *dt); /* accepts zeroed */
+
+/* With dt->curve set, the draft is of the N best candidates that make (1 + the sum of their path
+ * probabilities) / c(N + 1) largest: the tokens to expect, the one behind the draft included, for the time of
+ * the target's forward. What is not among those is not expanded. Our own: the authors measure a forward's
+ * time and choose one N for all drafts. */
 
 /* A new draft, of the at most `most` best candidates. */
 void sb_dynamic_tree_start(struct sb_dynamic_tree *dt, int32_t most);

@@ -17,12 +17,15 @@ static enum sb_status want_taps(struct sb_eagle_body *e, const struct sb_drafter
 {
     enum sb_status rc = SB_OK;
     e->n_taps = n;
-    for (size_t i = 0; i < n && rc == SB_OK; i++)
-        rc = sb_tap_want(env->taps, kind, layer[i], &e->tap[i], err);
+    for (size_t i = 0; i < n && rc == SB_OK; i++) {
+        bool last = kind == SB_TAP_IN && layer[i] == env->taps->n_layers;
+        rc = sb_tap_want(env->taps, last ? SB_TAP_LAST : kind, layer[i], &e->tap[i], err);
+    }
     return rc == SB_OK ? SB_OK : sb_fail_context(err, rc, "drafter %s", e->drafter);
 }
 
-/* Layers whose input EAGLE-3 reads: as config.json lists them, else low, middle and high. */
+/* Layers whose input EAGLE-3 reads, where L is what leaves the last: as config.json lists them, else low,
+ * middle and high. */
 static enum sb_status list_layers(const struct sb_eagle_body *e, size_t *layer, size_t *n,
                                   struct sb_error *err)
 {
@@ -47,7 +50,7 @@ static enum sb_status list_layers(const struct sb_eagle_body *e, size_t *layer, 
     for (size_t i = 0; i < *n && i < SB_MAX_TAPS; i++) {
         const json_t *id = json_array_get(list, i);
         if (!json_is_integer(id) || json_integer_value(id) < 0 ||
-            (size_t)json_integer_value(id) >= n_layers)
+            (size_t)json_integer_value(id) > n_layers)
             return sb_fail(
                 err, SB_EFORMAT,
                 "%s: config.json: eagle_aux_hidden_state_layer_ids: entry %zu is no layer "
@@ -141,6 +144,8 @@ static enum sb_status open_eagle_3(struct sb_eagle_body *e, const struct sb_draf
         e->n_draft = e->n_vocab; /* the missing tensor is reported when it is read */
     o->config.input = normed ? SB_INPUT_PAIR_NORMED : SB_INPUT_PAIR;
     o->config.n_vocab = e->n_draft;
+    o->config.qkv_bias = sb_head_find(&e->head, "%sself_attn.q_proj.bias",
+                                      alias ? "layers.0." : "midlayer.") != NULL;
     o->first = alias ? NULL : "midlayer.";
     o->stem = "layers.";
     o->final_norm = "norm.weight";

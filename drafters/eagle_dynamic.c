@@ -1,5 +1,7 @@
 #include "drafters/eagle_dynamic.h"
 
+#include <stdio.h>
+
 #include "harness/core/alloc.h"
 
 enum sb_status sb_eagle_dynamic_open(struct sb_eagle_dynamic *ed, enum sb_eagle_kind kind,
@@ -7,6 +9,8 @@ enum sb_status sb_eagle_dynamic_open(struct sb_eagle_dynamic *ed, enum sb_eagle_
                                      struct sb_error *err)
 {
     const struct sb_eagle_dynamic_params *p = env->params;
+    char owner[40];
+    snprintf(owner, sizeof owner, "drafter %s", drafter);
     ed->depth = (int32_t)p->depth + 1;
     ed->levels = sb_policy_longest(env->policy, ed->depth);
     ed->levels = ed->levels < SB_DYNAMIC_DEPTH ? ed->levels : SB_DYNAMIC_DEPTH;
@@ -15,6 +19,8 @@ enum sb_status sb_eagle_dynamic_open(struct sb_eagle_dynamic *ed, enum sb_eagle_
     ed->total = (int32_t)p->total;
     size_t k = (size_t)ed->topk;
     enum sb_status rc = sb_dynamic_tree_open(&ed->dt, ed->topk, ed->levels, ed->total - 1, err);
+    if (rc == SB_OK)
+        rc = sb_cost_curve_parse(&ed->dt.curve, p->curve, owner, err);
     if (rc != SB_OK)
         return rc;
     ed->token = sb_alloc_array(k, sizeof *ed->token);

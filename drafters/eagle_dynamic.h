@@ -11,6 +11,7 @@
 struct sb_eagle_dynamic_params {
     const char *head;
     int64_t depth, topk, total;
+    const char *curve;
 };
 
 #define SB_EAGLE_DYNAMIC_PARAMS(default_depth)                                                 \
@@ -36,6 +37,12 @@ struct sb_eagle_dynamic_params {
           .min = 2,                                                                            \
           .max = SB_DYNAMIC_TOTAL,                                                             \
           .meaning = "rows that the target verifies: the root and the best total - 1 nodes" }, \
+        { .name = "curve",                                                                     \
+          .type = SB_PARAM_STRING,                                                             \
+          .offset = offsetof(struct sb_eagle_dynamic_params, curve),                           \
+          .meaning =                                                                           \
+              "time of M rows over that of one, as 4:1.4;8:2.2, from specbench bench: fewer "  \
+              "nodes than total where they would not pay" },                                   \
     {                                                                                          \
         0                                                                                      \
     }

@@ -20,6 +20,11 @@ static void hydra_close(void *st)
     sb_hydra_close(st);
 }
 
+static enum sb_status hydra_begin(void *st, const struct sb_context *ctx, struct sb_error *err)
+{
+    return sb_hydra_begin(st, err);
+}
+
 static enum sb_status hydra_propose(void *st, const struct sb_context *ctx, struct sb_tree *tree,
                                     struct sb_error *err)
 {
@@ -40,7 +45,9 @@ const struct sb_drafter_ops sb_drafter_hydra = {
     .makes_trees = true,
     .branches = sb_hydra_branches,
     .open = hydra_open,
+    .begin = hydra_begin,
     .propose = hydra_propose,
+    .observe = sb_hydra_observe,
     .close = hydra_close,
     .max_nodes = sb_hydra_max_nodes,
 };

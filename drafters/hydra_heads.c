@@ -13,7 +13,8 @@ const struct sb_param sb_hydra_params[] = {
       .type = SB_PARAM_STRING,
       .offset = offsetof(struct sb_hydra_params, tree),
       .fallback = "mc_sim_7b_63",
-      .meaning = SB_STATIC_TREE_MEANING },
+      .meaning = SB_TREE_MEANING },
+    SB_NODES_PARAM(struct sb_hydra_params),
     { .name = "heads",
       .type = SB_PARAM_INT,
       .offset = offsetof(struct sb_hydra_params, heads),
@@ -27,12 +28,13 @@ const struct sb_param sb_hydra_params[] = {
 bool sb_hydra_branches(const void *params)
 {
     const struct sb_hydra_params *p = params;
-    return !p || sb_static_tree_branches(p->tree);
+    return !p || sb_tree_learner_branches(p->tree, p->nodes);
 }
 
 int32_t sb_hydra_max_nodes(const void *params, const struct sb_policy *policy)
 {
-    return sb_static_tree_nodes(((const struct sb_hydra_params *)params)->tree);
+    const struct sb_hydra_params *p = params;
+    return sb_tree_learner_nodes(p->tree, p->nodes);
 }
 
 /* ---- opening ---- */
@@ -128,6 +130,10 @@ static enum sb_status read_config(struct sb_hydra_heads *h, const struct sb_head
 static enum sb_status allocate(struct sb_hydra_heads *h, const char *drafter, struct sb_error *err)
 {
     size_t n_nodes = (size_t)h->shape.n, width = h->d * (h->n_heads + 1);
+    if (h->learner.depth > 0) { /* a tree of as many nodes may have any shape */
+        n_nodes = (size_t)h->learner.nodes + 1;
+        h->most_rows = n_nodes;
+    }
     for (int32_t level = 0; level < h->shape.depth; level++) {
         size_t rows = 0;
         for (int32_t i = h->shape.level[level]; i < h->shape.level[level + 1]; i++)
@@ -141,7 +147,10 @@ static enum sb_status allocate(struct sb_hydra_heads *h, const char *drafter, st
     h->logits = sb_alloc_array(h->most_rows * h->n_vocab, sizeof *h->logits);
     h->at = sb_alloc_array(n_nodes, sizeof *h->at);
     h->row = sb_alloc_array(n_nodes, sizeof *h->row);
-    if (!h->u || !h->above || !h->z || !h->scratch || !h->logits || !h->at || !h->row)
+    h->best = sb_alloc_array(n_nodes * SB_LEARN_RANKS, sizeof *h->best);
+    h->n_best = sb_alloc_zero(n_nodes, sizeof *h->n_best);
+    if (!h->u || !h->above || !h->z || !h->scratch || !h->logits || !h->at || !h->row || !h->best ||
+        !h->n_best)
         return sb_fail(err, SB_ENOMEM, "drafter %s: no memory", drafter);
     return SB_OK;
 }
@@ -167,11 +176,9 @@ enum sb_status sb_hydra_open(struct sb_hydra_heads *h, struct sb_head_file *file
         rc = load_head(h, i, &layout, file, err);
     h->n_heads = kept ? kept : h->n_heads;
     if (rc == SB_OK)
-        rc = sb_static_tree_open(&h->shape, p->tree, file->drafter, err);
-    if (rc != SB_OK)
-        return rc;
-    sb_static_tree_cut(&h->shape, (int32_t)h->n_heads);
-    return allocate(h, file->drafter, err);
+        rc = sb_tree_learner_open(&h->learner, &h->shape, p->tree, p->nodes, (int32_t)h->n_heads,
+                                  file->drafter, err);
+    return rc == SB_OK ? allocate(h, file->drafter, err) : rc;
 }
 
 void sb_hydra_close(struct sb_hydra_heads *h)
@@ -190,6 +197,8 @@ void sb_hydra_close(struct sb_hydra_heads *h)
     sb_free(h->logits);
     sb_free(h->at);
     sb_free(h->row);
+    sb_free(h->best);
+    sb_free(h->n_best);
     *h = (struct sb_hydra_heads){ 0 };
 }
 
@@ -253,7 +262,12 @@ static void add_children(struct sb_hydra_heads *h, struct sb_tree *tree, int32_t
     const struct sb_static_node *shape = &h->shape.node[node];
     const float *logits = h->logits + (size_t)h->row[node] * h->n_vocab;
     sb_token best[SB_STATIC_RANKS];
-    int32_t n = (int32_t)sb_top_logits(best, (size_t)shape->width, logits, h->n_vocab, -INFINITY);
+    size_t width = sb_tree_learner_width(&h->learner, shape->width);
+    int32_t n = (int32_t)sb_top_logits(best, width, logits, h->n_vocab, -INFINITY);
+    if (h->learner.depth > 0) {
+        h->n_best[node] = n < SB_LEARN_RANKS ? n : SB_LEARN_RANKS;
+        memcpy(h->best + node * SB_LEARN_RANKS, best, (size_t)h->n_best[node] * sizeof *best);
+    }
     for (int32_t c = shape->first_child; c < shape->first_child + shape->n_children; c++) {
         int32_t rank = h->shape.node[c].rank;
         h->at[c] = rank < n ? sb_tree_add(tree, h->at[node], best[rank], shape->depth + 1) : -1;
@@ -267,6 +281,7 @@ void sb_hydra_draft(struct sb_hydra_heads *h, const float *state, const struct s
     depth = depth < h->shape.depth ? depth : h->shape.depth;
     depth = depth < tree->max_depth ? depth : tree->max_depth;
     memset(h->at, 0xff, (size_t)h->shape.n * sizeof *h->at);
+    memset(h->n_best, 0, (size_t)h->shape.n * sizeof *h->n_best);
     h->at[0] = 0;
     for (int32_t level = 0; level < depth; level++) {
         size_t m = gather(h, state, tree, level);
@@ -280,4 +295,37 @@ void sb_hydra_draft(struct sb_hydra_heads *h, const float *state, const struct s
         h->u = h->above;
         h->above = inputs;
     }
+}
+
+/* ---- learning ---- */
+
+enum sb_status sb_hydra_begin(struct sb_hydra_heads *h, struct sb_error *err)
+{
+    return sb_tree_learner_update(&h->learner, &h->shape, err);
+}
+
+/* The node of the shape that became this node of the draft, below `parent`; -1: none. */
+static int32_t child_at(const struct sb_hydra_heads *h, int32_t parent, int32_t node)
+{
+    const struct sb_static_node *shape = &h->shape.node[parent];
+    for (int32_t c = shape->first_child; c < shape->first_child + shape->n_children; c++)
+        if (h->at[c] == node)
+            return c;
+    return -1;
+}
+
+enum sb_status sb_hydra_observe(void *st, const struct sb_context *ctx,
+                                const struct sb_outcome *outcome, struct sb_error *err)
+{
+    struct sb_hydra_heads *h = st;
+    int32_t node = 0;
+    for (int32_t j = 0; j < h->learner.depth && node >= 0 && h->n_best[node] > 0; j++) {
+        sb_token token = sb_tree_learner_token(outcome, j);
+        if (token < 0)
+            break;
+        sb_tree_learner_see(&h->learner, j + 1, token, h->best + node * SB_LEARN_RANKS,
+                            h->n_best[node]);
+        node = j + 1 < outcome->n_path ? child_at(h, node, outcome->path[j + 1]) : -1;
+    }
+    return SB_OK;
 }

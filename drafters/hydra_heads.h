@@ -16,15 +16,14 @@
 
 #include "drafters/head_file.h"
 #include "drafters/linear.h"
-#include "drafters/static_tree.h"
-#include "harness/decode/drafter.h"
+#include "drafters/tree_learner.h"
 
 enum { SB_HYDRA_HEADS = SB_STATIC_DEPTH, SB_HYDRA_BLOCKS = 16 };
 
 /* Parameters of both drafters. */
 struct sb_hydra_params {
     const char *head, *tree;
-    int64_t heads;
+    int64_t nodes, heads;
 };
 extern const struct sb_param sb_hydra_params[];
 bool sb_hydra_branches(const void *params);
@@ -33,6 +32,7 @@ int32_t sb_hydra_max_nodes(const void *params, const struct sb_policy *policy);
 struct sb_hydra_heads {
     const struct sb_model *target;
     struct sb_static_tree shape; /* no deeper than there are heads */
+    struct sb_tree_learner learner;
     size_t d, n_vocab, n_heads, n_blocks, tap, most_rows;
     struct sb_linear residual[SB_HYDRA_HEADS];               /* R */
     struct sb_linear block[SB_HYDRA_HEADS][SB_HYDRA_BLOCKS]; /* W, W', ... */
@@ -42,6 +42,8 @@ struct sb_hydra_heads {
     float *logits;      /* [most_rows, n_vocab] */
     int32_t *at;        /* [shape.n] the draft's node of each node of the shape, -1: none */
     int32_t *row;       /* [shape.n] its row in u */
+    sb_token *best;     /* [shape.n, SB_LEARN_RANKS] what its head said, when a tree is learned */
+    int32_t *n_best;    /* [shape.n] 0: its head was not asked */
 };
 
 /* Read the heads of an open file and ask for their hidden state. `arch` is what config.json may say in
@@ -50,8 +52,12 @@ enum sb_status sb_hydra_open(struct sb_hydra_heads *h, struct sb_head_file *file
                              const struct sb_drafter_env *env, struct sb_error *err);
 void sb_hydra_close(struct sb_hydra_heads *h); /* accepts zeroed */
 
+enum sb_status sb_hydra_begin(struct sb_hydra_heads *h, struct sb_error *err); /* a new prompt */
 /* Fill the tree from a state [d]. Allocates nothing. */
 void sb_hydra_draft(struct sb_hydra_heads *h, const float *state, const struct sb_policy *policy,
                     struct sb_tree *tree);
+/* The observe of both drafters: learn, with tree=auto. The heads are the state's first member. */
+enum sb_status sb_hydra_observe(void *st, const struct sb_context *ctx,
+                                const struct sb_outcome *outcome, struct sb_error *err);
 
 #endif

@@ -7,8 +7,8 @@
 enum { CATCH_UP_ROWS = 64 };
 
 struct hydra_pp {
-    struct sb_hydra_heads heads;
-    struct sb_head_file file; /* the layer's tensors lie in it */
+    struct sb_hydra_heads heads; /* first */
+    struct sb_head_file file;    /* the layer's tensors lie in it */
     struct sb_draft_body prefix;
 };
 
@@ -72,7 +72,8 @@ static enum sb_status hydra_pp_begin(void *st, const struct sb_context *ctx, str
 {
     struct hydra_pp *h = st;
     sb_draft_body_rewind(&h->prefix, 0);
-    return catch_up(h, ctx, err);
+    enum sb_status rc = sb_hydra_begin(&h->heads, err);
+    return rc == SB_OK ? catch_up(h, ctx, err) : rc;
 }
 
 static enum sb_status hydra_pp_propose(void *st, const struct sb_context *ctx, struct sb_tree *tree,
@@ -99,6 +100,7 @@ const struct sb_drafter_ops sb_drafter_hydra_pp = {
     .open = hydra_pp_open,
     .begin = hydra_pp_begin,
     .propose = hydra_pp_propose,
+    .observe = sb_hydra_observe,
     .close = hydra_pp_close,
     .max_nodes = sb_hydra_max_nodes,
 };

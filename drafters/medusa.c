@@ -11,7 +11,7 @@
 
 #include "drafters/head_file.h"
 #include "drafters/linear.h"
-#include "drafters/static_tree.h"
+#include "drafters/tree_learner.h"
 #include "harness/core/alloc.h"
 #include "harness/decode/drafter.h"
 #include "harness/decode/draw.h"
@@ -20,7 +20,7 @@ enum { MOST_HEADS = SB_STATIC_DEPTH, MOST_BLOCKS = 16 };
 
 struct medusa_params {
     const char *head, *tree;
-    int64_t heads;
+    int64_t nodes, heads;
 };
 
 static const struct sb_param medusa_params[] = {
@@ -29,7 +29,8 @@ static const struct sb_param medusa_params[] = {
       .type = SB_PARAM_STRING,
       .offset = offsetof(struct medusa_params, tree),
       .fallback = "mc_sim_7b_63",
-      .meaning = SB_STATIC_TREE_MEANING },
+      .meaning = SB_TREE_MEANING },
+    SB_NODES_PARAM(struct medusa_params),
     { .name = "heads",
       .type = SB_PARAM_INT,
       .offset = offsetof(struct medusa_params, heads),
@@ -42,6 +43,7 @@ static const struct sb_param medusa_params[] = {
 
 struct medusa {
     struct sb_static_tree shape; /* no deeper than there are heads */
+    struct sb_tree_learner learner;
     size_t n_heads, n_blocks;
     struct sb_linear block[MOST_HEADS][MOST_BLOCKS]; /* [d, d] */
     struct sb_linear out[MOST_HEADS];                /* [n_draft, d] */
@@ -52,7 +54,7 @@ struct medusa {
     float *x, *scratch; /* [n_heads, d] */
     float *logits;      /* [n_heads, n_draft] */
     sb_token best[MOST_HEADS * SB_STATIC_RANKS];
-    int32_t n_best[MOST_HEADS];
+    int32_t n_best[MOST_HEADS]; /* 0: not drafted in this step */
 };
 
 /* ---- opening ---- */
@@ -185,15 +187,15 @@ static enum sb_status medusa_open(void *st, const struct sb_drafter_env *env, st
     m->d = sb_model_config(env->target)->d_model;
     enum sb_status rc = sb_tap_want(env->taps, SB_TAP_FINAL, 0, &m->tap, err);
     if (rc == SB_OK)
-        rc = sb_static_tree_open(&m->shape, p->tree, "medusa", err);
-    if (rc == SB_OK)
         rc = sb_head_open(&file, &request, err);
     if (rc == SB_OK)
         rc = load(m, &file, env->n_vocab, (size_t)p->heads, err);
+    if (rc == SB_OK)
+        rc = sb_tree_learner_open(&m->learner, &m->shape, p->tree, p->nodes, (int32_t)m->n_heads,
+                                  "medusa", err);
     sb_head_close(&file);
     if (rc != SB_OK)
         return rc;
-    sb_static_tree_cut(&m->shape, (int32_t)m->n_heads);
     m->x = sb_alloc_array(m->n_heads * m->d, sizeof *m->x);
     m->scratch = sb_alloc_array(m->n_heads * m->d, sizeof *m->scratch);
     m->logits = sb_alloc_array(m->n_heads * m->n_draft, sizeof *m->logits);
@@ -249,8 +251,8 @@ static void find_best(struct medusa *m, size_t n_heads)
 {
     for (size_t i = 0; i < n_heads; i++) {
         sb_token *best = m->best + i * SB_STATIC_RANKS;
-        size_t n = sb_top_logits(best, (size_t)m->shape.width[i], m->logits + i * m->n_draft,
-                                 m->n_draft, -INFINITY);
+        size_t width = sb_tree_learner_width(&m->learner, m->shape.width[i]);
+        size_t n = sb_top_logits(best, width, m->logits + i * m->n_draft, m->n_draft, -INFINITY);
         for (size_t r = 0; r < n && m->map; r++)
             best[r] = m->map[best[r]];
         m->n_best[i] = (int32_t)n;
@@ -264,6 +266,7 @@ static enum sb_status medusa_propose(void *st, const struct sb_context *ctx, str
     int32_t depth = sb_policy_plan(ctx->policy, m->shape.depth);
     depth = depth < m->shape.depth ? depth : m->shape.depth;
     depth = depth < tree->max_depth ? depth : tree->max_depth;
+    memset(m->n_best, 0, sizeof m->n_best);
     if (ctx->n < 2 || depth < 1)
         return SB_OK;
     size_t n = (size_t)depth;
@@ -280,17 +283,39 @@ static enum sb_status medusa_propose(void *st, const struct sb_context *ctx, str
     return SB_OK;
 }
 
+/* ---- learning ---- */
+
+static enum sb_status medusa_begin(void *st, const struct sb_context *ctx, struct sb_error *err)
+{
+    struct medusa *m = st;
+    return sb_tree_learner_update(&m->learner, &m->shape, err);
+}
+
+static enum sb_status medusa_observe(void *st, const struct sb_context *ctx,
+                                     const struct sb_outcome *outcome, struct sb_error *err)
+{
+    struct medusa *m = st;
+    for (int32_t j = 0; j < m->learner.depth && m->n_best[j] > 0; j++) {
+        sb_token token = sb_tree_learner_token(outcome, j);
+        if (token < 0)
+            break;
+        sb_tree_learner_see(&m->learner, j + 1, token, m->best + j * SB_STATIC_RANKS, m->n_best[j]);
+    }
+    return SB_OK;
+}
+
 /* ---- what the table says ---- */
 
 static bool medusa_branches(const void *params)
 {
     const struct medusa_params *p = params;
-    return !p || sb_static_tree_branches(p->tree);
+    return !p || sb_tree_learner_branches(p->tree, p->nodes);
 }
 
 static int32_t medusa_max_nodes(const void *params, const struct sb_policy *policy)
 {
-    return sb_static_tree_nodes(((const struct medusa_params *)params)->tree);
+    const struct medusa_params *p = params;
+    return sb_tree_learner_nodes(p->tree, p->nodes);
 }
 
 const struct sb_drafter_ops sb_drafter_medusa = {
@@ -304,7 +329,9 @@ const struct sb_drafter_ops sb_drafter_medusa = {
     .makes_trees = true,
     .branches = medusa_branches,
     .open = medusa_open,
+    .begin = medusa_begin,
     .propose = medusa_propose,
+    .observe = medusa_observe,
     .close = medusa_close,
     .max_nodes = medusa_max_nodes,
 };

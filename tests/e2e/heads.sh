@@ -64,6 +64,8 @@ sqlite3 h.db <tree.sql | tail -1 >measured.json
 check_same "$(cut -c 1-12 measured.json)" '{"nodes":24,' "the file of a measured tree"
 check_same "$(generate --drafter medusa:head=sound.safetensors,tree=@measured.json)" "$plain" "a measured tree"
 
+check_same "$(generate --drafter medusa:head=sound.safetensors,tree=auto,nodes=6)" "$plain" "a learned tree"
+
 # Without a name: the bundled head that was made for this target.
 check_refused "needs head=...: no bundled head models/*-medusa was made for this target" \
     env SPECBENCH_DATA="$work/data" "$sb" generate --model "$ROOT/models/tiny" --prompt x --drafter medusa

@@ -100,5 +100,5 @@ void make_eagle_heads(size_t d, size_t n_vocab)
     put(&vllm, 0, d, .8, "layers.0.hidden_norm.weight");
     put(&vllm, 0, d, .8, "norm.weight");
     finish("eagle3-vllm", 14, &vllm, d, 1, HEADS,
-           ", \"norm_before_residual\": true, \"eagle_aux_hidden_state_layer_ids\": [1, 0]");
+           ", \"norm_before_residual\": true, \"eagle_aux_hidden_state_layer_ids\": [2, 0]");
 }

@@ -508,7 +508,7 @@ static void layers_that_the_target_lacks_are_refused(void **state)
     mkdir("deep", 0777);
     make_head("deep/model.safetensors", 1, t, 2, NULL);
     expect_refusal("deep", SB_EAGLE_3, SB_EUSAGE, "L-3", "this one has 2");
-    make_text("deep/config.json", "{\"eagle_aux_hidden_state_layer_ids\": [0, 1, 2]}");
+    make_text("deep/config.json", "{\"eagle_aux_hidden_state_layer_ids\": [0, 1, 3]}");
     expect_refusal("deep", SB_EAGLE_3, SB_EFORMAT, "entry 2", "target of 2");
     make_text("deep/config.json",
               "{\"eagle_aux_hidden_state_layer_ids\": [0, 1, 1], \"norm_before_fc\": true}");

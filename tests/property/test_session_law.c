@@ -14,6 +14,8 @@
 #include "harness/core/alloc.h"
 #include "harness/core/threads.h"
 #include "harness/decode/session.h"
+#include "tests/property/eagle_maker.h"
+#include "tests/property/head_maker.h"
 #include "tests/property/toy_model.h"
 
 enum { V = 24, CONTEXT = 64, TOP_K = 3, LENGTH = 4, CELLS = 81 /* TOP_K^LENGTH */ };
@@ -60,6 +62,8 @@ static int prepare(void **state)
     sb_threads_set(1); /* the models are too small to share out */
     target = toy_model_create(1, 0, V, CONTEXT, -1);
     draft = toy_model_create(1, .12, V, CONTEXT, -1);
+    enter_folder();
+    make_eagle_heads(sb_model_config(target.model)->d_model, V);
     struct sb_seq *seq;
     sb_token x[LENGTH];
     assert_int_equal(sb_seq_create(&seq, target.model, CONTEXT, CONTEXT, NULL), SB_OK);
@@ -73,6 +77,7 @@ static int clean_up(void **state)
     (void)state;
     toy_model_destroy(&target);
     toy_model_destroy(&draft);
+    leave_folder();
     return 0;
 }
 
@@ -189,6 +194,9 @@ static void exact_verifiers_pass(void **state)
         { "anpd:q=1,n=2", "rejection" }, /* counts of the text itself */
         { "small-lm:model=x,tree=3x2", "ot-flow" },
         { "pld:wrap=1", "rejection" },
+        { "eagle:head=eagle,tree=3x2", "rrs" },
+        { "eagle:head=eagle,tree=2x1", "traversal" },
+        { "eagle2:head=eagle,topk=4,depth=1,total=9", "naive-sample" },
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         double df, acceptance, x = chi_square(pairs[i][0], pairs[i][1], n_runs(), &df, &acceptance);

@@ -122,6 +122,26 @@ static void the_worked_pool(void **state)
     }
 }
 
+/* Expected tokens 1, 1.6, 1.9, 2.2, 2.47 for 1 to 5 rows. */
+static void a_cost_curve_bounds_the_draft(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *curve;
+        int32_t n;
+    } cases[] = { { "2:1;9:1", 8 }, { "2:1;3:1;4:9", 2 }, { "2:1.1;3:1.9", 1 }, { "2:2", 0 } };
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct sb_dynamic_tree dt = { 0 };
+        struct sb_tree tree = make_tree();
+        assert_int_equal(sb_cost_curve_parse(&dt.curve, cases[c].curve, "it", NULL), SB_OK);
+        assert_int_equal(sb_dynamic_tree_open(&dt, 2, 3, 8, NULL), SB_OK);
+        grow(&dt, &tree, worked_row, 2, 3, 100);
+        assert_int_equal(tree.n - 1, cases[c].n);
+        sb_tree_finish(&tree);
+        sb_dynamic_tree_close(&dt);
+    }
+}
+
 /* ---- random rows ---- */
 
 static uint64_t row_seed;
@@ -252,6 +272,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_worked_pool),
+        cmocka_unit_test(a_cost_curve_bounds_the_draft),
         cmocka_unit_test(the_draft_is_the_best_of_the_whole_pool),
         cmocka_unit_test(nothing_is_drafted_below_the_end),
     };

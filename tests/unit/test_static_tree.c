@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "drafters/static_tree.h"
+#include "drafters/tree_learner.h"
 
 static struct sb_static_tree opened(const char *text)
 {
@@ -227,6 +227,53 @@ static void independent_lists_fill_every_parent_alike(void **state)
     sb_static_tree_finish(&t);
 }
 
+/* The third guess at depth 1 and the first at depth 2 turn out to be right: the tree moves there. */
+static void a_learned_tree_follows_what_was_right(void **state)
+{
+    (void)state;
+    struct sb_tree_learner l = { 0 };
+    struct sb_static_tree t;
+    static const sb_token list[] = { 50, 51, 52, 53, 54, 55, 56, 57, 58, 59 };
+    assert_int_equal(sb_tree_learner_open(&l, &t, "auto", 3, 2, "it", NULL), SB_OK);
+    expect(&t, (const int32_t[]){ 0, 0, 1 }, (const int32_t[]){ 0, 1, 0 });
+    for (int i = 0; i < 200; i++) {
+        sb_tree_learner_see(&l, 1, i % 4 ? 52 : 50, list, 10);
+        sb_tree_learner_see(&l, 2, 50, list, 10);
+    }
+    assert_int_equal(sb_tree_learner_update(&l, &t, NULL), SB_OK);
+    check(&t);
+    expect(&t, (const int32_t[]){ 0, 0, 2 }, (const int32_t[]){ 0, 2, 0 });
+    assert_int_equal(t.n, 4);
+    assert_int_equal(sb_tree_learner_width(&l, 3), 10);
+    sb_static_tree_finish(&t);
+    assert_int_equal(sb_tree_learner_nodes("auto", 7), 7);
+    assert_false(sb_tree_learner_branches("auto", 1));
+    struct sb_tree_learner off = { 0 };
+    assert_int_equal(sb_tree_learner_open(&off, &t, "2x2x2", 3, 2, "it", NULL), SB_OK);
+    assert_int_equal(t.n, 7); /* two heads */
+    assert_int_equal(sb_tree_learner_update(&off, &t, NULL), SB_OK);
+    assert_int_equal(t.n, 7);
+    assert_int_equal(sb_tree_learner_width(&off, 3), 3);
+    sb_static_tree_finish(&t);
+}
+
+/* The token behind the root is the first accepted one, behind the last the final token. */
+static void a_step_tells_the_tokens_that_were_right(void **state)
+{
+    (void)state;
+    struct sb_tree tree;
+    assert_int_equal(sb_tree_create(&tree, 4, NULL), SB_OK);
+    sb_tree_reset(&tree, 1, 9);
+    int32_t a = sb_tree_add(&tree, 0, 11, 0), b = sb_tree_add(&tree, a, 12, 0);
+    const int32_t path[] = { 0, a, b };
+    const struct sb_outcome o = { .tree = &tree, .path = path, .n_path = 3, .final_token = 13 };
+    assert_int_equal(sb_tree_learner_token(&o, 0), 11);
+    assert_int_equal(sb_tree_learner_token(&o, 1), 12);
+    assert_int_equal(sb_tree_learner_token(&o, 2), 13);
+    assert_int_equal(sb_tree_learner_token(&o, 3), -1);
+    sb_tree_finish(&tree);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +282,8 @@ int main(void)
         cmocka_unit_test(trees_are_read_from_lists_of_paths),
         cmocka_unit_test(wrong_trees_are_refused_with_one_line),
         cmocka_unit_test(best_trees_take_the_largest_products),
+        cmocka_unit_test(a_learned_tree_follows_what_was_right),
+        cmocka_unit_test(a_step_tells_the_tokens_that_were_right),
         cmocka_unit_test(independent_lists_fill_every_parent_alike),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* Trained heads: positions, depths and taps by an oracle, and files that must be refused. */
+/* Medusa: positions and depths by an oracle, heads written down plainly, and files that must be refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
