@@ -9,11 +9,13 @@
 
 struct sb_item {
     int64_t question_id;
-    char *category; /* as in the file */
-    char *task;     /* the group it is reported under: Spec-Bench's eight conversation categories
+    char *category;   /* as in the file */
+    char *task;       /* the group it is reported under: Spec-Bench's eight conversation categories
                          become "conversation"; an unknown category is its own task */
-    char **turns;   /* [n_turns] user text, UTF-8 */
-    size_t n_turns; /* at least 1 */
+    char **turns;     /* [n_turns] user text, UTF-8 */
+    size_t n_turns;   /* at least 1 */
+    char **documents; /* [n_documents] texts that the prompts are about, for drafters that copy */
+    size_t n_documents;
 };
 
 struct sb_dataset {

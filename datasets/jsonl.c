@@ -7,6 +7,8 @@
  * (the first of these that is there counts), and, where wanted,
  *
  *   question_id or id   a whole number; without one, or when it is text, the line number stands in
+ *   documents           a list of texts, or one, that the prompt is about: drafters that copy get them.
+ *                       They are no part of the prompt. `context` is another name
  *   category, task      the group; either stands in for the other, "prompts" when neither is there
  *
  * Other keys are ignored, and null is the same as absent. Of messages, the user's become the turns:
@@ -14,6 +16,7 @@
  * of the user text after it, as chat templates without a system role have it. */
 #include "datasets/internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "harness/core/alloc.h"
@@ -142,6 +145,32 @@ static enum sb_status read_turns(struct sb_item *item, const json_t *object,
     return sb_line_fail(at, err, "found an object without %s", "prompt, turns or messages");
 }
 
+/* Empty ones are left out. */
+static enum sb_status read_documents(struct sb_item *item, const json_t *object,
+                                     const struct sb_line *at, struct sb_error *err)
+{
+    const char *name = get(object, "documents") ? "documents" : "context";
+    const json_t *value = get(object, name);
+    if (!value)
+        return SB_OK;
+    if (!json_is_string(value) && !json_is_array(value))
+        return sb_line_fail(at, err, "%s: found %s, expected a list of texts, or one", name,
+                            sb_json_found(value));
+    size_t n = json_is_array(value) ? json_array_size(value) : 1;
+    item->documents = sb_alloc_zero(n, sizeof *item->documents);
+    enum sb_status rc = item->documents ? SB_OK : out_of_memory(at, err);
+    for (size_t i = 0; i < n && rc == SB_OK; i++) {
+        const json_t *text = json_is_array(value) ? json_array_get(value, i) : value;
+        char field[40];
+        snprintf(field, sizeof field, "%s[%zu]", name, i);
+        if (json_is_string(text) && json_string_length(text) == 0)
+            continue;
+        rc = sb_line_text(&item->documents[item->n_documents], text, field, at, err);
+        item->n_documents += rc == SB_OK;
+    }
+    return rc;
+}
+
 static enum sb_status read_prompt(struct sb_item *item, const json_t *value,
                                   const struct sb_line *at, struct sb_error *err)
 {
@@ -153,6 +182,8 @@ static enum sb_status read_prompt(struct sb_item *item, const json_t *value,
     if (rc == SB_OK)
         rc = json_is_string(value) ? read_one_turn(item, value, "prompt", at, err)
                                    : read_turns(item, value, at, err);
+    if (rc == SB_OK && json_is_object(value))
+        rc = read_documents(item, value, at, err);
     return rc;
 }
 

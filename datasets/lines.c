@@ -268,6 +268,9 @@ void sb_item_finish(struct sb_item *item)
     for (size_t i = 0; i < item->n_turns; i++)
         sb_free(item->turns[i]);
     sb_free(item->turns);
+    for (size_t i = 0; i < item->n_documents; i++)
+        sb_free(item->documents[i]);
+    sb_free(item->documents);
     sb_free(item->category);
     sb_free(item->task);
     *item = (struct sb_item){ 0 };

@@ -167,6 +167,7 @@ const struct sb_drafter_ops sb_drafter_jacobi = {
     .params_size = sizeof(struct jacobi_params),
     .state_size = sizeof(struct jacobi),
     .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT),
+    .target_rows = SB_TARGET_ROWS_OWN,
     .open = jacobi_open,
     .begin = jacobi_begin,
     .propose = jacobi_propose,

@@ -159,23 +159,43 @@ static size_t document_end(const struct llma *l, const sb_token *x, size_t from,
     return n;
 }
 
+/* Index a document that stands in the index's text at from..end-1. */
+static void add_document(struct llma *l, size_t from, size_t end)
+{
+    if (end - from > (size_t)l->params.doc_max)
+        end = from + (size_t)l->params.doc_max;
+    for (size_t at = from; at + 1 < end; at++) { /* the last token has nothing behind it */
+        l->doc_end[at] = (int32_t)end;
+        for (size_t g = (size_t)l->params.ngram_min;
+             g <= (size_t)l->params.ngram_max && g <= at + 1 - from; g++)
+            sb_gram_index_add(&l->index, at, g);
+    }
+}
+
+/* The prompt's own documents, as far as there is room. */
+static void take_documents(struct llma *l, const struct sb_context *ctx)
+{
+    for (size_t i = 0, from = 0; i < ctx->n_documents; i++) {
+        size_t room = l->max_context - from, n = ctx->documents[i].n;
+        n = n < room ? n : room;
+        memcpy(l->index.text + from, ctx->documents[i].tokens, n * sizeof *l->index.text);
+        add_document(l, from, from + n);
+        from += n;
+    }
+}
+
 static enum sb_status llma_begin(void *st, const struct sb_context *ctx, struct sb_error *err)
 {
     struct llma *l = st;
     size_t n = ctx->n_prompt < l->max_context ? ctx->n_prompt : l->max_context, next;
     sb_gram_index_clear(&l->index);
-    memcpy(l->index.text, ctx->tokens, n * sizeof *ctx->tokens);
-    for (size_t from = 0; from < n; from = next) {
-        size_t end = document_end(l, ctx->tokens, from, n, &next);
-        if (end - from > (size_t)l->params.doc_max)
-            end = from + (size_t)l->params.doc_max;
-        for (size_t at = from; at + 1 < end; at++) { /* the last token has nothing behind it */
-            l->doc_end[at] = (int32_t)end;
-            for (size_t g = (size_t)l->params.ngram_min;
-                 g <= (size_t)l->params.ngram_max && g <= at + 1 - from; g++)
-                sb_gram_index_add(&l->index, at, g);
-        }
+    if (ctx->n_documents > 0) {
+        take_documents(l, ctx);
+        return SB_OK;
     }
+    memcpy(l->index.text, ctx->tokens, n * sizeof *ctx->tokens);
+    for (size_t from = 0; from < n; from = next)
+        add_document(l, from, document_end(l, ctx->tokens, from, n, &next));
     return SB_OK;
 }
 
@@ -213,6 +233,7 @@ const struct sb_drafter_ops sb_drafter_llma = {
     .params_size = sizeof(struct llma_params),
     .state_size = sizeof(struct llma),
     .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT),
+    .source_is_match = true,
     .open = llma_open,
     .begin = llma_begin,
     .propose = llma_propose,

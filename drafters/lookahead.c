@@ -305,6 +305,7 @@ const struct sb_drafter_ops sb_drafter_lookahead = {
     .params_size = sizeof(struct lookahead_params),
     .state_size = sizeof(struct lookahead),
     .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT),
+    .target_rows = SB_TARGET_ROWS_OWN,
     .makes_trees = true,
     .open = lookahead_open,
     .begin = lookahead_begin,

@@ -133,6 +133,7 @@ const struct sb_drafter_ops sb_drafter_mag = {
     .params_size = sizeof(struct mag_params),
     .state_size = sizeof(struct mag),
     .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT),
+    .source_is_match = true,
     .open = mag_open,
     .begin = mag_begin,
     .propose = mag_propose,

@@ -258,6 +258,7 @@ const struct sb_drafter_ops sb_drafter_pld = {
     .params_size = sizeof(struct pld_params),
     .state_size = sizeof(struct pld),
     .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT),
+    .source_is_match = true,
     .open = pld_open,
     .begin = pld_begin,
     .propose = pld_propose,

@@ -6,6 +6,7 @@
 
 #define DRAFTERS(X)    \
     X(anpd)            \
+    X(delegate)        \
     X(eagle)           \
     X(eagle2)          \
     X(eagle3)          \
@@ -16,12 +17,14 @@
     X(lookahead)       \
     X(mag)             \
     X(medusa)          \
+    X(merge)           \
     X(mlp_speculator)  \
     X(ngram_cache)     \
     X(none)            \
     X(pld)             \
     X(pld_plus)        \
     X(redrafter)       \
+    X(rest)            \
     X(rsd_c)           \
     X(rsd_s)           \
     X(sad)             \

@@ -6,9 +6,9 @@
  * of the output, of at most q_max tokens, that occurs exactly once in the input, and goes on behind
  * it; where there is none, there is no draft.
  *
- * The input is the prompt between the first token `from` and the next token `to` (ids; -1: the prompt's
- * beginning, its end), as data sets' own inputs do not reach drafters. In a prompt without the token
- * `from` there is no input. Written from the paper's idea, for a decoder alone; the shallow decoder of
+ * The input is what the data set names as the prompt's documents; where it names none, the prompt between
+ * the first token `from` and the next token `to` (ids; -1: the prompt's beginning, its end). In a prompt
+ * without the token `from` there is no input. Written from the paper's idea, for a decoder alone; the shallow decoder of
  * its title is a model's shape, not decoding.
  *
  * Nothing is learnt, so there is no scope. Memory: about 550 KiB at 4,096 positions and q_max=8. */
@@ -83,23 +83,37 @@ static size_t position_of(const sb_token *x, size_t from, size_t n, int64_t toke
     return from;
 }
 
-static enum sb_status sad_begin(void *st, const struct sb_context *ctx, struct sb_error *err)
+/* The input into the index's text: the prompt's own documents, one behind the other, or a part of it. */
+static size_t take_input(struct sad *sad, const struct sb_context *ctx)
 {
-    struct sad *sad = st;
-    size_t n = ctx->n_prompt < sad->index.cap ? ctx->n_prompt : sad->index.cap, from = 0;
+    size_t n = ctx->n_prompt < sad->index.cap ? ctx->n_prompt : sad->index.cap, from = 0, at = 0;
+    for (size_t i = 0; i < ctx->n_documents; i++) {
+        size_t room = sad->index.cap - at, size = ctx->documents[i].n;
+        size = size < room ? size : room;
+        memcpy(sad->index.text + at, ctx->documents[i].tokens, size * sizeof *ctx->tokens);
+        at += size;
+    }
+    if (ctx->n_documents > 0)
+        return at;
     if (sad->params.from >= 0) {
         from = position_of(ctx->tokens, 0, n, sad->params.from);
         from += from < n;
     }
     if (sad->params.to >= 0)
         n = position_of(ctx->tokens, from, n, sad->params.to);
-    sad->n_input = n - from;
+    memcpy(sad->index.text, ctx->tokens + from, (n - from) * sizeof *ctx->tokens);
+    return n - from;
+}
+
+static enum sb_status sad_begin(void *st, const struct sb_context *ctx, struct sb_error *err)
+{
+    struct sad *sad = st;
+    sb_gram_index_clear(&sad->index);
+    sad->n_input = take_input(sad, ctx);
     sad->at = 0;
     sad->seen = ctx->n_prompt;
     sad->lost = false;
     sad->found = 0;
-    sb_gram_index_clear(&sad->index);
-    memcpy(sad->index.text, ctx->tokens + from, sad->n_input * sizeof *ctx->tokens);
     for (size_t end = 0; end < sad->n_input; end++)
         for (size_t q = 1; q <= (size_t)sad->params.q_max && q <= end + 1; q++)
             sb_gram_index_add(&sad->index, end, q);

@@ -167,6 +167,7 @@ const struct sb_drafter_ops sb_drafter_sam = {
     .params_size = sizeof(struct sam_params),
     .state_size = sizeof(struct sam),
     .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT),
+    .source_is_match = true,
     .open = sam_open,
     .begin = sam_begin,
     .propose = sam_propose,

@@ -32,9 +32,12 @@ bool sb_scope_forgets(struct sb_scope *scope, const struct sb_context *ctx)
     if (scope->reach != SB_SCOPE_CONVERSATION)
         return scope->reach == SB_SCOPE_PROMPT;
     size_t n = ctx->n_prompt < scope->cap ? ctx->n_prompt : scope->cap;
+    bool known = ctx->conversation != 0 && scope->conversation != 0;
     bool goes_on = scope->n > 0 && n > scope->n &&
                    memcmp(scope->prompt, ctx->tokens, scope->n * sizeof *scope->prompt) == 0;
     memcpy(scope->prompt, ctx->tokens, n * sizeof *scope->prompt);
+    goes_on = known ? scope->conversation == ctx->conversation : goes_on;
+    scope->conversation = ctx->conversation;
     scope->n = n;
     return !goes_on;
 }

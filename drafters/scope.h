@@ -1,13 +1,14 @@
 /* How long a drafter remembers what it learned: scope=prompt|conversation|run (methods C 0).
  *
- * begin does not say whether a prompt is the next turn of a conversation. Chat templates write a turn
- * behind the turns before it, so this is read from the text: a prompt that begins with the whole of the
- * prompt before it, and goes on, is the next turn; any other begins a new conversation. */
+ * The harness says at begin which conversation a prompt belongs to. Where it does not know (a text alone,
+ * without a data set), this is read from the text: chat templates write a turn behind the turns before
+ * it, so a prompt that begins with the whole of the prompt before it, and goes on, is the next turn. */
 #ifndef SB_DRAFTERS_SCOPE_H
 #define SB_DRAFTERS_SCOPE_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "harness/core/error.h"
 #include "harness/decode/drafter.h"
@@ -21,6 +22,7 @@ struct sb_scope {
     enum sb_scope_reach reach;
     sb_token *prompt; /* [cap] the one before; conversation only */
     size_t n, cap;
+    uint64_t conversation; /* that it belonged to; 0: not known */
 };
 
 /* `choice` is one of SB_SCOPE_CHOICES; `drafter` is named when memory runs out. */

@@ -389,6 +389,7 @@ const struct sb_drafter_ops sb_drafter_suffix_decoding = {
     .params_size = sizeof(struct suffix_decoding_params),
     .state_size = sizeof(struct suffix_decoding),
     .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT),
+    .source_is_match = true,
     .makes_trees = true,
     .branches = suffix_decoding_branches,
     .open = suffix_decoding_open,

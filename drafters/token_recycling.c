@@ -204,6 +204,7 @@ const struct sb_drafter_ops sb_drafter_token_recycling = {
     .params_size = sizeof(struct token_recycling_params),
     .state_size = sizeof(struct token_recycling),
     .kinds_greedy = SB_KIND_BIT(SB_DRAW_ONEHOT),
+    .target_rows = SB_TARGET_ROWS_ANY,
     .makes_trees = true,
     .branches = token_recycling_branches,
     .open = token_recycling_open,

@@ -62,8 +62,20 @@ int64_t sb_tokens_key(const char *ids);
 /* Bind values in order: 't' const char * (NULL: NULL), 'i' int64_t, 'r' double. */
 int sb_sqlite_bind(sqlite3_stmt *st, const char *types, ...);
 
+/* "[1,22,3]" with n ids; new memory. */
+enum sb_status sb_store_parse_ids(int32_t **out, size_t n, const char *text,
+                                  const struct sb_store *s, struct sb_error *err);
+
 /* Prepare a statement outside the cache; the caller finalizes it. */
 enum sb_status sb_sqlite_prepare(sqlite3_stmt **out, struct sb_store *s, const char *sql,
                                  struct sb_error *err);
+
+/* Add a query's columns and rows to an empty table; ?1 is `id`. A column "name:decimals" is rounded for
+ * people, "name:g" to two significant digits, with '?' behind it when it is optional. */
+struct sb_table;
+enum sb_status sb_report_query(struct sb_table *t, struct sb_store *s, const char *sql, int64_t id,
+                               struct sb_error *err);
+/* The experiment asked for in *id, or, if it is 0, the newest. */
+enum sb_status sb_report_experiment(struct sb_store *s, int64_t *id, struct sb_error *err);
 
 #endif

@@ -19,6 +19,7 @@ const struct sb_view_info sb_views[] = {
     { "ranks", "acceptance by depth and rank among the siblings" },
     { "sources", "acceptance by the drafter's own tag" },
     { "histogram", "steps by draft tokens accepted and by tokens kept" },
+    { "drafting", "what drafts reach and cost: per arm in every task, then in all" },
     { "breakdown", "where decoding time goes" },
     { "latency", "what a streaming user waits for: percentiles per token and per step" },
     { "diagnosis", "what verifiers left on the table, in runs with --diagnose" },
@@ -42,6 +43,15 @@ static const struct sql_view sql_views[] = {
     { "positions", "SELECT arm, position, exposure, accepted, conditional AS \"conditional:3\","
                    " survival AS \"survival:3\", marginal AS \"marginal:3\""
                    " FROM positions WHERE experiment_id = ?1 ORDER BY arm_no, position" },
+    { "drafting",
+      "SELECT b.arm, b.task, b.prompts, b.steps, b.mat, b.mat_drafted, b.hit_rate AS \"hit_rate:3\","
+      " b.draft_efficiency AS \"draft_efficiency:3\","
+      " b.conditional_acceptance AS \"conditional_acceptance:3\","
+      " t.draft_us AS \"draft_us:2\", t.observe_us AS \"observe_us:2\","
+      " t.draft_share AS \"draft_share:3?\""
+      " FROM leaderboard_base b LEFT JOIN v_drafting t"
+      " ON t.arm_id = b.arm_id AND t.overall = b.overall AND t.task = b.task"
+      " WHERE b.experiment_id = ?1 ORDER BY b.overall, b.task, b.arm_no" },
     { "acceptance",
       "SELECT arm, prompts, generations, steps, tokens, mat AS \"mat:3\","
       " mat_prompt_mean AS \"mat_prompt_mean:3\", mat_drafted AS \"mat_drafted:3\","
@@ -140,8 +150,8 @@ static void add_value(struct sb_table *t, sqlite3_stmt *st, int c)
     }
 }
 
-static enum sb_status query_table(struct sb_table *t, struct sb_store *s, const char *sql,
-                                  int64_t id, struct sb_error *err)
+enum sb_status sb_report_query(struct sb_table *t, struct sb_store *s, const char *sql, int64_t id,
+                               struct sb_error *err)
 {
     sqlite3_stmt *st;
     enum sb_status status = sb_sqlite_prepare(&st, s, sql, err);
@@ -335,7 +345,7 @@ static enum sb_status fill(struct sb_table *t, struct sb_store *s, const char *v
         return rc;
     for (const struct sql_view *v = sql_views; v->name; v++)
         if (strcmp(v->name, view) == 0)
-            return query_table(t, s, v->sql, id, err);
+            return sb_report_query(t, s, v->sql, id, err);
     for (size_t i = 0; i < sizeof computed_views / sizeof *computed_views; i++)
         if (strcmp(computed_views[i].name, view) == 0)
             return computed_views[i].fill(t, s, id, o, err);

@@ -26,6 +26,21 @@ void sb_table_text(struct sb_table *table, const char *text); /* next cell; NULL
 void sb_table_int(struct sb_table *table, int64_t value);
 void sb_table_real(struct sb_table *table, double value); /* NaN: empty */
 size_t sb_table_rows(const struct sb_table *table);
+/* Reading it again. A failed allocation on the way in is said here, and by sb_table_print. */
+enum sb_status sb_table_check(const struct sb_table *table, struct sb_error *err);
+size_t sb_table_columns(const struct sb_table *table);
+const char *sb_table_name(const struct sb_table *table, size_t column);
+int sb_table_find(const struct sb_table *table, const char *name); /* -1: no such column */
+bool sb_table_shown(const struct sb_table *table, size_t column);  /* to people; see _optional */
+enum sb_cell_type sb_table_type(const struct sb_table *table, size_t row, size_t column);
+const char *sb_table_cell(const struct sb_table *table, size_t row,
+                          size_t column); /* "" if no text */
+double sb_table_value(const struct sb_table *table, size_t row,
+                      size_t column); /* NaN if no number */
+/* As people see it: rounded, safe to print; "-" for none. The caller frees it; NULL out of memory. */
+char *sb_table_people(const struct sb_table *table, size_t row, size_t column);
+/* Text of unknown origin as one line of valid UTF-8 without control characters; the caller frees it. */
+char *sb_printable(const char *text);
 enum sb_status sb_table_print(const struct sb_table *table, FILE *out, enum sb_format format,
                               struct sb_error *err);
 
@@ -34,7 +49,7 @@ enum sb_status sb_table_print(const struct sb_table *table, FILE *out, enum sb_f
  * per task, then over all prompts. "acceptance": leaderboard_base. "speed": every figure of speed, per task and
  * overall. "compare": two arms. "cost": predicted against measured speed. "warnings": checks of the times.
  * "positions", "ranks", "sources", "histogram", "breakdown", "latency", "runs", "coverage", "diagnosis": the SQL
- * views of these names. "certificate", "checks": the newest certificate, by verifier and by check. The leaderboard's `lossless`
+ * views of these names. "drafting": hit rate, acceptance and the time of drafting, per task too. "certificate", "checks": the newest certificate, by verifier and by check. The leaderboard's `lossless`
  * is what the newest certificate in the same file, of the same build, says of an arm's verifier.
  *
  * Speedups pair an arm with the baseline (the first arm with is_baseline) on the same prompts: medians

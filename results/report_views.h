@@ -21,9 +21,6 @@ enum sb_status sb_view_warnings(struct sb_table *t, struct sb_store *store, int6
 enum sb_status sb_view_cost(struct sb_table *t, struct sb_store *store, int64_t experiment_id,
                             const struct sb_report_options *o, struct sb_error *err);
 
-/* *id becomes the newest experiment when it is 0; SB_EUSAGE when there is none of that number. */
-enum sb_status sb_report_experiment(struct sb_store *store, int64_t *id, struct sb_error *err);
-
 /* Columns from a list that ends at a NULL name. */
 struct sb_view_column {
     const char *name;

@@ -97,7 +97,8 @@ struct sb_step_row {
     int32_t step_no, context, drafted, auxiliary, depth, accepted, tokens;
     bool bonus;
     int64_t draft_ns, verify_ns, accept_ns, commit_ns, observe_ns;
-    int32_t judged;                  /* 0: nothing is known of the next two */
+    int32_t decided; /* positions with a trial; 0: read off the nodes, without any a chain */
+    int32_t judged;  /* 0: nothing is known of the next two */
     double overlap, ot_bound;        /* NaN: NULL */
     const struct sb_node_row *nodes; /* draft nodes, root left out: node_no is index + 1 */
     size_t n_nodes;

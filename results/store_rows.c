@@ -391,8 +391,8 @@ enum sb_status sb_store_newest_run(struct sb_store *s, const char *prefix, char 
 }
 
 /* Token ids of a JSON array such as [1,22,3]. The file may be anybody's, so nothing is believed. */
-static enum sb_status parse_ids(int32_t **out, size_t n, const char *text, const struct sb_store *s,
-                                struct sb_error *err)
+enum sb_status sb_store_parse_ids(int32_t **out, size_t n, const char *text,
+                                  const struct sb_store *s, struct sb_error *err)
 {
     size_t length = strlen(text), i = 0;
     bool good = n <= length && text[0] == '[';
@@ -431,7 +431,7 @@ enum sb_status sb_store_find_generation(struct sb_store *s, int64_t arm_id, int6
     if (rc == SQLITE_ROW && tokens) {
         size_t n = (size_t)sqlite3_column_int64(st, 0);
         const char *text = (const char *)sqlite3_column_text(st, 1);
-        status = parse_ids(tokens, n, text ? text : "", s, err);
+        status = sb_store_parse_ids(tokens, n, text ? text : "", s, err);
         if (status == SB_OK && n_tokens)
             *n_tokens = n;
     } else if (rc != SQLITE_ROW && rc != SQLITE_DONE) {
@@ -475,6 +475,8 @@ static int32_t decided(const struct sb_step_row *step)
 {
     size_t end = 0; /* node number; 0 is the root */
     int32_t depth = 0;
+    if (step->decided > 0)
+        return step->decided;
     for (size_t i = 0; i < step->n_nodes; i++)
         if (step->nodes[i].decision == 2 && step->nodes[i].depth > depth) {
             end = i + 1;

@@ -121,6 +121,45 @@ size_t sb_table_rows(const struct sb_table *t)
     return t->n_columns ? t->n_cells / t->n_columns : 0;
 }
 
+/* ---- reading it again ---- */
+
+size_t sb_table_columns(const struct sb_table *t)
+{
+    return t->n_columns;
+}
+
+const char *sb_table_name(const struct sb_table *t, size_t c)
+{
+    return t->column[c].name;
+}
+
+int sb_table_find(const struct sb_table *t, const char *name)
+{
+    for (size_t c = 0; c < t->n_columns; c++)
+        if (strcmp(t->column[c].name, name) == 0)
+            return (int)c;
+    return -1;
+}
+
+enum sb_cell_type sb_table_type(const struct sb_table *t, size_t r, size_t c)
+{
+    return t->cell[r * t->n_columns + c].type;
+}
+
+const char *sb_table_cell(const struct sb_table *t, size_t r, size_t c)
+{
+    const struct cell *cell = &t->cell[r * t->n_columns + c];
+    return cell->type == SB_CELL_TEXT ? cell->text : "";
+}
+
+double sb_table_value(const struct sb_table *t, size_t r, size_t c)
+{
+    const struct cell *cell = &t->cell[r * t->n_columns + c];
+    return cell->type == SB_CELL_REAL  ? cell->real
+           : cell->type == SB_CELL_INT ? (double)cell->integer
+                                       : NAN;
+}
+
 /* ---- text, made safe ---- */
 
 /* Length in bytes of the UTF-8 sequence at p, 0 when it is none (overlong and surrogates included). */
@@ -177,7 +216,8 @@ static void put_csv_text(FILE *out, const char *text)
     fputc('"', out);
 }
 
-/* For people: what could move the cursor or break the line becomes a blank, bad bytes '?'. */
+/* For people: what could move the cursor or break the line becomes a blank, bad bytes and what no XML may
+ * hold (U+FFFE, U+FFFF) '?'. */
 static char *people_text(const char *text, bool markdown)
 {
     char *copy = sb_alloc(strlen(text) * 2 + 1), *q = copy;
@@ -186,10 +226,11 @@ static char *people_text(const char *text, bool markdown)
     for (const unsigned char *p = (const unsigned char *)text; *p;) {
         int n = sequence(p);
         bool c1 = n == 2 && p[0] == 0xc2 && p[1] < 0xa0;
+        bool bad = n == 0 || (n == 3 && p[0] == 0xef && p[1] == 0xbf && p[2] >= 0xbe);
         if (n == 1 && markdown && (*p == '|' || *p == '\\'))
             *q++ = '\\';
-        if (n == 0 || *p < 0x20 || *p == 0x7f || c1) {
-            *q++ = n == 0 ? '?' : ' ';
+        if (bad || *p < 0x20 || *p == 0x7f || c1) {
+            *q++ = bad ? '?' : ' ';
             p += n ? n : 1;
             continue;
         }
@@ -199,6 +240,11 @@ static char *people_text(const char *text, bool markdown)
     }
     *q = '\0';
     return copy;
+}
+
+char *sb_printable(const char *text)
+{
+    return people_text(text, false);
 }
 
 /* The shortest decimal that reads back as the same double; always with a point or an exponent. */
@@ -285,6 +331,11 @@ static char *people_cell(const struct sb_table *t, size_t i, bool markdown)
     }
 }
 
+char *sb_table_people(const struct sb_table *t, size_t r, size_t c)
+{
+    return people_cell(t, r * t->n_columns + c, false);
+}
+
 static int width_of(const char *text) /* characters; wide ones count one */
 {
     int n = 0;
@@ -322,17 +373,26 @@ static int best_split(const char *name, int data_width)
     return best;
 }
 
+bool sb_table_shown(const struct sb_table *t, size_t c)
+{
+    bool shown = !t->column[c].optional;
+    for (size_t i = c; i < t->n_cells && !shown; i += t->n_columns) {
+        const struct cell *cell = &t->cell[i];
+        shown = (cell->type == SB_CELL_INT && cell->integer != 0) ||
+                (cell->type == SB_CELL_REAL && cell->real != 0) ||
+                (cell->type == SB_CELL_TEXT && cell->text[0]);
+    }
+    return shown;
+}
+
 static struct layout lay_out(const struct sb_table *t, size_t c, char *const *text, bool markdown)
 {
-    struct layout l = { .right = true, .shown = !t->column[c].optional };
+    struct layout l = { .right = true, .shown = sb_table_shown(t, c) };
     for (size_t i = c; i < t->n_cells; i += t->n_columns) {
         const struct cell *cell = &t->cell[i];
         int width = width_of(text[i]);
         l.width = width > l.width ? width : l.width;
         l.right = l.right && cell->type != SB_CELL_TEXT;
-        l.shown = l.shown || (cell->type == SB_CELL_INT && cell->integer != 0) ||
-                  (cell->type == SB_CELL_REAL && cell->real != 0) ||
-                  (cell->type == SB_CELL_TEXT && cell->text[0]);
     }
     int length = (int)strlen(t->column[c].name);
     l.split = markdown ? length : best_split(t->column[c].name, l.width);
@@ -447,14 +507,22 @@ static bool print_for_people(const struct sb_table *t, FILE *out, bool markdown)
     return good;
 }
 
-enum sb_status sb_table_print(const struct sb_table *t, FILE *out, enum sb_format format,
-                              struct sb_error *err)
+enum sb_status sb_table_check(const struct sb_table *t, struct sb_error *err)
 {
     if (t->failed)
         return sb_fail(err, SB_ENOMEM, "out of memory for a table");
     if (t->n_columns == 0 || t->n_cells % t->n_columns != 0)
         return sb_fail(err, SB_EINTERNAL, "a table of %zu columns holds %zu cells", t->n_columns,
                        t->n_cells);
+    return SB_OK;
+}
+
+enum sb_status sb_table_print(const struct sb_table *t, FILE *out, enum sb_format format,
+                              struct sb_error *err)
+{
+    enum sb_status rc = sb_table_check(t, err);
+    if (rc != SB_OK)
+        return rc;
     if (format == SB_FORMAT_JSON)
         print_json(t, out);
     else if (format == SB_FORMAT_CSV)

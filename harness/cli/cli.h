@@ -38,6 +38,7 @@ struct sb_option {
     const char *arg; /* what stands for the value in help; NULL for flags */
     const char *help;
     double min, max; /* INT, NUMBER; both 0: no limit */
+    char letter;     /* "-o FILE" for "--output FILE"; 0: none */
 };
 
 enum { SB_TEXTS_MAX = 64 };
@@ -107,6 +108,7 @@ size_t sb_cli_settings(struct sb_option *out, char names[][SB_FLAG_MAX], struct 
 int sb_cmd_run(int argc, char **argv);
 int sb_cmd_list(int argc, char **argv);
 int sb_cmd_report(int argc, char **argv);
+int sb_cmd_plot(int argc, char **argv);
 int sb_cmd_verify(int argc, char **argv);
 int sb_cmd_export(int argc, char **argv);
 int sb_cmd_import(int argc, char **argv);
@@ -118,5 +120,7 @@ int sb_cmd_inspect(int argc, char **argv);
 int sb_cmd_bench(int argc, char **argv);
 int sb_cmd_certify(int argc, char **argv);
 int sb_cmd_train(int argc, char **argv);
+int sb_cmd_index(int argc, char **argv);
+int sb_cmd_replay(int argc, char **argv);
 
 #endif

@@ -1,10 +1,12 @@
-/* specbench inspect: what a model file or a results database holds. */
+/* specbench inspect: what a model file, a results database or a datastore holds. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
 
+#include "drafters/datastore.h"
 #include "drafters/head_file.h"
 #include "harness/cli/cli.h"
 #include "harness/core/alloc.h"
@@ -15,13 +17,14 @@ static const struct sb_usage usage = {
     .name = "inspect",
     .examples = "  specbench inspect tiny\n  specbench inspect m.gguf --format json\n"
                 "  specbench inspect medusa_lm_head.pt\n"
-                "  specbench inspect specbench.db\n",
+                "  specbench inspect specbench.db\n  specbench inspect chats.sbidx\n",
     .synopsis = "specbench inspect FILE [--format table|json]",
     .about =
         "For a model, or a file of tensors (GGUF, safetensors, PyTorch .bin or .pt): format, metadata,\n"
         "architecture, tensors. For a draft head, a file or a directory: its family, by the names of its\n"
         "tensors, and which target it was made for. For a results database: its experiments and how far\n"
-        "they are.",
+        "they are. For a datastore (.sbidx, or REST's .idx): its tokenizer and size, after all of it was\n"
+        "checked.",
 };
 
 static bool is_database(const char *path)
@@ -132,6 +135,44 @@ static enum sb_status inspect_model(const char *name, enum sb_format format, str
     return rc;
 }
 
+static enum sb_status inspect_datastore(const char *path, enum sb_format format,
+                                        struct sb_error *err)
+{
+    struct sb_datastore store = { 0 };
+    char tokenizer[17], checksum[17];
+    enum sb_status rc = sb_datastore_open(&store, path, NULL, 0, err);
+    if (rc != SB_OK)
+        return rc;
+    snprintf(tokenizer, sizeof tokenizer, "%016" PRIx64, store.tokenizer_hash);
+    snprintf(checksum, sizeof checksum, "%016" PRIx64, store.checksum);
+    bool own = store.checksum != 0;
+    json_t *root =
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s?, s:s?}", "format", store.format,
+                  "tokens", (json_int_t)store.n_tokens, "documents", (json_int_t)store.n_documents,
+                  "chunks", (json_int_t)store.n_chunks, "vocabulary", (json_int_t)store.n_vocab,
+                  "token_bytes", (json_int_t)store.width, "size_bytes", (json_int_t)store.file.size,
+                  "tokenizer_hash", own ? tokenizer : NULL, "checksum", own ? checksum : NULL);
+    char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    if (!text)
+        rc = sb_fail(err, SB_ENOMEM, "%s: out of memory", path);
+    else if (format == SB_FORMAT_JSON)
+        puts(text);
+    else
+        print_flat("", root);
+    free(text);
+    json_decref(root);
+    sb_datastore_close(&store);
+    return rc;
+}
+
+static enum sb_status inspect(const char *path, enum sb_format format, struct sb_error *err)
+{
+    if (is_database(path))
+        return inspect_database(path, format, err);
+    return sb_datastore_is(path) ? inspect_datastore(path, format, err)
+                                 : inspect_model(path, format, err);
+}
+
 int sb_cmd_inspect(int argc, char **argv)
 {
     enum sb_format format = SB_FORMAT_TABLE;
@@ -152,8 +193,7 @@ int sb_cmd_inspect(int argc, char **argv)
     if (rc == SB_OK && rest.n != 1)
         rc = sb_fail(&err, SB_EUSAGE, "expected one file; usage: %s", usage.synopsis);
     if (rc == SB_OK)
-        rc = is_database(rest.item[0]) ? inspect_database(rest.item[0], format, &err)
-                                       : inspect_model(rest.item[0], format, &err);
+        rc = inspect(rest.item[0], format, &err);
     if (rc == SB_OK)
         rc = sb_cli_flush(&err);
     return rc == SB_OK ? 0 : sb_cli_fail("inspect", &err);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "harness/cli/cli.h"
+#include "results/html/html.h"
 #include "results/report.h"
 #include "results/report_warnings.h"
 
@@ -11,14 +12,15 @@ static const struct sb_usage usage = {
     .examples = "  specbench report x.db\n"
                 "  specbench report x.db --view positions --format csv\n"
                 "  specbench report x.db --view compare --arms pld:k=10,small-lm\n"
-                "  specbench report x.db --view cost --on other-machine.json\n",
+                "  specbench report x.db --view cost --on other-machine.json\n"
+                "  specbench report x.db --html report.html\n",
     .synopsis = "specbench report DB [--view V] [--experiment ID] [--arms A,B] [--on HOST.json] "
-                "[--format F]",
+                "[--html FILE] [--format F]",
     .about =
         "Prints a view of the newest experiment in a results database. Views: leaderboard, tasks,\n"
         "acceptance (all its figures), positions (by place in the draft), ranks (by depth and sibling),\n"
         "sources (by the drafter's tag), histogram, breakdown (shares of time), latency (percentiles),\n"
-        "runs, coverage (done of planned), speed, compare, cost, warnings; of the newest certificate: certificate (a row per verifier),\n"
+        "drafting (hit rate, draft time per task), runs, coverage (done of planned), speed, compare, cost, warnings; of the newest certificate: certificate (a row per verifier),\n"
         "checks. A run that is partial, or whose arms differ in their prompts, is named on stderr.\n"
         "MAT = tokens kept per step, all steps counted; prefill is never a step. speedup = decode\n"
         "time of the baseline / of the arm on the same prompts, with a 95 % paired bootstrap\n"
@@ -27,7 +29,8 @@ static const struct sb_usage usage = {
         "too; compare sets two arms side by side (--arms; default the two fastest); cost predicts\n"
         "speedups from the cost curve, here or with --on for the machine of a `bench --format json`\n"
         "file; warnings lists noise, drift, outliers and load, of which those that count are also on\n"
-        "stderr.",
+        "stderr. --html writes one page with every view that has rows and their plots (by gnuplot, package\n"
+        "gnuplot-nox); it loads nothing, and reads well on a phone and in print.",
 };
 
 /* After the table: what is partial must not pass for the whole. `runs` lists all experiments by itself. */
@@ -66,6 +69,7 @@ int sb_cmd_report(int argc, char **argv)
 {
     enum sb_format format = SB_FORMAT_TABLE;
     struct sb_report_options report = { 0 };
+    const char *html = NULL;
     int64_t resamples = 0, seed = 0;
     const struct sb_option options[] = {
         { .name = "view",
@@ -109,6 +113,11 @@ int sb_cmd_report(int argc, char **argv)
           .dst = &format,
           .arg = "F",
           .help = "table, md, csv or json" },
+        { .name = "html",
+          .kind = SB_OPT_TEXT,
+          .dst = &html,
+          .arg = "FILE",
+          .help = "write a page instead of printing a view" },
         { 0 },
     };
     struct sb_texts rest = { 0 };
@@ -123,15 +132,19 @@ int sb_cmd_report(int argc, char **argv)
         rc = sb_fail(&err, SB_EUSAGE, "expected one database file; usage: %s", usage.synopsis);
     if (rc == SB_OK)
         rc = check_view_options(&report, &err);
+    if (rc == SB_OK && html && (report.view || format != SB_FORMAT_TABLE))
+        rc = sb_fail(&err, SB_EUSAGE, "--html holds all views; leave out --view and --format");
     report.resamples = (int)resamples;
     report.seed = (uint64_t)seed;
     if (rc == SB_OK)
         rc = sb_store_open(&store, rest.item[0],
                            &(struct sb_store_options){ .must_exist = true, .read_only = true },
                            &err);
-    if (rc == SB_OK)
+    if (rc == SB_OK && html)
+        rc = sb_html_report(html, store, &report, &err);
+    if (rc == SB_OK && !html)
         rc = sb_report_table(&table, store, &report, &err);
-    if (rc == SB_OK)
+    if (rc == SB_OK && !html)
         rc = sb_table_print(table, stdout, format, &err);
     if (rc == SB_OK)
         rc = sb_cli_flush(&err);

@@ -6,7 +6,9 @@
 const struct sb_command sb_commands[] = {
     { "run", sb_cmd_run, "run an experiment: a Lua script, or arms given as options" },
     { "list", sb_cmd_list, "drafters, verifiers, policies, datasets or models, with parameters" },
-    { "report", sb_cmd_report, "a results database as tables" },
+    { "report", sb_cmd_report, "a results database as tables, or as a page" },
+    { "plot", sb_cmd_plot, "a view of a results database as svg, png or pdf" },
+    { "replay", sb_cmd_replay, "recorded outputs to drafters, without running the target" },
     { "verify", sb_cmd_verify, "compute a results database's figures again from its raw rows" },
     { "gate", sb_cmd_gate, "did drafts get worse? a run against a baseline, for CI" },
     { "export", sb_cmd_export, "an experiment in the form of other tools: Spec-Bench, JSON, CSV" },
@@ -17,6 +19,7 @@ const struct sb_command sb_commands[] = {
     { "logits", sb_cmd_logits, "log-sum-exp and top logits at each position" },
     { "inspect", sb_cmd_inspect, "what a model file or a database holds" },
     { "bench", sb_cmd_bench, "the cost curve c(M) of a model on this machine" },
+    { "index", sb_cmd_index, "texts to a datastore that drafters retrieve from" },
     { "train", sb_cmd_train, "train a tokenizer or a model from a recipe" },
     { 0 },
 };

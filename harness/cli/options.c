@@ -115,10 +115,31 @@ static void print_help(const struct sb_usage *usage, const struct sb_option *opt
     printf("%s\nusage: %s\n\n%s\n\noptions:\n", usage->examples, usage->synopsis, usage->about);
     for (const struct sb_option *o = options; o->name; o++) {
         char left[64];
-        snprintf(left, sizeof left, "--%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+        char letter[8] = "";
+        if (o->letter)
+            snprintf(letter, sizeof letter, "-%c, ", o->letter);
+        snprintf(left, sizeof left, "%s--%s%s%s", letter, o->name, o->arg ? " " : "",
+                 o->arg ? o->arg : "");
         printf("  %-28s %s\n", left, o->help);
     }
     printf("  %-28s %s\n", "--help", "this text");
+}
+
+/* "-o FILE" at argv[*i], which is one letter. */
+static enum sb_status parse_letter(int argc, char **argv, int *i, const struct sb_option *options,
+                                   struct sb_error *err)
+{
+    char letter = argv[*i][1];
+    for (const struct sb_option *o = options; o->name; o++) {
+        if (o->letter != letter || argv[*i][2])
+            continue;
+        if (!takes_value(o))
+            return set_option(o, "true", err);
+        if (*i + 1 >= argc)
+            return sb_fail(err, SB_EUSAGE, "-%c needs a value: %s", letter, o->arg);
+        return set_option(o, argv[++*i], err);
+    }
+    return sb_fail(err, SB_EUSAGE, "'%s' is no option; options begin with two dashes", argv[*i]);
 }
 
 /* One "--name", "--name=value" or "--name value" at argv[*i]. */
@@ -162,8 +183,7 @@ enum sb_status sb_options_parse(int argc, char **argv, const struct sb_usage *us
         else if (!only_rest && strncmp(argv[i], "--", 2) == 0)
             rc = parse_option(argc, argv, &i, usage, options, err);
         else if (!only_rest && argv[i][0] == '-' && argv[i][1])
-            rc = sb_fail(err, SB_EUSAGE, "'%s' is no option; options begin with two dashes",
-                         argv[i]);
+            rc = parse_letter(argc, argv, &i, options, err);
         else if (!rest || rest->n == SB_TEXTS_MAX)
             rc = sb_fail(err, SB_EUSAGE, "'%s' is not expected here; usage: %s", argv[i],
                          usage->synopsis);

@@ -64,13 +64,18 @@ enum sb_status sb_spec_set(struct sb_spec *spec, const char *key, const char *va
     return SB_OK;
 }
 
-/* The end of one "k=v": a comma outside quotes, or the end of the text. */
+/* The end of one "k=v": a comma outside quotes and parentheses, or the end of the text. Parentheses
+ * count in values that begin with one. */
 static const char *assignment_end(const char *text)
 {
-    bool quoted = false;
-    for (; *text && (quoted || *text != ','); text++)
+    bool quoted = false, nests = text[strcspn(text, "=,")] && text[strcspn(text, "=,") + 1] == '(';
+    int depth = 0;
+    for (; *text && (quoted || depth > 0 || *text != ','); text++) {
         if (*text == '\'')
             quoted = !quoted;
+        else if (nests && !quoted && (*text == '(' || *text == ')'))
+            depth += *text == '(' ? 1 : -1;
+    }
     return text;
 }
 
@@ -83,7 +88,8 @@ static enum sb_status parse_assignment(struct sb_spec *spec, const char *from, c
                        (int)(to - from), from, spec->name);
     const char *value = equals + 1;
     size_t length = (size_t)(to - value);
-    if (length >= 2 && value[0] == '\'' && value[length - 1] == '\'') {
+    if (length >= 2 && ((value[0] == '\'' && value[length - 1] == '\'') ||
+                        (value[0] == '(' && value[length - 1] == ')'))) {
         value++;
         length -= 2;
     }
@@ -135,9 +141,12 @@ char *sb_spec_text(const struct sb_spec *spec)
     if (sorted)
         qsort(sorted, spec->n, sizeof *sorted, by_key);
     for (size_t i = 0; i < spec->n && text; i++) {
-        const char *quote = strchr(sorted[i]->value, ',') ? "'" : "";
-        char *longer = sb_strf("%s%c%s=%s%s%s", text, i ? ',' : ':', sorted[i]->key, quote,
-                               sorted[i]->value, quote);
+        const char *value = sorted[i]->value;
+        bool nests = value[0] == '(' || (strchr(value, ',') && strpbrk(value, "'("));
+        const char *open = nests ? "(" : strchr(value, ',') ? "'" : "";
+        const char *close = nests ? ")" : open;
+        char *longer =
+            sb_strf("%s%c%s=%s%s%s", text, i ? ',' : ':', sorted[i]->key, open, value, close);
         sb_free(text);
         text = longer;
     }
@@ -269,4 +278,12 @@ enum sb_status sb_params_apply(void *dst, const struct sb_param *table, const st
             return rc;
     }
     return SB_OK;
+}
+
+bool sb_params_choice_is(const void *params, const struct sb_param *table, const char *name,
+                         const char *value)
+{
+    const struct sb_param *p = find_param(table, name);
+    return p && p->type == SB_PARAM_CHOICE &&
+           strcmp(*(const char *const *)((const char *)params + p->offset), value) == 0;
 }

@@ -28,7 +28,8 @@ struct sb_param {
     bool required;
 };
 
-/* "name:k=v,k=v" taken apart. Values may be quoted with '...' to hold commas. */
+/* "name:k=v,k=v" taken apart. Values may be quoted with '...' to hold commas, or put into (...), which
+ * may hold quotes and further parentheses: specs within specs. */
 struct sb_assignment {
     char *key, *value; /* owned by the spec */
 };
@@ -54,5 +55,9 @@ char *sb_spec_text(const struct sb_spec *spec);
  * value and what is allowed. String members borrow from spec. */
 enum sb_status sb_params_apply(void *dst, const struct sb_param *table, const struct sb_spec *spec,
                                const char *owner, struct sb_error *err);
+
+/* Does the table have a CHOICE parameter of that name, and has it this value in a filled struct? */
+bool sb_params_choice_is(const void *params, const struct sb_param *table, const char *name,
+                         const char *value);
 
 #endif

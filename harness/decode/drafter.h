@@ -4,6 +4,7 @@
 
 #include "harness/core/error.h"
 #include "harness/core/param.h"
+#include "harness/core/rng.h"
 #include "harness/decode/policy.h"
 #include "harness/decode/sampling.h"
 #include "harness/decode/taps.h"
@@ -16,6 +17,14 @@ enum sb_draft_rows {
     SB_DRAFT_ROWS_NONE,
     SB_DRAFT_ROWS_PARENTS, /* of every node with children */
     SB_DRAFT_ROWS_ALL,     /* of leaves too, which costs the drafter one more forward */
+};
+
+/* What its observe reads of the target's rows. Without a target (specbench replay) only drafters that read
+ * none can run. */
+enum sb_target_rows {
+    SB_TARGET_ROWS_NONE,
+    SB_TARGET_ROWS_ANY, /* of whatever nodes the step had */
+    SB_TARGET_ROWS_OWN, /* of its own nodes, found by their place in its tree */
 };
 
 /* What a drafter may ask the harness for, at open. All borrowed for the drafter's lifetime. */
@@ -38,17 +47,32 @@ struct sb_drafter_env {
     void *loader;
 };
 
+/* A text that belongs to a prompt: a passage it is about, a text to copy from. */
+struct sb_document {
+    const sb_token *tokens;
+    size_t n;
+};
+
 /* The state of a generation, as drafters see it before a step. */
 struct sb_context {
     const sb_token *tokens; /* [n] committed, the root (tokens[n-1]) included */
     size_t n;
     size_t n_prompt;
-    struct sb_dice dice;            /* the drafter's own stream, at this position */
-    const struct sb_policy *policy; /* how long to draft; never NULL */
+    struct sb_dice dice;                 /* the drafter's own stream, at this position */
+    const struct sb_policy *policy;      /* how long to draft; never NULL */
+    const struct sb_document *documents; /* the prompt's own, where the data set has them */
+    size_t n_documents;
+    uint64_t conversation; /* the turns of one have the same, others another; 0: not known */
     /* Hidden states of the target, by the index that sb_tap_want gave: taps[i] is [n - 1, d_model], a
      * row for every committed token but the root, whose forward is still to come. */
     const float *const *taps;
 };
+
+/* The conversation of a question in a repeat of a run; never 0. */
+static inline uint64_t sb_conversation_of(int64_t question_id, int repeat)
+{
+    return sb_rng_mix((uint64_t)question_id, (uint64_t)repeat) | 1;
+}
 
 /* What a step did, as drafters see it afterwards. Rows are the target's, before S. */
 struct sb_outcome {
@@ -76,6 +100,14 @@ struct sb_drafter_ops {
     bool makes_trees;              /* may branch; false: chains only */
     /* Does it branch with these parameters (NULL: the defaults)? NULL: as makes_trees says. */
     bool (*branches)(const void *params);
+    enum sb_target_rows target_rows;
+    /* Does it read them with these parameters (NULL: the defaults)? NULL: as target_rows says. */
+    enum sb_target_rows (*target_rows_with)(const void *params);
+    /* Does what it learns outlive the conversation with these parameters? NULL: as a choice named
+     * `scope` says, by the value `run`. */
+    bool (*keeps_run)(const void *params);
+    /* Is a node's source, sign apart, the length of the match it was copied from? */
+    bool source_is_match;
     const char *default_policy; /* NULL: "constant" */
     enum sb_status (*open)(void *st, const struct sb_drafter_env *env, struct sb_error *err);
     /* A new prompt (or the next turn of a conversation). */
@@ -95,5 +127,16 @@ struct sb_drafter_ops {
 
 extern const struct sb_drafter_ops *const sb_drafters[];        /* sorted by name, ends at NULL */
 const struct sb_drafter_ops *sb_drafter_find(const char *name); /* NULL: none */
+
+static inline bool sb_drafter_keeps_run(const struct sb_drafter_ops *ops, const void *params)
+{
+    return ops->keeps_run ? ops->keeps_run(params)
+                          : sb_params_choice_is(params, ops->params, "scope", "run");
+}
+static inline enum sb_target_rows sb_drafter_target_rows(const struct sb_drafter_ops *ops,
+                                                         const void *params)
+{
+    return ops->target_rows_with ? ops->target_rows_with(params) : ops->target_rows;
+}
 
 #endif

@@ -329,6 +329,12 @@ enum sb_guarantee sb_session_guarantee(const struct sb_session *session)
     return sb_verifier_guarantee(session->verifier, session->verifier_plug.params);
 }
 
+bool sb_session_keeps_run(const struct sb_session *session)
+{
+    return sb_drafter_keeps_run(session->drafter, session->drafter_plug.params) ||
+           sb_params_choice_is(session->policy.params, session->policy.ops->params, "scope", "run");
+}
+
 size_t sb_session_eos(const struct sb_session *session, const sb_token **eos)
 {
     *eos = session->eos;
@@ -423,6 +429,9 @@ static struct sb_context context_of(struct run *run)
         .n_prompt = run->request->n_prompt,
         .dice = sb_rng_dice_at(&run->draft_dice, run->n - 1),
         .policy = &run->s->policy,
+        .documents = run->request->documents,
+        .n_documents = run->request->n_documents,
+        .conversation = run->request->conversation,
         .taps = (const float *const *)run->s->taps.row,
     };
     if (run->s->verifier->bottom_up)
@@ -477,6 +486,8 @@ static enum sb_status begin_drafter(struct run *run, struct sb_error *err)
 {
     struct sb_session *s = run->s;
     uint64_t start_ns = sb_now_ns();
+    if (run->request->plain)
+        return SB_OK;
     if (s->policy.ops->begin)
         s->policy.ops->begin(s->policy.state, s->policy.params);
     struct sb_context ctx = context_of(run);
@@ -531,6 +542,8 @@ static enum sb_status observe(struct run *run, const struct sb_verdict *verdict,
                               const struct sb_step *step, struct sb_error *err)
 {
     struct sb_session *s = run->s;
+    if (run->request->plain)
+        return SB_OK;
     if (s->policy.ops->learn)
         s->policy.ops->learn(s->policy.state, s->policy.params,
                              &(struct sb_policy_step){ .drafted = step->drafted,
@@ -582,7 +595,8 @@ static enum sb_status take_step(struct run *run, struct sb_error *err)
     size_t rows_left = sb_seq_capacity(s->seq) - sb_seq_length(s->seq);
     s->tree.cap = rows_left < s->n_nodes ? (int32_t)rows_left : (int32_t)s->n_nodes;
     sb_tree_reset(&s->tree, s->text[run->n - 1], (int32_t)(run->room - 1));
-    enum sb_status rc = s->drafter->propose(s->state, &ctx, &s->tree, err);
+    enum sb_status rc =
+        run->request->plain ? SB_OK : s->drafter->propose(s->state, &ctx, &s->tree, err);
     step.draft_ns = lap(&mark);
     if (rc == SB_OK)
         rc = check_tree(s, err);

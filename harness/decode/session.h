@@ -38,6 +38,10 @@ enum sb_guarantee sb_session_guarantee(const struct sb_session *session);
 /* Tokens that end its generations; borrowed. Returns how many. */
 size_t sb_session_eos(const struct sb_session *session, const sb_token **eos);
 
+/* Does its drafter or policy carry over what it learned from prompt to prompt? Results then depend on
+ * the order of prompts. */
+bool sb_session_keeps_run(const struct sb_session *session);
+
 /* One step, as stored (C 5). tree and decision are borrowed until the callback returns. */
 struct sb_step {
     int32_t step_no; /* from 0 */
@@ -51,7 +55,8 @@ struct sb_step {
     const uint8_t *decision; /* [tree->n] enum sb_decision */
     const int32_t *path;     /* [n_path] accepted nodes, root first */
     int32_t n_path;
-    const struct sb_rows *rows; /* the target's rows at the tree's nodes, as the verifier saw them */
+    const struct sb_rows
+        *rows; /* the target's rows at the tree's nodes, as the verifier saw them */
 };
 
 enum sb_finish { SB_FINISH_LENGTH, SB_FINISH_EOS, SB_FINISH_CONTEXT, SB_FINISH_STOPPED };
@@ -77,6 +82,11 @@ struct sb_request {
     void (*on_step)(void *self, const struct sb_step *step); /* optional */
     void (*on_tokens)(void *self, const sb_token *tokens, size_t n); /* optional; for streaming */
     void *self;
+    const struct sb_document *documents; /* for drafters; NULL: none */
+    size_t n_documents;
+    uint64_t conversation; /* see struct sb_context; 0: not known */
+    /* Draft nothing, and show nothing to the drafter and the policy: they learn nothing. */
+    bool plain;
     const volatile int *stop; /* nonzero: finish the step at hand and return SB_FINISH_STOPPED */
 };
 

@@ -30,6 +30,14 @@ struct arm {
     char **answer; /* [most turns of a question] of the question at hand, owned; NULL: failed */
 };
 
+/* The documents of a question as tokens. */
+struct documents {
+    const struct sb_item *item;
+    struct sb_tokens tokens; /* all of them */
+    struct sb_document *at;
+    size_t n, cap;
+};
+
 struct run {
     const struct sb_plan *plan;
     struct sb_models *models;
@@ -45,6 +53,7 @@ struct run {
     size_t n_arms, baseline, most_turns;
     size_t *order; /* [n_arms] */
     struct sb_turn *turns;
+    struct documents documents; /* of the question at hand */
     struct sb_recorder recorder;
     struct sb_progress progress;
     int order_no;
@@ -142,6 +151,8 @@ static void close_run(struct run *r)
     sb_free(r->arm);
     sb_free(r->order);
     sb_free(r->turns);
+    sb_tokens_finish(&r->documents.tokens);
+    sb_free(r->documents.at);
     sb_recorder_finish(&r->recorder);
     sb_dataset_finish(&r->dataset);
 }
@@ -158,6 +169,16 @@ static char *hex(uint64_t value, char text[17])
 {
     snprintf(text, 17, "%016" PRIx64, value);
     return text;
+}
+
+static json_t *end_tokens(const struct run *r)
+{
+    const sb_token *eos;
+    size_t n = sb_session_eos(r->arm[0].session, &eos);
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, json_integer(eos[i]));
+    return list;
 }
 
 /* Everything that decides results, as JSON with sorted keys. New memory (sb_free), NULL on failure. */
@@ -191,6 +212,11 @@ static char *describe_run(const struct run *r, const struct sb_host *host)
         s->ignore_eos, "template", r->chat, "answers", s->answers, "arithmetic",
         sb_arithmetic_text(&r->arithmetic), "arms", arms);
     if (root) {
+        bool documents = false; /* they are in no table; a replay has to do without */
+        for (size_t i = 0; i < r->dataset.n; i++)
+            documents = documents || r->dataset.items[i].n_documents > 0;
+        json_object_set_new(root, "documents", json_boolean(documents));
+        json_object_set_new(root, "eos", end_tokens(r));
         const struct sb_host_row *h = &host->row;
         json_object_set_new(root, "host",
                             json_pack("{s:s, s:s, s:s, s:i, s:s, s:s}", "hostname", h->hostname,
@@ -202,6 +228,19 @@ static char *describe_run(const struct run *r, const struct sb_host *host)
     free(text);
     json_decref(root);
     return copy;
+}
+
+/* What an arm learned from prompts that are done is gone, so it would go on as no whole run does. */
+static enum sb_status check_resumable(const struct run *r, struct sb_error *err)
+{
+    for (size_t i = 0; i < r->n_arms; i++)
+        if (sb_session_keeps_run(r->arm[i].session))
+            return sb_fail(
+                err, SB_EUSAGE,
+                "arm '%s' learns over the run (scope=run), so a resumed run would differ "
+                "from a whole one; run it again without --resume, or with another scope",
+                r->arm[i].plan->label);
+    return SB_OK;
 }
 
 /* A run's key is the hash of all that decides its results, and a part of its own, so that the same
@@ -224,7 +263,7 @@ static enum sb_status choose_run(struct run *r, const char *spec, char key[SB_KE
                  sb_rng_mix(sb_now_ns(), (uint64_t)getpid()));
     }
     r->result->resumed = n_done;
-    return rc;
+    return rc == SB_OK && n_done > 0 && n_done < r->result->planned ? check_resumable(r, err) : rc;
 }
 
 static enum sb_status store_arm(struct run *r, size_t i, struct sb_error *err)
@@ -341,6 +380,30 @@ static enum sb_status encode_prompt(struct run *r, struct arm *arm, const struct
     return sb_chat_encode(r->chat, r->tokenizer, r->turns, turn + 1, prompt, err);
 }
 
+static enum sb_status encode_documents(struct run *r, const struct sb_item *item,
+                                       struct sb_error *err)
+{
+    struct documents *d = &r->documents;
+    if (d->item == item)
+        return SB_OK;
+    d->item = NULL;
+    d->tokens.n = d->n = 0;
+    if (sb_grow((void **)&d->at, &d->cap, item->n_documents + 1, sizeof *d->at) != 0)
+        return sb_fail(err, SB_ENOMEM, "out of memory for %zu documents", item->n_documents);
+    for (size_t i = 0; i < item->n_documents; i++) {
+        size_t before = d->tokens.n;
+        enum sb_status rc = sb_tokenizer_encode(r->tokenizer, &d->tokens, item->documents[i],
+                                                strlen(item->documents[i]), SB_ENCODE_PLAIN, err);
+        if (rc != SB_OK)
+            return rc;
+        d->at[d->n++].n = d->tokens.n - before;
+    }
+    for (size_t i = 0, from = 0; i < d->n; from += d->at[i++].n)
+        d->at[i].tokens = d->tokens.id + from;
+    d->item = item;
+    return SB_OK;
+}
+
 static enum sb_status generate(struct run *r, struct arm *arm, const struct sb_item *item,
                                size_t turn, int repeat, struct sb_generation_row *row,
                                struct sb_tokens *prompt, struct sb_generation *out,
@@ -350,6 +413,8 @@ static enum sb_status generate(struct run *r, struct arm *arm, const struct sb_i
         sb_rng_mix(sb_rng_mix((uint64_t)r->plan->settings.seed, (uint64_t)item->question_id),
                    (uint64_t)repeat << 16 | turn);
     enum sb_status rc = encode_prompt(r, arm, item, turn, prompt, err);
+    if (rc == SB_OK)
+        rc = encode_documents(r, item, err);
     if (rc != SB_OK)
         return rc;
     const struct sb_request request = {
@@ -357,6 +422,9 @@ static enum sb_status generate(struct run *r, struct arm *arm, const struct sb_i
         .n_prompt = prompt->n,
         .max_new_tokens = (size_t)r->plan->settings.max_new_tokens,
         .rng_key = key,
+        .documents = r->documents.at,
+        .n_documents = r->documents.n,
+        .conversation = sb_conversation_of(item->question_id, repeat),
         .on_step = sb_recorder_on_step,
         .self = &r->recorder,
         .stop = r->options->stop,
@@ -495,6 +563,7 @@ static enum sb_status run_turn(struct run *r, const struct sb_item *item, size_t
     return rc;
 }
 
+/* Arms that learn over the run take plain steps: they meet the first prompt as others do. */
 static void warm_up(struct run *r)
 {
     const struct sb_turn turn = { warm_up_text, NULL };
@@ -506,6 +575,7 @@ static void warm_up(struct run *r)
         const struct sb_request request = { .prompt = prompt.id,
                                             .n_prompt = prompt.n,
                                             .max_new_tokens = WARM_UP_TOKENS,
+                                            .plain = sb_session_keeps_run(r->arm[i].session),
                                             .stop = r->options->stop };
         /* A failure here shows again, and is recorded, at the first prompt. */
         if (sb_session_generate(r->arm[i].session, &request, &out, NULL) == SB_OK)

@@ -1,15 +1,13 @@
-/* Reading the corpora: gzip, lines, JSON. */
+/* Reading the corpora: records of JSON lines. */
 #include "harness/train/data.h"
 
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <xxhash.h>
-#include <zlib.h>
 
 #include "harness/core/alloc.h"
-
-enum { READ_BYTES = 1 << 16, MAX_LINE_BYTES = 16 << 20 };
+#include "harness/core/line_file.h"
 
 static enum sb_status task_index(struct sb_corpus *corpus, const char *name, uint8_t *index,
                                  const char *where, struct sb_error *err)
@@ -99,53 +97,18 @@ static enum sb_status add_record(struct sb_corpus *corpus, const char *line, siz
     return SB_OK;
 }
 
-/* A file being read, and the line in hand. */
-struct lines {
-    gzFile file;
-    char *line;
-    size_t length, cap;
-};
-
-/* Next line without its end mark; *end when there is none. */
-static enum sb_status next_line(struct lines *in, bool *end, const char *path, struct sb_error *err)
+static enum sb_status read_lines(struct sb_corpus *corpus, struct sb_line_file *in, double held_out,
+                                 struct sb_error *err)
 {
-    in->length = 0;
     for (;;) {
-        if (sb_grow((void **)&in->line, &in->cap, in->length + READ_BYTES, 1) != 0)
-            return sb_fail(err, SB_ENOMEM, "%s: out of memory", path);
-        if (!gzgets(in->file, in->line + in->length, READ_BYTES))
-            break;
-        in->length += strlen(in->line + in->length);
-        if (in->length > 0 && in->line[in->length - 1] == '\n') {
-            in->length--;
-            *end = false;
-            return SB_OK;
-        }
-        if (in->length > MAX_LINE_BYTES)
-            return sb_fail(err, SB_EFORMAT, "%s: a line is longer than %d MiB", path,
-                           MAX_LINE_BYTES >> 20);
-    }
-    int code;
-    const char *why = gzerror(in->file, &code);
-    if (code != Z_OK && code != Z_STREAM_END)
-        return sb_fail(err, SB_EFORMAT, "%s: cannot be decompressed: %s", path,
-                       code == Z_BUF_ERROR ? "the file is cut short" : why);
-    *end = in->length == 0;
-    return SB_OK;
-}
-
-static enum sb_status read_lines(struct sb_corpus *corpus, struct lines *in, const char *path,
-                                 double held_out, struct sb_error *err)
-{
-    for (size_t number = 1;; number++) {
         bool end = false;
-        enum sb_status status = next_line(in, &end, path, err);
+        enum sb_status status = sb_line_file_next(in, &end, err);
         if (status != SB_OK || end)
             return status;
         if (in->length == 0)
             continue;
         char where[300];
-        snprintf(where, sizeof where, "%s line %zu", path, number);
+        snprintf(where, sizeof where, "%s line %zu", in->path, in->number);
         status = add_record(corpus, in->line, in->length, held_out, where, err);
         if (status != SB_OK)
             return status;
@@ -155,12 +118,11 @@ static enum sb_status read_lines(struct sb_corpus *corpus, struct lines *in, con
 static enum sb_status read_file(struct sb_corpus *corpus, const char *path, double held_out,
                                 struct sb_error *err)
 {
-    struct lines in = { .file = gzopen(path, "rb") };
-    if (!in.file)
-        return sb_fail(err, SB_EINPUT, "%s: training text cannot be opened", path);
-    enum sb_status status = read_lines(corpus, &in, path, held_out, err);
-    gzclose(in.file);
-    sb_free(in.line);
+    struct sb_line_file in = { 0 };
+    enum sb_status status = sb_line_file_open(&in, path, err);
+    if (status == SB_OK)
+        status = read_lines(corpus, &in, held_out, err);
+    sb_line_file_close(&in);
     return status;
 }
 

@@ -38,7 +38,7 @@ function Experiment:run() end
 ---@return fun(): table
 function Experiment:runs() end
 ---The rows of a view.
----@param view? "leaderboard"|"tasks"|"acceptance"|"positions"|"ranks"|"sources"|"histogram"|"breakdown"|"latency"|"diagnosis"|"speed"|"compare"|"cost"|"warnings"|"runs"|"coverage"
+---@param view? "leaderboard"|"tasks"|"acceptance"|"positions"|"drafting"|"ranks"|"sources"|"histogram"|"breakdown"|"latency"|"diagnosis"|"speed"|"compare"|"cost"|"warnings"|"runs"|"coverage"
 ---@return table[]
 function Experiment:rows(view) end
 ---Print a view on standard output, in the format of the command line.

@@ -7,7 +7,7 @@ check_code 0 "$SPECBENCH" --version
 check_out "specbench "
 check_code 0 "$SPECBENCH" help
 check_out "generate"
-for command in run list report verify gate export import certify generate tokenize logits inspect bench train; do
+for command in run list report plot verify gate export import certify generate tokenize logits inspect bench train; do
     check_code 0 "$SPECBENCH" help "$command"
     check_out "  specbench $command"
     cp "$work/out" "$work/help"

@@ -7,9 +7,12 @@
 #include <cmocka.h>
 #include <dirent.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "drafters/datastore.h"
 #include "harness/core/alloc.h"
 #include "harness/core/threads.h"
 #include "harness/decode/session.h"
@@ -24,6 +27,15 @@ enum { V = 24, CONTEXT = 96, MOST = 128, EOS = 3 };
  * "short" context, "far" (an unrelated one), "other" (a vocabulary of another size). */
 static struct toy_model target, near, wide, narrow, brief, far, other;
 
+/* A datastore of toy text. */
+static void make_store(void)
+{
+    sb_token text[600];
+    for (int i = 0; i < 600; i++)
+        text[i] = i % 100 == 99 ? V : (i * i) % 7 + (i % 3);
+    assert_int_equal(sb_datastore_write("toy.sbidx", text, 600, 6, V, 0, NULL), SB_OK);
+}
+
 static int make_models(void **state)
 {
     (void)state;
@@ -36,6 +48,7 @@ static int make_models(void **state)
     far = toy_model_create(77, 0, V, CONTEXT, EOS);
     other = toy_model_create(1, 0, V + 129, CONTEXT, EOS);
     enter_folder();
+    make_store();
     const struct sb_config *c = sb_model_config(target.model);
     make_medusa_heads(c->d_model, V);
     make_hydra_heads(
@@ -84,6 +97,10 @@ static const char *const variants[] = {
     "anpd:q=1,n=4",
     "anpd:n=3,k=20,tie=smallest,scope=prompt",
     "anpd:n=9,backoff=stupid,scope=run",
+    "delegate",
+    "delegate:a='pld:match=best',b='small-lm:model=near,tree=2x2',min_match=2",
+    "delegate:a='rest:store=toy.sbidx,span_min=1',b='small-lm:model=near,k=3',min_match=2",
+    "delegate:a=sam,b=(merge:a=llma,b='small-lm:model=near,k=3'),min_match=3",
     "llma",
     "llma:separator=9,ngram_min=2,k=4,doc_max=5",
     "mag",
@@ -116,6 +133,11 @@ static const char *const variants[] = {
     "mlp-speculator:head=mlp.safetensors,tree=2x2,candidates=3",
     "mlp-speculator:head=mlp-tied,candidates=1",
     "mlp-speculator:head=mlp-tied,candidates=12",
+    "merge",
+    "merge:a='small-lm:model=near,tree=2x2',b=pld",
+    "merge:a='sam:min_match=2',b='small-lm:model=near,k=3'",
+    "merge:a='small-lm:model=far,k=3,draw=wor',b='small-lm:model=near,tree=3x2',nodes=7",
+    "merge:a=suffix-decoding,b=(delegate:a=mag,b=token-recycling),nodes=9",
     "none",
     "jacobi",
     "jacobi:m=3,fill=root",
@@ -171,6 +193,8 @@ static const char *const variants[] = {
     "trie-lookahead:branch=5,query=3,k=20,keep=50,scope=conversation",
     "sad",
     "sad:from=1,to=11,q_max=2,k=5",
+    "rest:store=toy.sbidx",
+    "rest:store=toy.sbidx,cut=ref,choices=5,span_min=1,span_max=3,long=3,k=9",
     "rsd-c:model=near",
     "rsd-c:model=narrow,tree=1x3x2",
     "rsd-s:model=near",
@@ -1217,7 +1241,10 @@ static void running_out_of_memory_while_opening_leaks_nothing(void **state)
                                             "medusa:head=medusa-shared.safetensors",
                                             "mlp-speculator:head=mlp-tied",
                                             "redrafter:head=redrafter-sum",
-                                            "sad" };
+                                            "sad",
+                                            "rest:store=toy.sbidx",
+                                            "delegate:b='small-lm:model=near'",
+                                            "merge" };
     for (size_t i = 0; i < sizeof drafters / sizeof *drafters; i++)
         run_out_of_memory(drafters[i]);
 }

@@ -191,6 +191,29 @@ static void a_spec_has_one_canonical_text(void **state)
     sb_spec_finish(&spec);
 }
 
+static void specs_stand_within_specs(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "merge:a='sam:k=3,min_match=2',b=(delegate:a='sam:k=4',b=(merge:a=pld,b='x:t='))";
+    struct sb_spec outer, inner;
+    assert_int_equal(sb_spec_parse(&outer, text, NULL), SB_OK);
+    assert_string_equal(sb_spec_get(&outer, "a"), "sam:k=3,min_match=2");
+    assert_string_equal(sb_spec_get(&outer, "b"), "delegate:a='sam:k=4',b=(merge:a=pld,b='x:t=')");
+    char *again = sb_spec_text(&outer);
+    assert_string_equal(again, text);
+    sb_free(again);
+    assert_int_equal(sb_spec_parse(&inner, sb_spec_get(&outer, "b"), NULL), SB_OK);
+    assert_string_equal(sb_spec_get(&inner, "b"), "merge:a=pld,b='x:t='");
+    sb_spec_finish(&inner);
+    sb_spec_finish(&outer);
+    /* Elsewhere a parenthesis is a character. */
+    assert_int_equal(sb_spec_parse(&outer, "x:file=a(b,k=(1", NULL), SB_OK);
+    assert_string_equal(sb_spec_get(&outer, "file"), "a(b");
+    assert_string_equal(sb_spec_get(&outer, "k"), "(1");
+    sb_spec_finish(&outer);
+}
+
 static void there_is_at_least_one_physical_core(void **state)
 {
     (void)state;
@@ -209,6 +232,7 @@ int main(void)
         cmocka_unit_test(parameters_are_set_from_text_and_defaults),
         cmocka_unit_test(wrong_parameters_are_refused_with_the_right_ones),
         cmocka_unit_test(a_spec_has_one_canonical_text),
+        cmocka_unit_test(specs_stand_within_specs),
         cmocka_unit_test(there_is_at_least_one_physical_core),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

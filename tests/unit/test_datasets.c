@@ -483,9 +483,32 @@ static void the_real_spec_bench_file_has_six_tasks_of_eighty(void **state)
     sb_dataset_finish(&set);
 }
 
+static void prompts_bring_documents_of_their_own(void **state)
+{
+    (void)state;
+    struct sb_dataset set;
+    assert_int_equal(open_text(&set, "jsonl",
+                               "{\"prompt\": \"a\", \"documents\": [\"one\", \"\", \"two\"]}\n"
+                               "{\"prompt\": \"b\", \"context\": \"three\"}\n"
+                               "{\"prompt\": \"c\", \"context\": \"\"}\n\"d\"\n",
+                               NULL),
+                     SB_OK);
+    assert_int_equal(set.items[0].n_documents, 2);
+    assert_string_equal(set.items[0].documents[1], "two");
+    assert_int_equal(set.items[1].n_documents, 1);
+    assert_string_equal(set.items[1].documents[0], "three");
+    assert_int_equal(set.items[2].n_documents + set.items[3].n_documents, 0);
+    sb_dataset_finish(&set);
+    assert_refused("jsonl", "{\"prompt\": \"a\", \"documents\": 3}",
+                   "line 1: documents: found a whole number, expected a list of texts, or one");
+    assert_refused("jsonl", "{\"prompt\": \"a\", \"documents\": [3]}",
+                   "line 1: documents[0]: found a whole number, expected text");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests_here[] = {
+        cmocka_unit_test(prompts_bring_documents_of_their_own),
         cmocka_unit_test(a_malformed_question_is_refused_with_line_field_found_and_expected),
         cmocka_unit_test(a_malformed_prompt_is_refused_with_line_field_found_and_expected),
         cmocka_unit_test(text_that_is_not_json_is_refused_at_its_byte),

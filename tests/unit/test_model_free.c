@@ -786,9 +786,62 @@ static void replays_accept_what_they_did(void **state)
     assert_int_equal(wrong, 0);
 }
 
+/* ---- documents of the prompt, and conversations ---- */
+
+static void documents_of_the_prompt_are_copied_instead_of_it(void **state)
+{
+    (void)state;
+    static const char *const specs[] = { "llma:k=3", "sad:k=3" };
+    const sb_token x[] = { 1, 2, 3, 40, 41 }, a[] = { 50, 51 }, b[] = { 40, 41, 60, 61 };
+    const struct sb_document documents[] = { { a, 2 }, { b, 4 } };
+    for (size_t i = 0; i < 2; i++) {
+        struct rig rig;
+        assert_int_equal(rig_open(&rig, specs[i], NULL), SB_OK);
+        rig.n_prompt = 3;
+        struct sb_context ctx = rig_context(&rig, x, 4);
+        ctx.documents = documents;
+        ctx.n_documents = 2;
+        assert_int_equal(rig.ops->begin(rig.st, &ctx, NULL), SB_OK);
+        rig_propose(&rig, x, 5);
+        rig_expect(&rig, (const sb_token[]){ 60, 61 }, NULL, 2);
+        rig_begin(&rig, x, 4); /* another prompt, without any */
+        rig_propose(&rig, x, 5);
+        rig_expect(&rig, NULL, NULL, 0);
+        rig_close(&rig);
+    }
+}
+
+static void begin_conversation(struct rig *rig, const sb_token *x, size_t n, uint64_t conversation)
+{
+    struct sb_context ctx = rig_context(rig, x, n);
+    ctx.n_prompt = n - 1;
+    ctx.conversation = conversation;
+    assert_int_equal(rig->ops->begin(rig->st, &ctx, NULL), SB_OK);
+}
+
+/* sam keeps the text of a conversation: 1 2 is followed by 3 in what came before. */
+static void conversations_go_by_what_the_harness_says(void **state)
+{
+    (void)state;
+    const sb_token first[] = { 1, 2, 3, 4 }, next[] = { 1, 2, 3, 4, 9, 7 }, other[] = { 9, 1, 2 };
+    struct rig rig;
+    assert_int_equal(rig_open(&rig, "sam:k=1", NULL), SB_OK);
+    begin_conversation(&rig, first, 4, 5);
+    begin_conversation(&rig, other, 3, 5); /* the same one, though its prompt begins otherwise */
+    assert_int_equal(rig_propose(&rig, other, 3), 1);
+    begin_conversation(&rig, first, 4, 5);
+    begin_conversation(&rig, next, 6, 7); /* another one, though its prompt goes on from the last */
+    assert_int_equal(rig_propose(&rig, (const sb_token[]){ 1, 2, 3, 4, 9, 7, 8 }, 7), 0);
+    begin_conversation(&rig, other, 3, 8);
+    assert_int_equal(rig_propose(&rig, other, 3), 0);
+    rig_close(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(documents_of_the_prompt_are_copied_instead_of_it),
+        cmocka_unit_test(conversations_go_by_what_the_harness_says),
         cmocka_unit_test(counts_and_best_successors_are_those_of_a_scan),
         cmocka_unit_test(counts_stop_at_their_limit_and_without_room),
         cmocka_unit_test(malformed_files_are_refused_with_the_byte),
