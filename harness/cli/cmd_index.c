@@ -10,6 +10,7 @@
 #include "harness/core/alloc.h"
 #include "harness/core/clock.h"
 #include "harness/core/line_file.h"
+#include "harness/model/bundled.h"
 
 static const struct sb_usage usage = {
     .name = "index",
@@ -196,7 +197,7 @@ static enum sb_status index_files(const struct options *o, const struct sb_texts
     struct index x = { .o = o };
     struct sb_tokenizer *tok = NULL;
     char *path = NULL;
-    enum sb_status rc = sb_models_resolve(&path, o->model, err);
+    enum sb_status rc = sb_bundled_resolve(&path, "model", o->model, err);
     if (rc == SB_OK)
         rc = sb_tokenizer_open(&tok, path, err);
     x.tok = tok;

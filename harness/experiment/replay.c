@@ -12,6 +12,7 @@
 #include "harness/decode/session.h"
 #include "harness/decode/verifier.h"
 #include "harness/experiment/host.h"
+#include "harness/model/bundled.h"
 
 enum { MOST_END_TOKENS = 64, DEFAULT_CONTEXT = 4096, MIN_BATCH_ROWS = 64 };
 
@@ -80,7 +81,7 @@ static void find_tokenizer(struct replay *r)
 {
     const struct sb_recorded_arm *arm = r->options->arm;
     char *path = NULL, hash[17];
-    if (sb_models_resolve(&path, arm->target, NULL) == SB_OK)
+    if (sb_bundled_resolve(&path, "model", arm->target, NULL) == SB_OK)
         sb_tokenizer_open(&r->tokenizer, path, NULL);
     sb_free(path);
     if (r->tokenizer) {
