@@ -211,7 +211,7 @@ static void drafters_read_rows_where_they_say_so_and_nowhere_else(void **state)
         bool listed = strcmp(name, "none") == 0 || strcmp(name, "pld-plus") == 0;
         bool needs_file = false;
         for (const struct sb_param *p = sb_drafters[i]->params; p && p->name; p++)
-            needs_file = needs_file || p->required;
+            needs_file = needs_file || p->required || strcmp(p->name, "head") == 0;
         for (size_t j = 0; j < N_MODEL_FREE; j++)
             listed = listed || strcmp(model_free[j], name) == 0;
         if (!listed && !needs_file)
