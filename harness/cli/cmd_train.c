@@ -1,4 +1,4 @@
-/* specbench train: a tokenizer or a model from a recipe. */
+/* specbench train: a tokenizer, a model or a draft head from a recipe. */
 #include <stdio.h>
 
 #include "harness/cli/cli.h"
@@ -8,10 +8,12 @@ static const struct sb_usage usage = {
     .name = "train",
     .examples =
         "  specbench train scripts/train/tiny.lua\n"
+        "  specbench train scripts/train/tiny_medusa.lua --data-dir ../corpora\n"
         "  specbench train scripts/train/tiny.lua --resume --data-dir ../corpora --out /tmp/tiny\n",
     .synopsis = "specbench train RECIPE.lua [--resume] [--out DIR] [--data-dir DIR]",
     .about =
-        "Trains what the recipe says and writes it as a Hugging Face directory. Checkpoints are\n"
+        "Trains what the recipe says, a tokenizer, a model or a draft head, and writes it as a\n"
+        "Hugging Face directory (docs/training.md). Checkpoints are\n"
         "written as the recipe asks; Ctrl-C writes one more, --resume goes on from it bit for bit.\n"
         "A loss that is not a number stops the training and keeps the last good checkpoint.",
 };

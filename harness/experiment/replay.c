@@ -13,7 +13,6 @@
 #include "harness/decode/session.h"
 #include "harness/decode/verifier.h"
 #include "harness/experiment/host.h"
-#include "harness/model/bundled.h"
 
 enum { MOST_END_TOKENS = 64, DEFAULT_CONTEXT = 4096, MIN_BATCH_ROWS = 64 };
 

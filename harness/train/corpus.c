@@ -77,8 +77,8 @@ static enum sb_status add_record(struct sb_corpus *corpus, const char *line, siz
     else if (!sound)
         status =
             sb_fail(err, SB_EFORMAT,
-                    "%s: expected 'text' (a string) or 'turns' (a list of objects with strings "
-                    "'user' and 'assistant')",
+                    "%s: expected 'text' (a string), 'turns' (a list of objects with strings "
+                    "'user' and 'assistant'), or 'ids' (tokens) and 'answer' (a place in them)",
                     where);
     else
         status = task_index(corpus, task, &record.task, where, err);

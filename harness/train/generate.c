@@ -43,10 +43,14 @@ struct writing {
 
 /* ---- what is to be written ------------------------------------------------------------------- */
 
-static struct sb_sampling sampling_of(const struct sb_recipe *recipe)
+/* Of the text in hand. */
+static struct sb_sampling sampling_of(const struct writing *w)
 {
-    return (struct sb_sampling){ .temperature = recipe->data.generate.temperature,
-                                 .top_p = recipe->data.generate.top_p };
+    const double *temperature = w->recipe->data.generate.temperature;
+    return (struct sb_sampling){
+        .temperature = temperature[w->done % w->recipe->data.generate.n_temperatures],
+        .top_p = w->recipe->data.generate.top_p,
+    };
 }
 
 /* Tokens of the record in w->doc that are the prompt: a chat up to its first answer, the beginning of
@@ -170,7 +174,7 @@ static enum sb_status count_lines(struct writing *w, struct sb_error *err)
 
 static sb_token next_token(struct writing *w, const struct sb_rng *at, size_t row)
 {
-    struct sb_sampling sampling = sampling_of(w->recipe);
+    struct sb_sampling sampling = sampling_of(w);
     struct sb_rng rng = *at;
     size_t n = sb_model_config(w->model)->n_vocab;
     sb_sampling_apply(w->prob, &sampling, sb_seq_logits(w->seq, row), n, w->scratch);

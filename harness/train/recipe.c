@@ -13,88 +13,75 @@
 #include "harness/core/alloc.h"
 #include "harness/core/paths.h"
 #include "harness/core/rng.h"
-
-enum field_type { FIELD_TEXT, FIELD_COUNT, FIELD_NUMBER, FIELD_CHOICE };
-
-/* A key of a table; the list ends at a NULL name. */
-struct field {
-    const char *name;
-    enum field_type type;
-    size_t offset;
-    bool required;
-    double min, max;     /* COUNT, NUMBER */
-    double fallback;     /* COUNT, NUMBER */
-    const char *choices; /* CHOICE: "a|b", the first is the fallback */
-};
+#include "harness/train/lua_fields.h"
 
 #define AT(member) offsetof(struct sb_recipe, member)
 
-static const struct field root_fields[] = {
-    { "kind", FIELD_CHOICE, AT(kind), true, .choices = "lm|head|tokenizer" },
-    { "name", FIELD_TEXT, AT(name), true },
-    { "out", FIELD_TEXT, AT(out), true },
-    { "tokenizer", FIELD_TEXT, AT(tokenizer), false },
-    { "target", FIELD_TEXT, AT(target), false },
-    { "arch", FIELD_TEXT, AT(arch), false },
+static const struct sb_lua_field root_fields[] = {
+    { "kind", SB_FIELD_CHOICE, AT(kind), true, .choices = "lm|head|tokenizer" },
+    { "name", SB_FIELD_TEXT, AT(name), true },
+    { "out", SB_FIELD_TEXT, AT(out), true },
+    { "tokenizer", SB_FIELD_TEXT, AT(tokenizer), false },
+    { "target", SB_FIELD_TEXT, AT(target), false },
+    { "arch", SB_FIELD_TEXT, AT(arch), false },
     { NULL },
 };
-static const struct field data_fields[] = {
-    { "dir", FIELD_TEXT, AT(data.dir), false },
-    { "held_out", FIELD_NUMBER, AT(data.held_out), false, 0, 0.5, 0.01 },
-    { "loss_on", FIELD_CHOICE, AT(data.loss_on), false, .choices = "all|answers" },
+static const struct sb_lua_field data_fields[] = {
+    { "dir", SB_FIELD_TEXT, AT(data.dir), false },
+    { "held_out", SB_FIELD_NUMBER, AT(data.held_out), false, 0, 0.5, 0.01 },
+    { "loss_on", SB_FIELD_CHOICE, AT(data.loss_on), false, .choices = "all|answers" },
     { NULL },
 };
-static const struct field model_fields[] = {
-    { "layers", FIELD_COUNT, AT(model.layers), true, 1, 512 },
-    { "width", FIELD_COUNT, AT(model.width), true, 2, 65536 },
-    { "heads", FIELD_COUNT, AT(model.heads), true, 1, 1024 },
-    { "kv_heads", FIELD_COUNT, AT(model.kv_heads), true, 1, 1024 },
-    { "ff", FIELD_COUNT, AT(model.ff), true, 1, 262144 },
-    { "vocab", FIELD_COUNT, AT(model.vocab), true, 260, 1048576 },
-    { "context", FIELD_COUNT, AT(model.context), true, 2, 1048576 },
-    { "rope_base", FIELD_NUMBER, AT(model.rope_base), false, 1, 1e9, 10000 },
-    { "norm_eps", FIELD_NUMBER, AT(model.norm_eps), false, 0, 0.1, 1e-5 },
+static const struct sb_lua_field model_fields[] = {
+    { "layers", SB_FIELD_COUNT, AT(model.layers), true, 1, 512 },
+    { "width", SB_FIELD_COUNT, AT(model.width), true, 2, 65536 },
+    { "heads", SB_FIELD_COUNT, AT(model.heads), true, 1, 1024 },
+    { "kv_heads", SB_FIELD_COUNT, AT(model.kv_heads), true, 1, 1024 },
+    { "ff", SB_FIELD_COUNT, AT(model.ff), true, 1, 262144 },
+    { "vocab", SB_FIELD_COUNT, AT(model.vocab), true, 260, 1048576 },
+    { "context", SB_FIELD_COUNT, AT(model.context), true, 2, 1048576 },
+    { "rope_base", SB_FIELD_NUMBER, AT(model.rope_base), false, 1, 1e9, 10000 },
+    { "norm_eps", SB_FIELD_NUMBER, AT(model.norm_eps), false, 0, 0.1, 1e-5 },
     { NULL },
 };
-static const struct field train_fields[] = {
-    { "steps", FIELD_COUNT, AT(train.steps), true, 1, 1e9 },
-    { "batch_tokens", FIELD_COUNT, AT(train.batch_tokens), true, 1, 1e8 },
-    { "micro_tokens", FIELD_COUNT, AT(train.micro_tokens), false, 1, 1e6, 2048 },
-    { "seq_len", FIELD_COUNT, AT(train.seq_len), true, 1, 1e6 },
-    { "warmup", FIELD_COUNT, AT(train.warmup), false, 0, 1e9, 0 },
-    { "seed", FIELD_COUNT, AT(train.seed), false, 0, 9e15, 0 },
-    { "checkpoint_every", FIELD_COUNT, AT(train.checkpoint_every), false, 1, 1e9, 200 },
-    { "lr", FIELD_NUMBER, AT(train.lr), true, 0, 1e30 },
-    { "min_lr_ratio", FIELD_NUMBER, AT(train.min_lr_ratio), false, 0, 1, 0.1 },
-    { "weight_decay", FIELD_NUMBER, AT(train.weight_decay), false, 0, 10, 0.1 },
-    { "clip", FIELD_NUMBER, AT(train.clip), false, 0, 1e30, 1 },
-    { "beta1", FIELD_NUMBER, AT(train.beta1), false, 0, 0.9999, 0.9 },
-    { "beta2", FIELD_NUMBER, AT(train.beta2), false, 0, 0.999999, 0.95 },
+static const struct sb_lua_field train_fields[] = {
+    { "steps", SB_FIELD_COUNT, AT(train.steps), true, 1, 1e9 },
+    { "batch_tokens", SB_FIELD_COUNT, AT(train.batch_tokens), true, 1, 1e8 },
+    { "micro_tokens", SB_FIELD_COUNT, AT(train.micro_tokens), false, 1, 1e6, 2048 },
+    { "seq_len", SB_FIELD_COUNT, AT(train.seq_len), true, 1, 1e6 },
+    { "warmup", SB_FIELD_COUNT, AT(train.warmup), false, 0, 1e9, 0 },
+    { "seed", SB_FIELD_COUNT, AT(train.seed), false, 0, 9e15, 0 },
+    { "checkpoint_every", SB_FIELD_COUNT, AT(train.checkpoint_every), false, 1, 1e9, 200 },
+    { "lr", SB_FIELD_NUMBER, AT(train.lr), true, 0, 1e30 },
+    { "min_lr_ratio", SB_FIELD_NUMBER, AT(train.min_lr_ratio), false, 0, 1, 0.1 },
+    { "weight_decay", SB_FIELD_NUMBER, AT(train.weight_decay), false, 0, 10, 0.1 },
+    { "clip", SB_FIELD_NUMBER, AT(train.clip), false, 0, 1e30, 1 },
+    { "beta1", SB_FIELD_NUMBER, AT(train.beta1), false, 0, 0.9999, 0.9 },
+    { "beta2", SB_FIELD_NUMBER, AT(train.beta2), false, 0, 0.999999, 0.95 },
     { NULL },
 };
-static const struct field distill_fields[] = {
-    { "teacher", FIELD_TEXT, AT(distill.teacher), true },
-    { "weight", FIELD_NUMBER, AT(distill.weight), false, 0, 1, 0.5 },
-    { "loss", FIELD_CHOICE, AT(distill.loss), false, .choices = "kl|reverse-kl|jsd|tvd" },
-    { "beta", FIELD_NUMBER, AT(distill.beta), false, 0, 1, 0.5 },
+static const struct sb_lua_field distill_fields[] = {
+    { "teacher", SB_FIELD_TEXT, AT(distill.teacher), true },
+    { "weight", SB_FIELD_NUMBER, AT(distill.weight), false, 0, 1, 0.5 },
+    { "loss", SB_FIELD_CHOICE, AT(distill.loss), false, .choices = "kl|reverse-kl|jsd|tvd" },
+    { "beta", SB_FIELD_NUMBER, AT(distill.beta), false, 0, 1, 0.5 },
     { NULL },
 };
-static const struct field loss_fields[] = {
-    { "by", FIELD_CHOICE, AT(loss.by), false,
+static const struct sb_lua_field loss_fields[] = {
+    { "by", SB_FIELD_CHOICE, AT(loss.by), false,
       .choices = "soft-ce|labels|kl|reverse-kl|jsd|tvd|topk-ce|lk-alpha" },
-    { "weight", FIELD_NUMBER, AT(loss.weight), false, 0, 1000, 1 },
-    { "feature", FIELD_NUMBER, AT(loss.feature), false, 0, 1000, 0 },
-    { "decay", FIELD_NUMBER, AT(loss.decay), false, 0, 1, 0.8 },
-    { "beta", FIELD_NUMBER, AT(loss.beta), false, 0, 1, 0.5 },
-    { "top_k", FIELD_COUNT, AT(loss.top_k), false, 1, SB_MAX_TOP_K, 10 },
+    { "weight", SB_FIELD_NUMBER, AT(loss.weight), false, 0, 1000, 1 },
+    { "feature", SB_FIELD_NUMBER, AT(loss.feature), false, 0, 1000, 0 },
+    { "decay", SB_FIELD_NUMBER, AT(loss.decay), false, 0, 1, 0.8 },
+    { "beta", SB_FIELD_NUMBER, AT(loss.beta), false, 0, 1, 0.5 },
+    { "top_k", SB_FIELD_COUNT, AT(loss.top_k), false, 1, SB_MAX_TOP_K, 10 },
     { NULL },
 };
-static const struct field generate_fields[] = {
-    { "prompts", FIELD_COUNT, AT(data.generate.prompts), true, 1, 1e7 },
-    { "max_new_tokens", FIELD_COUNT, AT(data.generate.max_new_tokens), true, 1, 1e6 },
-    { "temperature", FIELD_NUMBER, AT(data.generate.temperature), false, 0, 10, 0 },
-    { "top_p", FIELD_NUMBER, AT(data.generate.top_p), false, 0, 1, 0 },
-    { "seed", FIELD_COUNT, AT(data.generate.seed), false, 0, 9e15, 0 },
+static const struct sb_lua_field generate_fields[] = {
+    { "prompts", SB_FIELD_COUNT, AT(data.generate.prompts), true, 1, 1e7 },
+    { "max_new_tokens", SB_FIELD_COUNT, AT(data.generate.max_new_tokens), true, 1, 1e6 },
+    { "top_p", SB_FIELD_NUMBER, AT(data.generate.top_p), false, 0, 1, 0 },
+    { "seed", SB_FIELD_COUNT, AT(data.generate.seed), false, 0, 9e15, 0 },
     { NULL },
 };
 
@@ -103,138 +90,9 @@ struct reading {
     const char *path;
 };
 
-static bool is_choice(const char *choices, const char *text)
-{
-    size_t n = strlen(text);
-    for (const char *at = choices; at; at = strchr(at, '|')) {
-        at += *at == '|';
-        if (strncmp(at, text, n) == 0 && (at[n] == '|' || at[n] == '\0') && n > 0)
-            return true;
-    }
-    return false;
-}
-
-static char *keep_text(lua_State *L, const char *text)
-{
-    char *copy = sb_strdup(text);
-    if (!copy)
-        luaL_error(L, "out of memory");
-    return copy;
-}
-
-/* "a, b, c" of the known keys, on the Lua stack. */
-static const char *known_keys(lua_State *L, const struct field *fields, const char *const *tables)
-{
-    luaL_Buffer list;
-    luaL_buffinit(L, &list);
-    const char *comma = "";
-    for (; fields->name; fields++, comma = ", ") {
-        luaL_addstring(&list, comma);
-        luaL_addstring(&list, fields->name);
-    }
-    for (; tables && *tables; tables++, comma = ", ") {
-        luaL_addstring(&list, comma);
-        luaL_addstring(&list, *tables);
-    }
-    luaL_pushresult(&list);
-    return lua_tostring(L, -1);
-}
-
-/* Refuse keys of the table on top that neither list names. */
-static void check_keys(lua_State *L, const char *where, const struct field *fields,
-                       const char *const *tables)
-{
-    lua_pushnil(L);
-    while (lua_next(L, -2)) {
-        bool known = false;
-        const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
-        for (const struct field *f = fields; key && f->name; f++)
-            known = known || strcmp(f->name, key) == 0;
-        for (const char *const *t = tables; key && t && *t; t++)
-            known = known || strcmp(*t, key) == 0;
-        if (!known)
-            luaL_error(L, "%s has no key '%s'; it has: %s", where, key ? key : "(not a string)",
-                       known_keys(L, fields, tables));
-        lua_pop(L, 1);
-    }
-}
-
-static void read_number(lua_State *L, const char *where, const struct field *f, void *slot)
-{
-    if (lua_type(L, -1) != LUA_TNUMBER)
-        luaL_error(L, "%s.%s must be a number, found a %s", where, f->name, luaL_typename(L, -1));
-    double value = lua_tonumber(L, -1);
-    bool whole = f->type == FIELD_NUMBER || value == floor(value);
-    if (!(value >= f->min && value <= f->max) || !whole)
-        luaL_error(L, "%s.%s is %f; it must be %s from %f to %f", where, f->name, value,
-                   f->type == FIELD_COUNT ? "a whole number" : "a number", f->min, f->max);
-    if (f->type == FIELD_COUNT)
-        *(size_t *)slot = (size_t)value;
-    else
-        *(double *)slot = value;
-}
-
-static void read_text(lua_State *L, const char *where, const struct field *f, char **slot)
-{
-    if (lua_type(L, -1) != LUA_TSTRING)
-        luaL_error(L, "%s.%s must be a string, found a %s", where, f->name, luaL_typename(L, -1));
-    const char *text = lua_tostring(L, -1);
-    if (f->type == FIELD_CHOICE && !is_choice(f->choices, text))
-        luaL_error(L, "%s.%s is '%s'; it must be one of %s", where, f->name, text, f->choices);
-    *slot = keep_text(L, text);
-}
-
-/* What a missing key means. */
-static void default_field(lua_State *L, const char *where, const struct field *f, void *slot)
-{
-    if (f->required)
-        luaL_error(L, "%s.%s is missing", where, f->name);
-    if (f->type == FIELD_COUNT)
-        *(size_t *)slot = (size_t)f->fallback;
-    else if (f->type == FIELD_NUMBER)
-        *(double *)slot = f->fallback;
-    else if (f->type == FIELD_CHOICE) {
-        lua_pushlstring(L, f->choices, strcspn(f->choices, "|"));
-        *(char **)slot = keep_text(L, lua_tostring(L, -1));
-        lua_pop(L, 1);
-    }
-}
-
-/* Read the fields of the table on top into the recipe. */
-static void read_fields(lua_State *L, const char *where, const struct field *fields,
-                        struct sb_recipe *recipe)
-{
-    for (const struct field *f = fields; f->name; f++) {
-        void *slot = (char *)recipe + f->offset;
-        lua_pushstring(L, f->name);
-        lua_rawget(L, -2);
-        if (lua_isnil(L, -1))
-            default_field(L, where, f, slot);
-        else if (f->type == FIELD_TEXT || f->type == FIELD_CHOICE)
-            read_text(L, where, f, slot);
-        else
-            read_number(L, where, f, slot);
-        lua_pop(L, 1);
-    }
-}
-
-/* Push root[name], a table; false and nothing pushed when it is absent. */
-static bool push_table(lua_State *L, const char *where, const char *name, bool required)
-{
-    lua_pushstring(L, name);
-    lua_rawget(L, -2);
-    if (lua_isnil(L, -1) && !required) {
-        lua_pop(L, 1);
-        return false;
-    }
-    if (!lua_istable(L, -1))
-        luaL_error(L, "%s.%s must be a table, found %s", where, name, luaL_typename(L, -1));
-    return true;
-}
-
 static void read_files(lua_State *L, struct sb_recipe *recipe)
 {
-    push_table(L, "data", "files", true);
+    sb_lua_push_table(L, "data", "files", true);
     size_t n = lua_rawlen(L, -1);
     if (n == 0)
         luaL_error(L, "data.files must list at least one file");
@@ -246,7 +104,7 @@ static void read_files(lua_State *L, struct sb_recipe *recipe)
         if (lua_type(L, -1) != LUA_TSTRING)
             luaL_error(L, "data.files[%d] must be a string, found a %s", (int)i + 1,
                        luaL_typename(L, -1));
-        recipe->data.files[i] = keep_text(L, lua_tostring(L, -1));
+        recipe->data.files[i] = sb_lua_keep_text(L, lua_tostring(L, -1));
         recipe->data.n_files = i + 1;
         lua_pop(L, 1);
     }
@@ -255,7 +113,7 @@ static void read_files(lua_State *L, struct sb_recipe *recipe)
 
 static void read_weights(lua_State *L, struct sb_recipe *recipe)
 {
-    if (!push_table(L, "data", "weights", false))
+    if (!sb_lua_push_table(L, "data", "weights", false))
         return;
     recipe->data.weights = sb_alloc_zero(SB_MAX_TASKS, sizeof *recipe->data.weights);
     if (!recipe->data.weights)
@@ -268,25 +126,12 @@ static void read_weights(lua_State *L, struct sb_recipe *recipe)
         if (recipe->data.n_weights == SB_MAX_TASKS)
             luaL_error(L, "data.weights names more than %d tasks", SB_MAX_TASKS);
         struct sb_recipe_weight *weight = &recipe->data.weights[recipe->data.n_weights];
-        weight->task = keep_text(L, lua_tostring(L, -2));
+        weight->task = sb_lua_keep_text(L, lua_tostring(L, -2));
         weight->weight = lua_tonumber(L, -1);
         recipe->data.n_weights++;
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
-}
-
-/* Read parent[name] by its fields; false: it is absent, and the defaults are set. */
-static bool read_table(lua_State *L, const char *parent, const char *name,
-                       const struct field *fields, bool required, struct sb_recipe *recipe)
-{
-    bool there = push_table(L, parent, name, required);
-    if (!there)
-        return false;
-    check_keys(L, name, fields, NULL);
-    read_fields(L, name, fields, recipe);
-    lua_pop(L, 1);
-    return true;
 }
 
 /* data.from names another recipe: what the table on top lacks is taken from that one's data. */
@@ -305,7 +150,7 @@ static void fill_data_from(lua_State *L)
     lua_call(L, 0, 1);
     if (!lua_istable(L, -1))
         luaL_error(L, "data.from: %s must return a table", lua_tostring(L, -2));
-    push_table(L, "data.from", "data", true); /* data, path, other recipe, its data */
+    sb_lua_push_table(L, "data.from", "data", true); /* data, path, other recipe, its data */
     lua_pushnil(L);
     while (lua_next(L, -2)) {
         lua_pushvalue(L, -2);
@@ -325,37 +170,73 @@ static void fill_data_from(lua_State *L)
     lua_rawset(L, -3);
 }
 
+/* generate.temperature: one, or a list to take in turn. */
+static void read_temperatures(lua_State *L, struct sb_recipe *recipe)
+{
+    double *to = recipe->data.generate.temperature;
+    lua_pushstring(L, "temperature");
+    lua_rawget(L, -2);
+    bool list = lua_istable(L, -1);
+    size_t n = list ? lua_rawlen(L, -1) : 1;
+    if (n == 0 || n > SB_MAX_TEMPERATURES)
+        luaL_error(L, "generate.temperature lists %d numbers; it must be 1 to %d", (int)n,
+                   SB_MAX_TEMPERATURES);
+    for (size_t i = 0; i < n; i++) {
+        if (list)
+            lua_rawgeti(L, -1, (lua_Integer)i + 1);
+        else
+            lua_pushvalue(L, -1);
+        to[i] = lua_isnil(L, -1) && !list ? 0 : lua_tonumber(L, -1);
+        if (!(lua_isnumber(L, -1) || (lua_isnil(L, -1) && !list)) || !(to[i] >= 0 && to[i] <= 10))
+            luaL_error(L, "generate.temperature must be a number from 0 to 10, or a list of them");
+        lua_pop(L, 1);
+    }
+    recipe->data.generate.n_temperatures = n;
+    lua_pop(L, 1);
+}
+
+static void read_generate(lua_State *L, struct sb_recipe *recipe)
+{
+    static const char *const tables[] = { "temperature", NULL };
+    recipe->data.generate.wanted = sb_lua_push_table(L, "data", "generate", false);
+    if (!recipe->data.generate.wanted)
+        return;
+    sb_lua_check_keys(L, "generate", generate_fields, tables);
+    sb_lua_read_fields(L, "generate", generate_fields, recipe);
+    read_temperatures(L, recipe);
+    lua_pop(L, 1);
+}
+
 static void read_data(lua_State *L, struct sb_recipe *recipe)
 {
     static const char *const tables[] = { "files", "weights", "generate", "from", NULL };
-    push_table(L, "recipe", "data", true);
+    sb_lua_push_table(L, "recipe", "data", true);
     fill_data_from(L);
-    check_keys(L, "data", data_fields, tables);
-    read_fields(L, "data", data_fields, recipe);
+    sb_lua_check_keys(L, "data", data_fields, tables);
+    sb_lua_read_fields(L, "data", data_fields, recipe);
     read_files(L, recipe);
     read_weights(L, recipe);
-    recipe->data.generate.wanted =
-        read_table(L, "data", "generate", generate_fields, false, recipe);
+    read_generate(L, recipe);
     lua_pop(L, 1);
 }
 
 /* kind "tokenizer" has the size of its vocabulary in `model` too, and nothing else there. */
 static void read_vocabulary(lua_State *L, struct sb_recipe *recipe)
 {
-    static const struct field fields[] = {
-        { "vocab", FIELD_COUNT, AT(model.vocab), true, 260, 1048576 },
+    static const struct sb_lua_field fields[] = {
+        { "vocab", SB_FIELD_COUNT, AT(model.vocab), true, 260, 1048576 },
         { NULL },
     };
-    read_table(L, "recipe", "model", fields, true, recipe);
+    sb_lua_read_table(L, "recipe", "model", fields, true, recipe);
 }
 
 static void read_lm(lua_State *L, struct sb_recipe *recipe)
 {
     if (!recipe->tokenizer)
         luaL_error(L, "recipe.tokenizer is missing");
-    read_table(L, "recipe", "model", model_fields, true, recipe);
-    read_table(L, "recipe", "train", train_fields, true, recipe);
-    read_table(L, "recipe", "distill", distill_fields, false, recipe);
+    sb_lua_read_table(L, "recipe", "model", model_fields, true, recipe);
+    sb_lua_read_table(L, "recipe", "train", train_fields, true, recipe);
+    sb_lua_read_table(L, "recipe", "distill", distill_fields, false, recipe);
     if (recipe->train.seq_len > recipe->model.context)
         luaL_error(L, "train.seq_len is greater than model.context");
 }
@@ -366,7 +247,7 @@ static void read_head_parameters(lua_State *L, struct sb_recipe *recipe)
     struct sb_error err;
     if (sb_spec_init(&recipe->head, recipe->arch, &err) != SB_OK)
         luaL_error(L, "%s", err.message);
-    if (!push_table(L, "recipe", "head", false))
+    if (!sb_lua_push_table(L, "recipe", "head", false))
         return;
     lua_pushnil(L);
     while (lua_next(L, -2)) {
@@ -388,10 +269,10 @@ static void read_head(lua_State *L, struct sb_recipe *recipe)
     if (!recipe->arch)
         luaL_error(L, "recipe.arch is missing");
     read_head_parameters(L, recipe);
-    read_table(L, "recipe", "train", train_fields, true, recipe);
-    if (!read_table(L, "recipe", "loss", loss_fields, false, recipe)) {
+    sb_lua_read_table(L, "recipe", "train", train_fields, true, recipe);
+    if (!sb_lua_read_table(L, "recipe", "loss", loss_fields, false, recipe)) {
         lua_newtable(L);
-        read_fields(L, "loss", loss_fields, recipe);
+        sb_lua_read_fields(L, "loss", loss_fields, recipe);
         lua_pop(L, 1);
     }
 }
@@ -417,8 +298,8 @@ static int read_recipe(lua_State *L)
     lua_rawget(L, -2);
     const char *const *tables = tables_of(lua_isstring(L, -1) ? lua_tostring(L, -1) : "");
     lua_pop(L, 1);
-    check_keys(L, "recipe", root_fields, tables);
-    read_fields(L, "recipe", root_fields, recipe);
+    sb_lua_check_keys(L, "recipe", root_fields, tables);
+    sb_lua_read_fields(L, "recipe", root_fields, recipe);
     read_data(L, recipe);
     if (strcmp(recipe->kind, "tokenizer") == 0) {
         read_vocabulary(L, recipe);
@@ -437,11 +318,14 @@ static int read_recipe(lua_State *L)
 uint64_t sb_recipe_generate_hash(const struct sb_recipe *recipe)
 {
     const double numbers[] = {
-        (double)recipe->data.generate.prompts, (double)recipe->data.generate.max_new_tokens,
-        (double)recipe->data.generate.seed,    recipe->data.generate.temperature,
+        (double)recipe->data.generate.prompts,
+        (double)recipe->data.generate.max_new_tokens,
+        (double)recipe->data.generate.seed,
         recipe->data.generate.top_p,
     };
-    return XXH64(numbers, sizeof numbers, 0);
+    size_t n = recipe->data.generate.n_temperatures;
+    return XXH64(recipe->data.generate.temperature, n * sizeof *recipe->data.generate.temperature,
+                 XXH64(numbers, sizeof numbers, 0));
 }
 
 /* What distinguishes a head's recipe from others, and a distillation by another loss than KL; 0 for

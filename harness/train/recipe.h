@@ -6,6 +6,8 @@
 #include "harness/train/adamw.h"
 #include "harness/train/data.h"
 
+enum { SB_MAX_TEMPERATURES = 8 };
+
 struct sb_recipe_weight {
     char *task;
     double weight;
@@ -30,7 +32,9 @@ struct sb_recipe {
             bool wanted;
             size_t prompts; /* per task, in file order */
             size_t max_new_tokens, seed;
-            double temperature, top_p;
+            double temperature[SB_MAX_TEMPERATURES]; /* taken in turn, prompt by prompt */
+            size_t n_temperatures;
+            double top_p;
         } generate; /* the target answers the prompts, and that is trained on */
     } data;
     struct {

@@ -6,6 +6,7 @@
 
 #include "harness/core/alloc.h"
 #include "harness/core/threads.h"
+#include "harness/model/bundled.h"
 #include "harness/train/generate.h"
 #include "harness/train/head_measure.h"
 #include "harness/train/model_out.h"
@@ -18,6 +19,7 @@ enum { MEASURE_ROWS = 8192, FINAL_ROWS = 32768, TREE_NODES = 31, HASH_TEXT = 17 
 
 struct head_run {
     struct sb_run run;
+    char *target_path; /* where recipe->target is */
     struct sb_tape *target_tape;
     struct sb_lm *target;
     struct sb_head *head;
@@ -31,7 +33,9 @@ struct head_run {
 static enum sb_status open_target(struct head_run *self, const struct sb_recipe *recipe,
                                   uint64_t *hash, struct sb_error *err)
 {
-    enum sb_status status = sb_teacher_load(&self->target, hash, recipe->target, 0, err);
+    enum sb_status status = sb_bundled_resolve(&self->target_path, "target", recipe->target, err);
+    if (status == SB_OK)
+        status = sb_teacher_load(&self->target, hash, self->target_path, 0, err);
     if (status != SB_OK)
         return status;
     snprintf(self->target_hash, sizeof self->target_hash, "%016" PRIx64, *hash);
@@ -247,12 +251,12 @@ static enum sb_status prepare_and_train(struct head_run *self, const struct sb_r
                                         struct sb_error *err)
 {
     uint64_t hash = 0;
-    const char *tokenizer = recipe->tokenizer ? recipe->tokenizer : recipe->target;
     enum sb_status status = open_target(self, recipe, &hash, err);
+    const char *tokenizer = recipe->tokenizer ? recipe->tokenizer : self->target_path;
     if (status == SB_OK)
         status = open_head(self, recipe, err);
     if (status == SB_OK && recipe->data.generate.wanted)
-        status = sb_generate_texts(recipe, options, recipe->target, tokenizer, err);
+        status = sb_generate_texts(recipe, options, self->target_path, tokenizer, err);
     if (status == SB_OK)
         status = sb_run_open(&self->run, recipe, options, tokenizer, self->target->shape.n_vocab,
                              "the target's vocabulary", err);
@@ -279,6 +283,7 @@ enum sb_status sb_train_head(const struct sb_recipe *recipe, const struct sb_tra
     sb_head_destroy(self.head);
     sb_tape_destroy(self.target_tape);
     sb_lm_destroy(self.target);
+    sb_free(self.target_path);
     json_decref(self.history);
     return status;
 }

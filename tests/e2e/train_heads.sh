@@ -34,8 +34,8 @@ ask() {
 }
 plain=$(ask --drafter none)
 
-# head ARCH PARAMETERS DRAFTER
-head() {
+# try_head ARCH PARAMETERS DRAFTER
+try_head() {
     out="$work/$1"
     cat >"$work/head.lua" <<END
 return { kind = 'head', name = 'toy-$1', arch = '$1', out = '$out', target = '$work/target',
@@ -47,13 +47,13 @@ END
     checks=$((checks + 1))
     [ "$(echo "$mat" | cut -d. -f1)" -ge 2 ] || fail "$3: $(cat "$work/stats")"
 }
-head medusa "heads = 3, share_lm_head = true" "medusa:head=$work/medusa,tree=1x1x1"
-head hydra "heads = 3, layers = 2" "hydra:head=$work/hydra,tree=1x1x1"
-head hydra-pp "heads = 3, layers = 2" "hydra-pp:head=$work/hydra-pp,tree=1x1x1"
-head eagle "steps = 2" "eagle:head=$work/eagle,tree=1x1x1"
-head eagle3 "steps = 3" "eagle3:head=$work/eagle3,depth=2,topk=1,total=4"
-head mlp-speculator "n_predict = 3" "mlp-speculator:head=$work/mlp-speculator"
-head redrafter "length = 3" "redrafter:head=$work/redrafter,k=3,beams=1"
+try_head medusa "heads = 3, share_lm_head = true" "medusa:head=$work/medusa,tree=1x1x1"
+try_head hydra "heads = 3, layers = 2" "hydra:head=$work/hydra,tree=1x1x1"
+try_head hydra-pp "heads = 3, layers = 2" "hydra-pp:head=$work/hydra-pp,tree=1x1x1"
+try_head eagle "steps = 2" "eagle:head=$work/eagle,tree=1x1x1"
+try_head eagle3 "steps = 3" "eagle3:head=$work/eagle3,depth=2,topk=1,total=4"
+try_head mlp-speculator "n_predict = 3" "mlp-speculator:head=$work/mlp-speculator"
+try_head redrafter "length = 3" "redrafter:head=$work/redrafter,k=3,beams=1"
 check_same "$(ask --drafter "medusa:head=$work/medusa,tree=@$work/medusa/tree.json")" "$plain" "the text with a measured tree"
 
 # A head of another target is refused.

@@ -654,6 +654,59 @@ static void a_head_is_written_with_what_it_was_made_for(void **state)
     assert_holds(at("made/training.json"), "\"step\": 12");
 }
 
+static void a_head_whose_loss_is_not_a_number_keeps_its_checkpoint(void **state)
+{
+    (void)state;
+    write_head_recipe("head.lua", "medusa", ", lr = 1e30, checkpoint_every = 1", "", "");
+    struct sb_train_options options = { .out = at("h-wild"), .max_steps = 1 };
+    struct sb_error err;
+    assert_int_equal(sb_train_recipe(at("head.lua"), &options, &err), SB_EINTERRUPTED);
+    size_t before, after;
+    unsigned char *kept = read_bytes(at("h-wild/train.ckpt"), &before);
+    options = (struct sb_train_options){ .out = at("h-wild"), .resume = true };
+    assert_int_equal(sb_train_recipe(at("head.lua"), &options, &err), SB_EUSAGE);
+    assert_non_null(strstr(err.message, "is not a finite number"));
+    assert_false(sb_is_file(at("h-wild/model.safetensors")));
+    unsigned char *now = read_bytes(at("h-wild/train.ckpt"), &after);
+    assert_int_equal(before, after);
+    assert_memory_equal(kept, now, before);
+    sb_free(kept);
+    sb_free(now);
+}
+
+static void records_of_tokens_are_checked(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *want;
+    } bad[] = {
+        { "{\"task\": \"qa\", \"ids\": [1, -2], \"answer\": 1}", "expected 'text'" },
+        { "{\"task\": \"qa\", \"ids\": [1], \"answer\": 1}", "expected 'text'" },
+        { "{\"task\": \"qa\", \"ids\": [1, 2], \"answer\": 3}", "expected 'text'" },
+        { "{\"task\": \"qa\", \"ids\": [1, 2.5], \"answer\": 1}", "expected 'text'" },
+        { "{\"task\": \"qa\", \"ids\": [1, 4294967297], \"answer\": 1}", "expected 'text'" },
+        { "{\"task\": \"qa\", \"ids\": [1, 300], \"answer\": 1}", "vocabulary of 300" },
+    };
+    struct sb_marks marks;
+    struct sb_tokenizer *tok = open_tokenizer(&marks);
+    struct sb_corpus corpus;
+    struct sb_error err;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct sb_rendered doc = { 0 };
+        write_text(at("ids.jsonl"), bad[i].text);
+        enum sb_status status = read_one(&corpus, "ids.jsonl", &err);
+        if (status == SB_OK) {
+            status = sb_record_render(&doc, &corpus, &corpus.records[0], tok, &marks, &err);
+            sb_corpus_finish(&corpus);
+        }
+        assert_int_equal(status, SB_EFORMAT);
+        if (!strstr(err.message, bad[i].want))
+            fail_msg("expected '%s' in: %s", bad[i].want, err.message);
+        sb_rendered_finish(&doc);
+    }
+    sb_tokenizer_close(tok);
+}
+
 static void a_head_learns_what_its_target_says(void **state)
 {
     (void)state;
@@ -693,7 +746,7 @@ static void a_target_writes_its_texts_and_goes_on_where_it_stopped(void **state)
     (void)state;
     struct sb_error err;
     char generate[128];
-    snprintf(generate, sizeof generate, GENERATE, "0.7");
+    snprintf(generate, sizeof generate, GENERATE, "{ 0.7, 0, 1 }");
     write_head_recipe("head.lua", "medusa", "", generate, "");
     struct sb_train_options whole = { .out = at("g-whole") }, parts = { .out = at("g-parts") };
     train_ok("head.lua", &whole);
@@ -775,6 +828,10 @@ static void bad_head_recipes_are_refused_with_what_is_right(void **state)
         { "medusa", "", "", "model = { vocab = 300 }", "recipe has no key 'model'" },
         { "medusa", ", seq_len = 60", "", "", "target" },
         { "medusa", "", ", generate = { prompts = 1 }", "", "generate.max_new_tokens is missing" },
+        { "medusa", "", ", generate = { prompts = 1, max_new_tokens = 4, temperature = 'hot' }", "",
+          "generate.temperature must be a number" },
+        { "medusa", "", ", generate = { prompts = 1, max_new_tokens = 4, temperature = {} }", "",
+          "generate.temperature lists 0 numbers" },
         { "medusa", "", ", generate = { prompts = 1, max_new_tokens = 24 }", "",
           "no prompt leaves room" },
     };
@@ -896,6 +953,8 @@ int main(void)
         cmocka_unit_test(a_student_learns_by_every_divergence),
         cmocka_unit_test(every_head_trains_and_goes_on_where_it_stopped),
         cmocka_unit_test(a_head_is_written_with_what_it_was_made_for),
+        cmocka_unit_test(records_of_tokens_are_checked),
+        cmocka_unit_test(a_head_whose_loss_is_not_a_number_keeps_its_checkpoint),
         cmocka_unit_test(a_head_learns_what_its_target_says),
         cmocka_unit_test(a_target_writes_its_texts_and_goes_on_where_it_stopped),
         cmocka_unit_test(greedy_texts_are_what_the_target_likes_best),

@@ -177,6 +177,10 @@ static void every_head_can_learn_a_batch_by_heart(void **state)
         run_target(&w, &texts);
         assert_int_equal(sb_adamw_init(&opt, &options, w.head->weights.n_params, &err), SB_OK);
         double first = 0, last = 0;
+        size_t n_target = w.target->weights.n_params;
+        sb_real *frozen = sb_alloc_array(n_target, sizeof *frozen);
+        assert_non_null(frozen);
+        memcpy(frozen, w.target->weights.x, n_target * sizeof *frozen);
         for (size_t i = 0; i < options.steps; i++) {
             sb_trainable_clear_grads(&w.head->weights);
             struct sb_var *sum = loss_of(&w, &loss);
@@ -189,6 +193,8 @@ static void every_head_can_learn_a_batch_by_heart(void **state)
         bool stiff = strstr(specs[s], "share") || strstr(specs[s], "eagle:");
         if (!(last < (stiff ? 0.3 : 0.02) * first))
             fail_msg("%s: loss %.4f, at first %.4f", specs[s], last, first);
+        assert_memory_equal(frozen, w.target->weights.x, n_target * sizeof *frozen);
+        sb_free(frozen);
         sb_adamw_finish(&opt);
         close_world(&w);
     }
