@@ -8,7 +8,8 @@ enum sb_status sb_tap_want(struct sb_tap_plan *plan, enum sb_tap_kind kind, size
                            size_t *index, struct sb_error *err)
 {
     if (!plan)
-        return sb_fail(err, SB_EUSAGE, "hidden states come with a target, which a recording does not have");
+        return sb_fail(err, SB_EUSAGE,
+                       "hidden states come with a target, which a recording does not have");
     bool layered = kind == SB_TAP_IN || kind == SB_TAP_OUT;
     if (layered && layer >= plan->n_layers)
         return sb_fail(err, SB_EUSAGE, "hidden states of layer %zu: the target has layers 0 to %zu",

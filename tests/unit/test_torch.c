@@ -223,7 +223,7 @@ static char *golden(const char *name)
 }
 
 static const struct sb_stored_tensor *get(const struct sb_torch_file *f, const char *name,
-                                         enum sb_element type, size_t n_dims, size_t size_bytes)
+                                          enum sb_element type, size_t n_dims, size_t size_bytes)
 {
     const struct sb_stored_tensor *t = sb_torch_find(f, name);
     if (!t)
@@ -274,7 +274,8 @@ static void a_checkpoint_is_named_by_its_keys(void **state)
     assert_int_equal(((const int64_t *)d2t->data)[2], -3);
     assert_ptr_equal(get(&f, "7.by number", SB_ELEMENT_I64, 1, 16)->data,
                      (const int64_t *)d2t->data + 2);
-    assert_int_equal(((const uint8_t *)get(&f, "state_dict.t2d", SB_ELEMENT_BOOL, 1, 3)->data)[1], 0);
+    assert_int_equal(((const uint8_t *)get(&f, "state_dict.t2d", SB_ELEMENT_BOOL, 1, 3)->data)[1],
+                     0);
     assert_true(*(const double *)get(&f, "state_dict.scale", SB_ELEMENT_F64, 0, 8)->data == 0.125);
     sb_torch_close(&f);
     sb_free(path);
