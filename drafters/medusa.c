@@ -187,7 +187,7 @@ static enum sb_status medusa_open(void *st, const struct sb_drafter_env *env, st
     enum sb_status rc = sb_head_open(&file, &request, err);
     if (rc == SB_OK)
         rc = sb_tap_want(env->taps, SB_TAP_FINAL, 0, &m->tap, err);
-    m->d = rc == SB_OK ? env->taps->d_model : 0;
+    m->d = rc == SB_OK ? sb_model_config(env->target)->d_model : 0;
     if (rc == SB_OK)
         rc = load(m, &file, env->n_vocab, (size_t)p->heads, err);
     if (rc == SB_OK)
