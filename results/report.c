@@ -267,6 +267,8 @@ static enum sb_status leaderboard(struct sb_table *t, struct sb_store *s, int64_
     sb_view_columns(t, leaderboard_columns);
     enum sb_status status = sb_speeds_load(&speeds, s, experiment_id, err);
     if (status == SB_OK)
+        status = sb_speeds_load_specbench(speeds, s, experiment_id, err);
+    if (status == SB_OK)
         status = sb_sqlite_prepare(&st, s, leaderboard_sql, err);
     if (status == SB_OK) {
         int rc = sb_sqlite_bind(st, "ii", experiment_id, (int64_t)with_tasks);

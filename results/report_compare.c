@@ -92,8 +92,12 @@ enum sb_status sb_view_speed(struct sb_table *t, struct sb_store *store, int64_t
 {
     struct sb_speeds *speeds = NULL;
     enum sb_status rc = sb_speeds_load(&speeds, store, experiment_id, err);
-    if (rc != SB_OK)
+    if (rc == SB_OK)
+        rc = sb_speeds_load_specbench(speeds, store, experiment_id, err);
+    if (rc != SB_OK) {
+        sb_speeds_destroy(speeds);
         return rc;
+    }
     size_t n_arms, n_tasks;
     char *const *task;
     const struct sb_speed_arm *arm = sb_speeds_arms(speeds, &n_arms);

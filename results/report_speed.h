@@ -32,6 +32,9 @@ enum sb_status sb_speeds_load(struct sb_speeds **out, struct sb_store *store, in
 enum sb_status sb_speeds_load_as(struct sb_speeds **out, struct sb_store *store,
                                  int64_t experiment_id, const char *decode_ns, bool with_steps,
                                  struct sb_error *err);
+/* Spec-Bench's figures too, for sb_speeds_get; without them they are NaN. */
+enum sb_status sb_speeds_load_specbench(struct sb_speeds *speeds, struct sb_store *store,
+                                        int64_t experiment_id, struct sb_error *err);
 void sb_speeds_destroy(struct sb_speeds *speeds);
 
 /* The arms in their order, and what they are. */

@@ -69,9 +69,8 @@ static enum sb_status read_values(struct values *out, struct sb_store *store, co
 /* ---- the checks ---- */
 
 static const char *const partial_sql =
-    "SELECT planned - done FROM runs WHERE experiment_id = ?1 UNION ALL"
-    " SELECT planned FROM runs WHERE experiment_id = ?1 UNION ALL"
-    " SELECT errors FROM runs WHERE experiment_id = ?1";
+    "WITH r AS MATERIALIZED (SELECT planned, done, errors FROM runs WHERE experiment_id = ?1)"
+    " SELECT planned - done FROM r UNION ALL SELECT planned FROM r UNION ALL SELECT errors FROM r";
 
 static enum sb_status check_partial(struct list *l, struct sb_store *store, int64_t experiment_id,
                                     struct sb_error *err)
@@ -166,9 +165,9 @@ static enum sb_status check_drift(struct list *l, struct sb_store *store, int64_
 }
 
 static const char *const load_sql =
-    "SELECT g.load_average - h.threads FROM generation g JOIN arm a ON a.id = g.arm_id"
-    " JOIN experiment e ON e.id = a.experiment_id JOIN host h ON h.id = e.host_id"
-    " WHERE e.id = ?1 AND g.load_average >= 0 ORDER BY g.id";
+    "SELECT g.load_average - h.threads FROM experiment e JOIN host h ON h.id = e.host_id"
+    " JOIN arm a ON a.experiment_id = e.id CROSS JOIN generation g ON g.arm_id = a.id"
+    " WHERE e.id = ?1 AND g.load_average >= 0";
 
 static enum sb_status check_load(struct list *l, struct sb_store *store, int64_t experiment_id,
                                  struct sb_error *err)

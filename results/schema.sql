@@ -116,7 +116,8 @@ CREATE INDEX generation_prompt ON generation (prompt_id);
 
 -- What tables over generations read, without the long texts.
 CREATE INDEX generation_figures ON generation
-  (arm_id, prompt_id, repeat, status, finish, n_prompt_tokens, n_tokens, prefill_ns, decode_ns, wall_ns);
+  (arm_id, prompt_id, repeat, status, finish, n_prompt_tokens, n_tokens, prefill_ns, decode_ns, wall_ns,
+   load_average);
 
 -- One target forward over a draft; the prefill is never a step.
 CREATE TABLE step (

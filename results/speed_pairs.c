@@ -21,7 +21,7 @@ static const char *const arms_sql =
 static const char *const cells_sql =
     "SELECT g.arm_id, p.task, p.question_id, g.repeat, sum(%s), sum(g.prefill_ns),"
     " sum(max(g.n_tokens - 1, 0)), sum(g.n_tokens), %s"
-    " FROM generation g JOIN arm a ON a.id = g.arm_id JOIN prompt p ON p.id = g.prompt_id %s"
+    " FROM arm a CROSS JOIN generation g ON g.arm_id = a.id CROSS JOIN prompt p ON p.id = g.prompt_id %s"
     " WHERE a.experiment_id = ?1 AND g.status = 'ok'"
     " GROUP BY p.task, p.question_id, g.arm_id, g.repeat"
     " HAVING count(*) >= max(p.n_turns)"
@@ -151,8 +151,8 @@ static enum sb_status load_cells(struct sb_speeds *s, struct sb_store *store, in
     return status;
 }
 
-static enum sb_status load_specbench(struct sb_speeds *s, struct sb_store *store,
-                                     int64_t experiment_id, struct sb_error *err)
+enum sb_status sb_speeds_load_specbench(struct sb_speeds *s, struct sb_store *store,
+                                        int64_t experiment_id, struct sb_error *err)
 {
     sqlite3_stmt *st;
     enum sb_status rc =
@@ -204,8 +204,6 @@ enum sb_status sb_speeds_load_as(struct sb_speeds **out, struct sb_store *store,
     enum sb_status rc = load_arms(s, store, experiment_id, err);
     if (rc == SB_OK)
         rc = load_cells(s, store, experiment_id, decode_ns, with_steps, err);
-    if (rc == SB_OK)
-        rc = load_specbench(s, store, experiment_id, err);
     if (rc == SB_OK)
         *out = s;
     else

@@ -35,4 +35,5 @@ END;
 
 -- What tables over generations read, without the long texts.
 CREATE INDEX generation_figures ON generation
-  (arm_id, prompt_id, repeat, status, finish, n_prompt_tokens, n_tokens, prefill_ns, decode_ns, wall_ns);
+  (arm_id, prompt_id, repeat, status, finish, n_prompt_tokens, n_tokens, prefill_ns, decode_ns, wall_ns,
+   load_average);

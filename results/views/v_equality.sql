@@ -11,8 +11,8 @@ SELECT a.experiment_id, a.id AS arm_id, a.arm_no, a.label AS arm, p.id AS prompt
 FROM arm a
 JOIN arm base ON base.id = (SELECT id FROM arm WHERE experiment_id = a.experiment_id AND is_baseline = 1
                             ORDER BY arm_no LIMIT 1)
-JOIN generation g ON g.arm_id = a.id AND g.status = 'ok'
-JOIN generation b ON b.arm_id = base.id AND b.prompt_id = g.prompt_id AND b.repeat = g.repeat
+JOIN generation g INDEXED BY generation_figures ON g.arm_id = a.id AND g.status = 'ok'
+JOIN generation b INDEXED BY generation_figures ON b.arm_id = base.id AND b.prompt_id = g.prompt_id AND b.repeat = g.repeat
                  AND b.status = 'ok'
 JOIN prompt p ON p.id = g.prompt_id
 LEFT JOIN generation_sums gk ON gk.generation_id = g.id AND gk.changed = 0

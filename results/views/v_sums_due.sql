@@ -19,7 +19,7 @@ SELECT g.id AS generation_id,
        coalesce(sum(s.accept_ns), 0) AS accept_ns,
        coalesce(sum(s.commit_ns), 0) AS commit_ns,
        coalesce(sum(s.observe_ns), 0) AS observe_ns
-FROM generation g
+FROM generation g INDEXED BY generation_prompt
 LEFT JOIN step s ON s.generation_id = g.id
 WHERE NOT EXISTS (SELECT 1 FROM generation_sums k WHERE k.generation_id = g.id AND k.changed = 0)
 GROUP BY g.id;
