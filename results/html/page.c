@@ -93,6 +93,30 @@ static enum sb_status put_completeness(struct page *p, struct sb_error *err)
     return SB_OK;
 }
 
+/* What makes the times worth less, from the view `warnings`; partial data were said above. */
+static enum sb_status put_warnings(struct page *p, struct sb_error *err)
+{
+    const struct sb_table *t;
+    enum sb_status rc = sb_source_view(&t, p->source, "warnings", err);
+    if (rc != SB_OK || !t)
+        return rc;
+    int check = sb_table_find(t, "check"), arm = sb_table_find(t, "arm");
+    int warns = sb_table_find(t, "warning"), message = sb_table_find(t, "message");
+    for (size_t r = 0; r < sb_table_rows(t) && check >= 0 && warns >= 0 && message >= 0; r++) {
+        const char *label = arm >= 0 ? sb_table_cell(t, r, arm) : NULL;
+        if (sb_table_value(t, r, warns) != 1 || strcmp(sb_table_cell(t, r, check), "partial") == 0)
+            continue;
+        fputs("<p class=\"partial\" role=\"note\"><strong>Mind the times.</strong> ", p->out);
+        if (label && *label) {
+            sb_html_text(p->out, label);
+            fputs(": ", p->out);
+        }
+        sb_html_text(p->out, sb_table_cell(t, r, message));
+        fputs(".</p>\n", p->out);
+    }
+    return SB_OK;
+}
+
 static enum sb_status put_header(struct page *p, const char *name, struct sb_error *err)
 {
     fputs("<header>\n<p class=\"kind\">specbench report</p>\n<h1>", p->out);
@@ -101,6 +125,8 @@ static enum sb_status put_header(struct page *p, const char *name, struct sb_err
     enum sb_status rc = put_facts(p, err);
     if (rc == SB_OK)
         rc = put_completeness(p, err);
+    if (rc == SB_OK)
+        rc = put_warnings(p, err);
     fputs("</header>\n", p->out);
     return rc;
 }
@@ -118,7 +144,6 @@ static const struct section {
     } plots[3];
     struct part tables[3];
 } sections[] = {
-    { "warnings", "Checks of the times", .tables = { { "warnings", "What the times are worth" } } },
     { "speed", "Speed",
       .plots = { { "leaderboard",
                    "A point is an arm's speedup over the baseline on the same prompts, its"
@@ -151,6 +176,8 @@ static const struct section {
       .tables = { { "breakdown", "Shares of the decode time", true },
                   { "cost", "Predicted and measured speedups", true },
                   { "latency", "What a streaming user waits for", true } } },
+    { "warnings", "Checks of the times",
+      .tables = { { "warnings", "What the times are worth", true } } },
     { "certificate", "Certificate",
       .tables = { { "certificate",
                     "The newest certificate: a row per verifier, then the planted rules" } } },
