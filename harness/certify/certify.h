@@ -45,7 +45,7 @@ struct sb_check {
 struct sb_certificate {
     struct sb_check *check; /* [n] */
     size_t n, cap;
-    char skipped[1024]; /* drafters of the registry that cannot run here, and why; "" for none */
+    char skipped[4096]; /* drafters of the registry that cannot run here, and why; "" for none */
     int64_t refuted;    /* checks that failed */
     int64_t missed;     /* planted rules that went through */
     int64_t inconclusive;

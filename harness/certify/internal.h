@@ -55,7 +55,7 @@ struct sb_certify_plan {
     size_t n_jobs, cap_jobs;
     int64_t tables;
     int32_t length; /* tokens of a sampled generation */
-    char skipped[1024];
+    char skipped[4096];
 };
 
 /* Decide on everything: plug-ins, pairs, prompts, sizes. Unknown names, unlawful pairs that were asked

@@ -146,6 +146,8 @@ static enum sb_status offer_drafter(struct sb_certify_plan *plan, const char *te
     if (rc == SB_ENOMEM)
         return out_of_memory(err);
     forget_drafter(plan);
+    if (strstr(plan->skipped, why.message)) /* of another variant */
+        return SB_OK;
     snprintf(plan->skipped + used, sizeof plan->skipped - used, "%s%s", used ? "; " : "",
              why.message);
     return SB_OK;
