@@ -88,6 +88,8 @@ static enum sb_status eagle_open(void *st, const struct sb_drafter_env *env, str
     e->draws = draws_children(p->draw, &env->sampling);
     enum sb_status rc = sb_static_tree_open(&e->shape, p->tree, "eagle", err);
     if (rc == SB_OK)
+        rc = sb_static_tree_uses(env, p->tree, err);
+    if (rc == SB_OK)
         rc = sb_eagle_body_open(&e->body, SB_EAGLE_1, env, "eagle", p->head,
                                 count_internal(&e->shape), err);
     return rc == SB_OK ? allocate(e, env->n_vocab, err) : rc;

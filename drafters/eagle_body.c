@@ -176,7 +176,8 @@ enum sb_status sb_eagle_body_open(struct sb_eagle_body *e, enum sb_eagle_kind ki
     const struct sb_head_request request = { .drafter = drafter,
                                              .name = name,
                                              .family = kind == SB_EAGLE_1 ? "eagle" : "eagle3",
-                                             .target = env->target };
+                                             .target = env->target,
+                                             .env = env };
     struct sb_config like = *target;
     like.n_layers = 1;
     like.rope_base = 10000; /* whatever the target's is: methods B 13.4 */

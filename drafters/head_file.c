@@ -57,7 +57,7 @@ static enum sb_status open_file(struct sb_head_file *h, const char *path, bool t
                               : sb_st_open(&h->st[h->n_st], path, err);
     if (rc == SB_OK)
         *(torch ? &h->n_torch : &h->n_st) += 1;
-    return rc;
+    return rc == SB_OK ? sb_drafter_uses(h->env, path, err) : rc;
 }
 
 static enum sb_status open_listed(struct sb_head_file *h, struct dirent **entry, int n, bool torch,
@@ -107,6 +107,8 @@ static enum sb_status open_config(struct sb_head_file *h, bool directory, struct
         rc = sb_json_open(&h->config, path, err);
     if (rc == SB_OK && h->config && !json_is_object(h->config))
         rc = sb_fail(err, SB_EFORMAT, "%s: is no JSON object", path);
+    if (rc == SB_OK && h->config)
+        rc = sb_drafter_uses(h->env, path, err);
     sb_free(path);
     return rc;
 }
@@ -218,7 +220,7 @@ enum sb_status sb_head_need_target(const char *drafter, const struct sb_model *t
 enum sb_status sb_head_open(struct sb_head_file *out, const struct sb_head_request *request,
                             struct sb_error *err)
 {
-    struct sb_head_file h = { .drafter = request->drafter };
+    struct sb_head_file h = { .drafter = request->drafter, .env = request->env };
     enum sb_status rc = sb_head_need_target(request->drafter, request->target, err);
     if (rc != SB_OK)
         return rc;
@@ -228,6 +230,7 @@ enum sb_status sb_head_open(struct sb_head_file *out, const struct sb_head_reque
         rc = open_path(&h, err);
     if (rc == SB_OK)
         rc = check_target(&h, request->target, err);
+    h.env = NULL;
     if (rc == SB_OK)
         *out = h;
     else

@@ -14,6 +14,7 @@
 #include <jansson.h>
 
 #include "harness/core/error.h"
+#include "harness/decode/drafter.h"
 #include "harness/model/model.h"
 #include "harness/model/safetensors.h"
 #include "harness/model/torch_file.h"
@@ -21,8 +22,9 @@
 enum { SB_HEAD_FILES = 64, SB_HEAD_NAME = 192 };
 
 struct sb_head_file {
-    char *path;                  /* as given or found, for messages; owned */
-    const char *drafter;         /* for messages; borrowed */
+    char *path;                       /* as given or found, for messages; owned */
+    const char *drafter;              /* for messages; borrowed */
+    const struct sb_drafter_env *env; /* while it opens */
     const char *prefix;          /* before every name that is asked for; borrowed, "" at first */
     struct sb_st_file *st;       /* [n_st], owned */
     struct sb_torch_file *torch; /* [n_torch], owned */
@@ -44,6 +46,7 @@ struct sb_head_request {
         *name; /* NULL: the bundled head models/...-FAMILY whose metadata names this target */
     const char *family; /* NULL: the drafter's name */
     const struct sb_model *target;
+    const struct sb_drafter_env *env; /* told which files are read; NULL: nobody is */
 };
 
 /* SB_EUSAGE without a target, as in a replay; sb_head_open asks it too. */

@@ -6,7 +6,7 @@
 static enum sb_status hydra_open(void *st, const struct sb_drafter_env *env, struct sb_error *err)
 {
     const struct sb_hydra_params *p = env->params;
-    const struct sb_head_request request = { "hydra", p->head, NULL, env->target };
+    const struct sb_head_request request = { "hydra", p->head, NULL, env->target, env };
     struct sb_head_file file = { 0 };
     enum sb_status rc = sb_head_open(&file, &request, err);
     if (rc == SB_OK)

@@ -178,6 +178,8 @@ enum sb_status sb_hydra_open(struct sb_hydra_heads *h, struct sb_head_file *file
     if (rc == SB_OK)
         rc = sb_tree_learner_open(&h->learner, &h->shape, p->tree, p->nodes, (int32_t)h->n_heads,
                                   file->drafter, err);
+    if (rc == SB_OK)
+        rc = sb_static_tree_uses(env, p->tree, err);
     return rc == SB_OK ? allocate(h, file->drafter, err) : rc;
 }
 

@@ -39,7 +39,7 @@ static enum sb_status hydra_pp_open(void *st, const struct sb_drafter_env *env,
 {
     struct hydra_pp *h = st;
     const struct sb_hydra_params *p = env->params;
-    const struct sb_head_request request = { "hydra-pp", p->head, NULL, env->target };
+    const struct sb_head_request request = { "hydra-pp", p->head, NULL, env->target, env };
     enum sb_status rc = sb_head_open(&h->file, &request, err);
     if (rc == SB_OK)
         rc = sb_hydra_open(&h->heads, &h->file, "prefix-mlp", env, err);

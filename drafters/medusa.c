@@ -182,7 +182,7 @@ static enum sb_status medusa_open(void *st, const struct sb_drafter_env *env, st
     struct medusa *m = st;
     const struct medusa_params *p = env->params;
     struct sb_head_file file = { 0 };
-    const struct sb_head_request request = { "medusa", p->head, NULL, env->target };
+    const struct sb_head_request request = { "medusa", p->head, NULL, env->target, env };
     m->target = env->target;
     enum sb_status rc = sb_head_open(&file, &request, err);
     if (rc == SB_OK)
@@ -193,6 +193,8 @@ static enum sb_status medusa_open(void *st, const struct sb_drafter_env *env, st
     if (rc == SB_OK)
         rc = sb_tree_learner_open(&m->learner, &m->shape, p->tree, p->nodes, (int32_t)m->n_heads,
                                   "medusa", err);
+    if (rc == SB_OK)
+        rc = sb_static_tree_uses(env, p->tree, err);
     sb_head_close(&file);
     if (rc != SB_OK)
         return rc;

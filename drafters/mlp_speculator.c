@@ -238,9 +238,9 @@ static enum sb_status mlp_open(void *st, const struct sb_drafter_env *env, struc
     const struct mlp_params *params = env->params;
     mlp->n_vocab = env->n_vocab;
     mlp->candidates = (int32_t)params->candidates;
-    const struct sb_head_request request = { .drafter = "mlp-speculator",
-                                             .name = params->head,
-                                             .target = env->target };
+    const struct sb_head_request request = {
+        .drafter = "mlp-speculator", .name = params->head, .target = env->target, .env = env
+    };
     enum sb_status rc = sb_head_open(&mlp->file, &request, err);
     if (rc == SB_OK)
         rc = sb_tap_want(env->taps, SB_TAP_FINAL, 0, &mlp->tap, err);

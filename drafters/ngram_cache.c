@@ -92,14 +92,18 @@ struct cache {
     struct sb_seen seen;
 };
 
-static enum sb_status cache_load(struct cache *c, struct sb_error *err)
+static enum sb_status cache_load(struct cache *c, const struct sb_drafter_env *env,
+                                 struct sb_error *err)
 {
+    const char *file[] = { c->params.static_file, c->params.dynamic_file };
     enum sb_status rc = SB_OK;
     if (c->params.static_file)
         rc = sb_ngrams_load(&c->corpus, c->params.static_file, c->n_vocab, STATIC_ORDER,
                             STATIC_ORDER, err);
     if (rc == SB_OK && c->params.dynamic_file)
         rc = sb_ngrams_load(&c->dynamic, c->params.dynamic_file, c->n_vocab, 1, ORDERS, err);
+    for (size_t i = 0; i < 2 && rc == SB_OK; i++)
+        rc = file[i] ? sb_drafter_uses(env, file[i], err) : SB_OK;
     return rc == SB_OK ? rc : sb_fail_context(err, rc, "drafter ngram-cache");
 }
 
@@ -134,7 +138,7 @@ static enum sb_status cache_open(void *st, const struct sb_drafter_env *env, str
                        c->params.ngram_min, c->params.ngram_max);
     enum sb_status rc = check_save(c, err);
     if (rc == SB_OK)
-        rc = cache_load(c, err);
+        rc = cache_load(c, env, err);
     if (rc != SB_OK)
         return rc;
     rc = sb_scope_init(&c->scope, c->merges ? "conversation" : c->params.scope, env->max_context,

@@ -146,9 +146,9 @@ static enum sb_status redrafter_open(void *st, const struct sb_drafter_env *env,
     r->k = (int32_t)p->k;
     r->n_beams = (int32_t)p->beams;
     r->top = (int32_t)p->top;
-    const struct sb_head_request request = { .drafter = "redrafter",
-                                             .name = p->head,
-                                             .target = env->target };
+    const struct sb_head_request request = {
+        .drafter = "redrafter", .name = p->head, .target = env->target, .env = env
+    };
     enum sb_status rc = sb_head_open(&r->file, &request, err);
     if (rc == SB_OK)
         rc = sb_tap_want(env->taps, SB_TAP_FINAL, 0, &r->tap, err);

@@ -117,6 +117,9 @@ static enum sb_status rest_open(void *st, const struct sb_drafter_env *env, stru
         sb_datastore_open(&rest->store, p->store, env->tokenizer, env->n_vocab, err);
     if (rc != SB_OK)
         return sb_fail_context(err, rc, "drafter rest");
+    rc = sb_drafter_uses(env, p->store, err);
+    if (rc != SB_OK)
+        return rc;
     size_t most = 0;
     for (size_t c = 0; c < rest->store.n_chunks; c++) {
         size_t n = rest->store.chunk[c].n;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "harness/core/error.h"
+#include "harness/decode/drafter.h"
 #include "harness/decode/tree.h"
 
 enum { SB_STATIC_NODES = 1000, SB_STATIC_DEPTH = 16, SB_STATIC_RANKS = 64 };
@@ -54,5 +55,12 @@ bool sb_static_tree_branches(const char *text); /* true where it refuses */
  * n_best[j - 1] there. Nodes deeper than `depth` are left out. Sources are depths. */
 void sb_static_tree_fill(const struct sb_static_tree *shape, struct sb_tree *tree,
                          const sb_token *best, size_t ld, const int32_t *n_best, int32_t depth);
+
+/* Tell the harness of the file that `text` names, if it does. */
+static inline enum sb_status sb_static_tree_uses(const struct sb_drafter_env *env, const char *text,
+                                                 struct sb_error *err)
+{
+    return text[0] == '@' ? sb_drafter_uses(env, text + 1, err) : SB_OK;
+}
 
 #endif

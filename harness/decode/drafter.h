@@ -45,7 +45,15 @@ struct sb_drafter_env {
     enum sb_status (*load_model)(void *loader, const char *name, struct sb_model **model,
                                  const struct sb_tokenizer **tokenizer, struct sb_error *err);
     void *loader;
+    /* Told of every file that the drafter reads beside models: its content becomes part of what identifies
+     * the run. NULL: nobody asks; call sb_drafter_uses. */
+    enum sb_status (*uses)(void *loader, const char *path, struct sb_error *err);
 };
+static inline enum sb_status sb_drafter_uses(const struct sb_drafter_env *env, const char *path,
+                                             struct sb_error *err)
+{
+    return env && env->uses ? env->uses(env->loader, path, err) : SB_OK;
+}
 
 /* A text that belongs to a prompt: a passage it is about, a text to copy from. */
 struct sb_document {

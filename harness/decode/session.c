@@ -264,6 +264,7 @@ static enum sb_status open_drafter(struct sb_session *s, const struct sb_session
         .taps = &s->taps.plan,
         .load_model = o->load_model,
         .loader = o->loader,
+        .uses = o->uses,
     };
     enum sb_status rc = s->drafter->open(s->state, &env, err);
     return rc == SB_OK ? sb_taps_allocate(&s->taps, s->max_context, s->n_nodes, err) : rc;
@@ -322,6 +323,11 @@ const struct sb_drafter_ops *sb_session_drafter(const struct sb_session *session
 const struct sb_verifier_ops *sb_session_verifier(const struct sb_session *session)
 {
     return session->verifier;
+}
+
+const struct sb_policy_ops *sb_session_policy(const struct sb_session *session)
+{
+    return session->policy.ops;
 }
 
 enum sb_guarantee sb_session_guarantee(const struct sb_session *session)

@@ -26,6 +26,8 @@ struct sb_session_options {
     enum sb_status (*load_model)(void *loader, const char *name, struct sb_model **model,
                                  const struct sb_tokenizer **tokenizer, struct sb_error *err);
     void *loader;
+    enum sb_status (*uses)(void *loader, const char *path,
+                           struct sb_error *err); /* as for drafters */
 };
 
 /* Checks names, parameters and lawfulness, allocates every buffer of the decode loop. */
@@ -34,6 +36,7 @@ enum sb_status sb_session_create(struct sb_session **out, const struct sb_sessio
 void sb_session_destroy(struct sb_session *session);
 const struct sb_drafter_ops *sb_session_drafter(const struct sb_session *session);
 const struct sb_verifier_ops *sb_session_verifier(const struct sb_session *session);
+const struct sb_policy_ops *sb_session_policy(const struct sb_session *session);
 enum sb_guarantee sb_session_guarantee(const struct sb_session *session);
 /* Tokens that end its generations; borrowed. Returns how many. */
 size_t sb_session_eos(const struct sb_session *session, const sb_token **eos);

@@ -109,6 +109,7 @@ static enum sb_status open_arm(struct run *r, struct arm *arm, struct sb_error *
         .ignore_eos = r->plan->settings.ignore_eos,
         .load_model = sb_models_load,
         .loader = r->models,
+        .uses = sb_models_uses,
     };
     arm->answer = sb_alloc_zero(r->most_turns, sizeof *arm->answer);
     if (!arm->answer)
@@ -217,6 +218,7 @@ static char *describe_run(const struct run *r, const struct sb_host *host)
             documents = documents || r->dataset.items[i].n_documents > 0;
         json_object_set_new(root, "documents", json_boolean(documents));
         json_object_set_new(root, "eos", end_tokens(r));
+        json_object_set_new(root, "files", sb_models_hashes(r->models));
         const struct sb_host_row *h = &host->row;
         json_object_set_new(root, "host",
                             json_pack("{s:s, s:s, s:s, s:i, s:s, s:s}", "hostname", h->hostname,
@@ -278,7 +280,7 @@ static enum sb_status store_arm(struct run *r, size_t i, struct sb_error *err)
         .drafter_params = params_text(&p->drafter, &drafter),
         .verifier = sb_session_verifier(r->arm[i].session)->name,
         .verifier_params = params_text(&p->verifier, &verifier),
-        .policy = p->policy.name ? p->policy.name : "constant",
+        .policy = sb_session_policy(r->arm[i].session)->name,
         .policy_params = params_text(&p->policy, &policy),
         .guarantee = sb_guarantee_name(sb_session_guarantee(r->arm[i].session)),
         .is_baseline = i == r->baseline && strcmp(p->drafter.name, "none") == 0,

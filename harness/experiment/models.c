@@ -3,10 +3,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "harness/core/alloc.h"
 #include "harness/core/paths.h"
 #include "harness/model/bundled.h"
+#include "harness/model/mapping.h"
 
 struct entry {
     char *path;
@@ -14,9 +16,16 @@ struct entry {
     struct sb_tokenizer *tokenizer;
 };
 
+struct used_file {
+    char *path;
+    uint64_t hash; /* XXH64 of its bytes */
+};
+
 struct sb_models {
     struct entry *entry;
     size_t n, cap;
+    struct used_file *file;
+    size_t n_files, cap_files;
     struct sb_arithmetic arithmetic;
 };
 
@@ -45,8 +54,50 @@ void sb_models_destroy(struct sb_models *models)
         return;
     for (size_t i = 0; i < models->n; i++)
         finish_entry(&models->entry[i]);
+    for (size_t i = 0; i < models->n_files; i++)
+        sb_free(models->file[i].path);
     sb_free(models->entry);
+    sb_free(models->file);
     sb_free(models);
+}
+
+enum sb_status sb_models_uses(void *loader, const char *path, struct sb_error *err)
+{
+    struct sb_models *models = loader;
+    struct sb_mapping map;
+    for (size_t i = 0; i < models->n_files; i++)
+        if (strcmp(models->file[i].path, path) == 0)
+            return SB_OK;
+    enum sb_status rc = sb_mapping_open(&map, path, err);
+    if (rc != SB_OK)
+        return rc;
+    struct used_file file = { sb_strdup(path), XXH64(map.bytes, map.size, 0) };
+    sb_mapping_close(&map);
+    if (!file.path || sb_grow((void **)&models->file, &models->cap_files, models->n_files + 1,
+                              sizeof file) != 0) {
+        sb_free(file.path);
+        return sb_fail(err, SB_ENOMEM, "out of memory for file '%s'", path);
+    }
+    models->file[models->n_files++] = file;
+    return SB_OK;
+}
+
+static void put_hash(json_t *object, const char *path, uint64_t hash)
+{
+    char text[17];
+    snprintf(text, sizeof text, "%016" PRIx64, hash);
+    json_object_set_new(object, path, json_string(text));
+}
+
+json_t *sb_models_hashes(const struct sb_models *models)
+{
+    json_t *object = json_object();
+    for (size_t i = 0; i < models->n; i++)
+        put_hash(object, models->entry[i].path,
+                 sb_model_weights(models->entry[i].model)->content_hash);
+    for (size_t i = 0; i < models->n_files; i++)
+        put_hash(object, models->file[i].path, models->file[i].hash);
+    return object;
 }
 
 /* A model without tokenizer is legal (bare ids); a tokenizer that is there must be sound. */

@@ -2,6 +2,8 @@
 #ifndef SB_EXPERIMENT_MODELS_H
 #define SB_EXPERIMENT_MODELS_H
 
+#include <jansson.h>
+
 #include "harness/core/error.h"
 #include "harness/model/model.h"
 #include "harness/model/tokenizer.h"
@@ -26,6 +28,12 @@ enum sb_status sb_models_load(void *loader, const char *name, struct sb_model **
 
 /* {"layers":..., "width":..., ...}: the row's config_json. New memory (sb_free); NULL out of memory. */
 char *sb_models_shape(const struct sb_model *model);
+
+/* A file that a drafter reads, for the run's identity; `loader` is a struct sb_models. */
+enum sb_status sb_models_uses(void *loader, const char *path, struct sb_error *err);
+/* Content hashes, as 16 hex digits, of all models loaded so far and of all files used, by path. New JSON
+ * object (json_decref); NULL out of memory. */
+json_t *sb_models_hashes(const struct sb_models *models);
 
 /* The database row of a model, by the name it was asked for. */
 enum sb_status sb_models_store(struct sb_store *store, const char *name,

@@ -79,6 +79,19 @@ bundled() { SPECBENCH_DATA=$work/data "$sb" generate --model "$ROOT/models/tiny"
 check_same "$(bundled --drafter medusa)" "$plain" "the bundled head"
 check_same "$(bundled --drafter medusa:head=tiny-medusa)" "$plain" "the bundled head by name"
 
+# A run is the run of these weights: the same command with another file is another run.
+cp sound.safetensors moving.safetensors
+run_moving() {
+    "$sb" run --target tiny --tasks qa --take 1 --max-new-tokens 8 --db m.db --resume \
+        --drafter medusa:head=moving.safetensors >"$work/out" 2>"$work/err" || fail "run: $(cat "$work/err")"
+}
+run_moving
+run_moving
+check_same "$(sqlite3 m.db 'SELECT count(*) FROM experiment')" 1 "runs of the same head"
+printf '\001' | dd of=moving.safetensors bs=1 seek=$(($(wc -c <moving.safetensors) - 1)) conv=notrunc 2>"$work/dd"
+run_moving
+check_same "$(sqlite3 m.db 'SELECT count(*) FROM experiment')" 2 "runs after the head changed"
+
 check_code 0 "$sb" inspect sound.safetensors
 check_out "head.family: medusa"
 check_out "head.target_hash: $hash"
