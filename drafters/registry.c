@@ -19,6 +19,7 @@
     X(medusa)          \
     X(merge)           \
     X(mlp_speculator)  \
+    X(nest)            \
     X(ngram_cache)     \
     X(none)            \
     X(pld)             \

@@ -401,11 +401,15 @@ enum sb_status sb_report_lossless(char out[SB_LOSSLESS_BYTES], struct sb_store *
 /* ---- equality ---- */
 
 static const char *const equality_sql =
-    "SELECT count(*), coalesce(sum(equal), 0) FROM v_equality WHERE experiment_id = ?1";
+    "SELECT count(*) FILTER (WHERE a.guarantee IS NOT 'lossy'),"
+    " coalesce(sum(q.equal) FILTER (WHERE a.guarantee IS NOT 'lossy'), 0),"
+    " count(*) FILTER (WHERE a.guarantee = 'lossy')"
+    " FROM v_equality q JOIN arm a ON a.id = q.arm_id WHERE q.experiment_id = ?1";
 static const char *const difference_sql =
     "SELECT q.arm, q.question_id, q.turn, q.repeat, g.tokens, b.tokens FROM v_equality q"
     " JOIN generation g ON g.id = q.generation_id JOIN generation b ON b.id = q.baseline_generation_id"
-    " WHERE q.experiment_id = ?1 AND NOT q.equal"
+    " JOIN arm a ON a.id = q.arm_id"
+    " WHERE q.experiment_id = ?1 AND NOT q.equal AND a.guarantee IS NOT 'lossy'"
     " ORDER BY q.arm_no, q.task, q.question_id, q.turn, q.repeat LIMIT 1";
 
 /* Number of the first element in which two arrays such as [1,22,3] differ. */
@@ -466,6 +470,7 @@ enum sb_status sb_report_equality(struct sb_equality *out, struct sb_store *stor
         return rc;
     result.compared = sqlite3_column_int64(st, 0);
     result.equal = sqlite3_column_int64(st, 1);
+    result.lossy = sqlite3_column_int64(st, 2);
     sqlite3_finalize(st);
     rc = first_row(&st, &row, store, difference_sql, experiment_id, err);
     if (rc != SB_OK)

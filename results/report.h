@@ -83,7 +83,8 @@ enum sb_status sb_report_notes(char out[SB_NOTES_BYTES], struct sb_store *store,
 /* Arms against the baseline of an experiment, for "outputs are equal": counts generations whose token
  * ids equal the baseline's for the same prompt and repeat, and names the first that differs. */
 struct sb_equality {
-    int64_t compared, equal;
+    int64_t compared, equal;    /* generations; of lossy arms none */
+    int64_t lossy;              /* those of lossy arms, which may differ */
     char first_difference[200]; /* "" when all are equal */
 };
 enum sb_status sb_report_equality(struct sb_equality *out, struct sb_store *store,

@@ -14,6 +14,7 @@
     X(k_seq)                                     \
     X(mss)                                       \
     X(naive_sample)                              \
+    X(nest_relaxed) /* in threshold.c */         \
     X(ot_flow)                                   \
     X(rejection)                                 \
     X(rrs)                                       \

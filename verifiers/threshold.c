@@ -17,7 +17,11 @@
  * "fallback" is its other half. Departures: the source looks at the first token beyond rb only, and
  * keeps all that follow it if this one is the arg max; here every token is judged, without which
  * rb = 0 would not be exact. And after a rollback the small model goes on at once, where the code of
- * the source gives the large one a turn more. */
+ * the source gives the large one a turn more.
+ *
+ * nest-relaxed (NEST's relaxed acceptance, methods C 1.12): t passes if p(t) > gamma / 2 max p. p is the row
+ * after S, at temperature 0 the one at temperature 1; with the drafter nest it is the mixture. The last
+ * token is sampled from p, at temperature 0 its arg max. At gamma = 2 nothing passes. */
 #include <math.h>
 
 #include "harness/decode/verifier.h"
@@ -29,11 +33,12 @@ struct look {
     const double *p;
     size_t n;
     sb_token best; /* the arg max, for rules that do not sample */
-    double bar;    /* typical's threshold */
+    double bar;    /* of passes_bar */
 };
 
 struct rule {
     bool samples; /* judges p after S and samples; otherwise p at temperature 1 and its arg max */
+    bool looks_behind; /* one that samples judges p at temperature 1 where S is one-hot */
     void (*prepare)(const void *params, struct look *look); /* or NULL */
     bool (*passes)(const void *params, const struct look *look, sb_token t);
 };
@@ -49,7 +54,7 @@ static enum sb_status look_at(const struct rule *rule, const void *params,
 {
     enum sb_status rc;
     *look = (struct look){ .p = row, .n = rows->n_vocab };
-    if (rule->samples)
+    if (rule->samples && !(rule->looks_behind && rows->greedy))
         rc = sb_rows_get(rows, node, &look->p, err);
     else
         rc = sb_rows_softmax(rows, node, row, err);
@@ -164,7 +169,7 @@ static void typical_prepare(const void *params, struct look *look)
     look->bar = bar < typical->epsilon ? bar : typical->epsilon;
 }
 
-static bool typical_passes(const void *params, const struct look *look, sb_token t)
+static bool passes_bar(const void *params, const struct look *look, sb_token t)
 {
     return look->p[t] > look->bar;
 }
@@ -174,7 +179,7 @@ static enum sb_status typical_verify(const void *params, const struct sb_tree *t
                                      void *scratch, struct sb_verdict *verdict,
                                      struct sb_error *err)
 {
-    static const struct rule rule = { true, typical_prepare, typical_passes };
+    static const struct rule rule = { true, false, typical_prepare, passes_bar };
     return threshold_verify(&rule, params, tree, rows, dice, scratch, verdict, err);
 }
 
@@ -312,4 +317,48 @@ const struct sb_verifier_ops sb_verifier_bild = {
     .greedy_only = true,
     .scratch_size = threshold_scratch,
     .verify = bild_verify,
+};
+
+/* ---- nest-relaxed ---- */
+
+struct nest_relaxed {
+    double gamma;
+};
+
+static const struct sb_param nest_relaxed_params[] = {
+    { .name = "gamma",
+      .type = SB_PARAM_NUMBER,
+      .offset = offsetof(struct nest_relaxed, gamma),
+      .fallback = "0.05",
+      .min = 0,
+      .max = 2,
+      .meaning = "a token of more than gamma / 2 of the largest probability passes; 2: none does" },
+    { 0 },
+};
+
+static void nest_relaxed_prepare(const void *params, struct look *look)
+{
+    const struct nest_relaxed *nest = params;
+    look->bar = nest->gamma / 2 * look->p[sb_prob_argmax(look->p, look->n)];
+}
+
+static enum sb_status nest_relaxed_verify(const void *params, const struct sb_tree *tree,
+                                          const struct sb_rows *rows, const struct sb_dice *dice,
+                                          void *scratch, struct sb_verdict *verdict,
+                                          struct sb_error *err)
+{
+    static const struct rule rule = { true, true, nest_relaxed_prepare, passes_bar };
+    return threshold_verify(&rule, params, tree, rows, dice, scratch, verdict, err);
+}
+
+const struct sb_verifier_ops sb_verifier_nest_relaxed = {
+    .name = "nest-relaxed",
+    .summary = "accept tokens of more than a share of the largest probability",
+    .paper = "Li et al. 2024, arXiv 2405.19325",
+    .params = nest_relaxed_params,
+    .params_size = sizeof(struct nest_relaxed),
+    .guarantee = SB_LOSSY,
+    .kinds = SB_KINDS_ALL,
+    .scratch_size = threshold_scratch,
+    .verify = nest_relaxed_verify,
 };

@@ -118,10 +118,16 @@ static void forget_drafter(struct sb_certify_plan *plan)
     sb_free(d->params);
 }
 
-/* Does it open on this model, with the verifier that is its default? */
+/* Is there a law to certify, and does it open on this model, with the verifier that is its default? */
 static enum sb_status try_drafter(struct sb_certify_plan *plan, struct sb_error *err)
 {
     const struct sb_chosen_drafter *d = &plan->drafter[plan->n_drafters - 1];
+    if (d->ops->mix)
+        return sb_fail(
+            err, SB_EUSAGE,
+            "drafter %s: it changes the target's law by design, which is lossy with every "
+            "verifier: there is nothing to certify",
+            d->ops->name);
     struct sb_session_options options = sb_arena_session(&plan->real);
     struct sb_session *session = NULL;
     options.drafter = &d->spec;

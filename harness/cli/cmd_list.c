@@ -47,11 +47,12 @@ static void add_params(struct sb_table *t, const struct sb_param *table)
 static enum sb_status list_drafters(struct sb_table *t, struct sb_store *store,
                                     struct sb_error *err)
 {
-    static const char *const columns[] = { "name", "summary", "params", "paper" };
-    for (size_t i = 0; i < 4; i++)
+    static const char *const columns[] = { "name", "guarantee", "summary", "params", "paper" };
+    for (size_t i = 0; i < 5; i++)
         sb_table_column(t, columns[i], 0);
     for (size_t i = 0; sb_drafters[i]; i++) {
         sb_table_text(t, sb_drafters[i]->name);
+        sb_table_text(t, sb_drafters[i]->mix ? sb_guarantee_name(SB_LOSSY) : "the verifier's");
         sb_table_text(t, sb_drafters[i]->summary);
         add_params(t, sb_drafters[i]->params);
         sb_table_text(t, sb_drafters[i]->paper);

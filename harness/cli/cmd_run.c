@@ -101,9 +101,9 @@ static enum sb_status summarise(struct sb_store *store, const struct sb_run_resu
         return rc;
     if (e.compared && e.equal == e.compared)
         fprintf(stderr,
-                "Outputs of all arms are equal to plain decoding, token for token (%" PRId64
+                "Outputs of all arms%s are equal to plain decoding, token for token (%" PRId64
                 " generations compared).\n",
-                e.compared);
+                e.lossy ? " but lossy ones" : "", e.compared);
     else if (e.compared)
         fprintf(stderr,
                 "Outputs DIFFER from plain decoding in %" PRId64 " of %" PRId64

@@ -126,6 +126,14 @@ struct sb_drafter_ops {
     /* ctx is the state after the step. */
     enum sb_status (*observe)(void *st, const struct sb_context *ctx,
                               const struct sb_outcome *outcome, struct sb_error *err);
+    /* Optional: this drafter changes the target's law by design, so it is lossy with every verifier.
+     * row[n_vocab] is S(logits) at `node`, one-hot at temperature 0; replace it by a law of its own, or
+     * leave it. taps[i] is the node's row [d_model] of what sb_tap_want gave index i. Called once for
+     * each row that a verifier asks for, before it sees it; the result may depend on nothing but these
+     * and what begin, propose and observe have done: in which order rows are asked for is not said.
+     * begin then comes before the prompt's last row is judged, with ctx->n == ctx->n_prompt. */
+    void (*mix)(void *st, const struct sb_tree *tree, int32_t node, const float *const *taps,
+                const float *logits, double *row);
     enum sb_status (*fork)(void *copy, const void *st, struct sb_error *err); /* optional */
     void (*cancel)(void *st);                                                 /* optional */
     void (*close)(void *st); /* optional, like begin and observe; accepts a zeroed state */

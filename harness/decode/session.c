@@ -1,6 +1,7 @@
 #include "harness/decode/session.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -44,6 +45,10 @@ struct sb_session {
      * memory is as large as the tree, but only used pages of it ever become real. */
     double *prob;     /* [n_nodes, n_vocab]; NULL when the verifier is greedy */
     int32_t *prob_of; /* [n_nodes] index into prob, -1: not made */
+    double *mixed; /* like prob: the laws behind one-hot rows, where the drafter mixes; or NULL */
+    bool mixes;    /* the request at hand has the drafter's law mixed in */
+    float *const *node_taps; /* the plan's hidden states at the tree's nodes: node 0 is at ... */
+    size_t node_taps_from;   /* ... this row */
     int32_t n_prob;
     size_t first_row; /* batch row of the root's logits */
     void *sampling_scratch;
@@ -214,7 +219,9 @@ static enum sb_status allocate(struct sb_session *s, struct sb_error *err)
         return rc;
     size_t cap = s->n_nodes = (size_t)s->tree.cap;
     size_t rows = cap > MIN_BATCH_ROWS ? cap : MIN_BATCH_ROWS;
-    bool samples = s->verifier->guarantee != SB_GREEDY_EXACT;
+    bool one_hot = s->sampling.temperature <= 0;
+    bool samples = s->verifier->guarantee != SB_GREEDY_EXACT || s->drafter->mix;
+    bool mixed = s->drafter->mix && one_hot;
     s->tree.eos = s->eos;
     s->tree.n_eos = s->n_eos;
     s->row = sb_alloc_array(cap, sizeof *s->row);
@@ -229,8 +236,10 @@ static enum sb_status allocate(struct sb_session *s, struct sb_error *err)
                      : 0);
     if (samples && cap <= SIZE_MAX / s->n_vocab)
         s->prob = sb_alloc_array(cap * s->n_vocab, sizeof *s->prob);
+    if (mixed && s->prob)
+        s->mixed = sb_alloc_array(cap * s->n_vocab, sizeof *s->mixed);
     if (!s->row || !s->text || !s->path || !s->decision || !s->prob_of || !s->sampling_scratch ||
-        !s->scratch || (samples && !s->prob))
+        !s->scratch || (samples && !s->prob) || (mixed && !s->mixed))
         return out_of_memory(err, "the decoding loop");
     /* A batch shares the context with the text where the model has no positions beyond it. */
     size_t capacity = sb_model_config(s->model)->max_context;
@@ -311,6 +320,7 @@ void sb_session_destroy(struct sb_session *s)
     sb_free(s->decision);
     sb_free(s->prob);
     sb_free(s->prob_of);
+    sb_free(s->mixed);
     sb_free(s->sampling_scratch);
     sb_free(s);
 }
@@ -332,7 +342,7 @@ const struct sb_policy_ops *sb_session_policy(const struct sb_session *session)
 
 enum sb_guarantee sb_session_guarantee(const struct sb_session *session)
 {
-    return sb_verifier_guarantee(session->verifier, session->verifier_plug.params);
+    return sb_pair_guarantee(session->drafter, session->verifier, session->verifier_plug.params);
 }
 
 bool sb_session_keeps_run(const struct sb_session *session)
@@ -359,6 +369,25 @@ static const float *raw_row(void *self, int32_t node)
     return node_logits(self, node);
 }
 
+/* Let the drafter mix its law into `row`. At temperature 0 the mixture goes to `mixed`, and the row is
+ * one-hot at its arg max. */
+static void mix_row(struct sb_session *s, int32_t node, const float *logits, double *row,
+                    double *mixed)
+{
+    const float *taps[SB_MAX_TAPS];
+    size_t d = s->taps.plan.d_model;
+    if (isnan(row[0]))
+        return;
+    for (size_t i = 0; i < s->taps.plan.n; i++)
+        taps[i] = s->node_taps[i] + (s->node_taps_from + (size_t)node) * d;
+    s->drafter->mix(s->state, &s->tree, node, taps, logits, row);
+    if (!mixed)
+        return;
+    memcpy(mixed, row, s->n_vocab * sizeof *row);
+    memset(row, 0, s->n_vocab * sizeof *row);
+    row[sb_prob_argmax(mixed, s->n_vocab)] = 1;
+}
+
 static const double *node_row(void *self, int32_t node)
 {
     struct sb_session *s = self;
@@ -366,16 +395,28 @@ static const double *node_row(void *self, int32_t node)
         const float *logits = node_logits(s, node);
         if (!logits)
             return NULL;
+        size_t at = (size_t)s->n_prob * s->n_vocab;
         s->prob_of[node] = s->n_prob++;
-        sb_sampling_apply(s->prob + (size_t)s->prob_of[node] * s->n_vocab, &s->sampling, logits,
-                          s->n_vocab, s->sampling_scratch);
+        sb_sampling_apply(s->prob + at, &s->sampling, logits, s->n_vocab, s->sampling_scratch);
+        if (s->mixes)
+            mix_row(s, node, logits, s->prob + at, s->mixed ? s->mixed + at : NULL);
     }
     return s->prob + (size_t)s->prob_of[node] * s->n_vocab;
+}
+
+static const double *node_mixed(void *self, int32_t node)
+{
+    struct sb_session *s = self;
+    return node_row(s, node) ? s->mixed + (size_t)s->prob_of[node] * s->n_vocab : NULL;
 }
 
 static size_t node_argmax(void *self, int32_t node)
 {
     struct sb_session *s = self;
+    if (s->mixes) {
+        const double *row = node_row(s, node);
+        return row && !isnan(row[0]) ? sb_prob_argmax(row, s->n_vocab) : s->n_vocab;
+    }
     const float *logits = node_logits(s, node);
     return logits ? sb_logits_argmax(logits, s->n_vocab) : s->n_vocab;
 }
@@ -396,7 +437,8 @@ static struct sb_rows target_rows(struct sb_session *s)
 {
     return (struct sb_rows){ .row = node_row,
                              .argmax = node_argmax,
-                             .logits = raw_row,
+                             .logits = s->mixes ? NULL : raw_row,
+                             .mixed = s->mixes && s->mixed ? node_mixed : NULL,
                              .self = s,
                              .n_vocab = s->n_vocab,
                              .greedy = s->sampling.temperature <= 0,
@@ -469,6 +511,20 @@ static void tell_tokens(const struct run *run, size_t n)
         run->request->on_tokens(run->request->self, tokens->id + tokens->n - n, n);
 }
 
+static enum sb_status begin_drafter(struct run *run, struct sb_error *err)
+{
+    struct sb_session *s = run->s;
+    uint64_t start_ns = sb_now_ns();
+    if (run->request->plain)
+        return SB_OK;
+    if (s->policy.ops->begin)
+        s->policy.ops->begin(s->policy.state, s->policy.params);
+    struct sb_context ctx = context_of(run);
+    enum sb_status rc = s->drafter->begin ? s->drafter->begin(s->state, &ctx, err) : SB_OK;
+    run->out.begin_ns = sb_now_ns() - start_ns;
+    return rc;
+}
+
 /* The prompt, and the first token: a plain step at its last row. */
 static enum sb_status prefill(struct run *run, struct sb_error *err)
 {
@@ -481,24 +537,14 @@ static enum sb_status prefill(struct run *run, struct sb_error *err)
     enum sb_status rc = sb_seq_prefill(s->seq, s->text, run->request->n_prompt, tap, s->taps.plan.n,
                                        &last_row, err);
     sb_tree_reset(&s->tree, s->text[run->n - 1], 0);
+    s->node_taps = s->taps.row;
+    s->node_taps_from = run->n - 1;
+    if (rc == SB_OK && s->mixes)
+        rc = begin_drafter(run, err);
     if (rc == SB_OK && run->room > 0)
         rc = verify(run, last_row, &verdict, err);
     if (rc == SB_OK && run->room > 0)
         append(run, verdict.final_token);
-    return rc;
-}
-
-static enum sb_status begin_drafter(struct run *run, struct sb_error *err)
-{
-    struct sb_session *s = run->s;
-    uint64_t start_ns = sb_now_ns();
-    if (run->request->plain)
-        return SB_OK;
-    if (s->policy.ops->begin)
-        s->policy.ops->begin(s->policy.state, s->policy.params);
-    struct sb_context ctx = context_of(run);
-    enum sb_status rc = s->drafter->begin ? s->drafter->begin(s->state, &ctx, err) : SB_OK;
-    run->out.begin_ns = sb_now_ns() - start_ns;
     return rc;
 }
 
@@ -520,6 +566,8 @@ static enum sb_status forward_tree(struct sb_session *s, struct sb_error *err)
                                      .want_logits = !s->tree.node[i].unread };
     struct sb_tap tap[SB_MAX_TAPS];
     sb_taps_forward(&s->taps, tap);
+    s->node_taps = s->taps.batch;
+    s->node_taps_from = 0;
     const struct sb_forward_options options = { .taps = tap, .n_taps = s->taps.plan.n };
     return sb_forward(s->seq, s->row, (size_t)s->tree.n, &options, err);
 }
@@ -666,9 +714,10 @@ static enum sb_status generate(struct run *run, struct sb_error *err)
 {
     struct sb_session *s = run->s;
     uint64_t start_ns = sb_now_ns();
+    s->mixes = s->drafter->mix && !run->request->plain;
     enum sb_status rc = prefill(run, err);
     bool done = rc != SB_OK || finished(run);
-    if (!done)
+    if (!done && !s->mixes)
         rc = begin_drafter(run, err);
     run->out.prefill_ns = sb_now_ns() - start_ns;
     if (rc == SB_OK)

@@ -104,6 +104,8 @@ enum sb_status sb_rows_softmax(const struct sb_rows *rows, int32_t node, double 
     }
     const double *p;
     enum sb_status rc = sb_rows_get(rows, node, &p, err);
+    if (rc == SB_OK && rows->mixed)
+        p = rows->mixed(rows->self, node);
     if (rc == SB_OK)
         memcpy(prob, p, rows->n_vocab * sizeof *prob);
     return rc;
@@ -359,6 +361,13 @@ enum sb_guarantee sb_verifier_guarantee(const struct sb_verifier_ops *verifier, 
 {
     return verifier->guarantee_with && params ? verifier->guarantee_with(params)
                                               : verifier->guarantee;
+}
+
+enum sb_guarantee sb_pair_guarantee(const struct sb_drafter_ops *drafter,
+                                    const struct sb_verifier_ops *verifier,
+                                    const void *verifier_params)
+{
+    return drafter->mix ? SB_LOSSY : sb_verifier_guarantee(verifier, verifier_params);
 }
 
 enum sb_draft_rows sb_verifier_draft_rows(const struct sb_verifier_ops *verifier,

@@ -18,6 +18,9 @@ struct sb_rows {
                                                        when they hold NaN */
     /* The raw logits [n_vocab], for rules that look behind a one-hot row; NULL: there are none. */
     const float *(*logits)(void *self, int32_t node);
+    /* The law [n_vocab] behind a one-hot row where a drafter mixes (sb_drafter_ops.mix), which has no
+     * logits; argmax() is that row's, too. NULL: nothing is mixed, or rows are not one-hot. */
+    const double *(*mixed)(void *self, int32_t node);
     bool greedy;  /* temperature 0: rows are one-hot */
     bool trusted; /* row() gives rows of S: laws, or NaN from the first entry on */
     void *self;
@@ -71,6 +74,10 @@ struct sb_verifier_ops {
 extern const struct sb_verifier_ops *const sb_verifiers[];
 const struct sb_verifier_ops *sb_verifier_find(const char *name);
 enum sb_guarantee sb_verifier_guarantee(const struct sb_verifier_ops *verifier, const void *params);
+/* Of the two together: lossy where the drafter mixes. */
+enum sb_guarantee sb_pair_guarantee(const struct sb_drafter_ops *drafter,
+                                    const struct sb_verifier_ops *verifier,
+                                    const void *verifier_params);
 enum sb_draft_rows sb_verifier_draft_rows(const struct sb_verifier_ops *verifier,
                                           const void *params);
 
@@ -84,7 +91,7 @@ void sb_verdict_close(struct sb_verdict *verdict, const struct sb_tree *tree, sb
 enum sb_status sb_rows_get(const struct sb_rows *rows, int32_t node, const double **row,
                            struct sb_error *err);
 /* The target's row at temperature 1 without top-k and top-p, for rules that look behind S: fills
- * prob[n_vocab]. Where there are no raw logits it is the row of sb_rows_get. Fails like it. */
+ * prob[n_vocab]. Where there are no raw logits it is the mixed law, or the row of sb_rows_get. Fails like it. */
 enum sb_status sb_rows_softmax(const struct sb_rows *rows, int32_t node, double *prob,
                                struct sb_error *err);
 /* Is row[n] finite, nonnegative and of sum 1 within 1e-6? */

@@ -22,7 +22,7 @@ for list in drafters verifiers policies datasets models; do
     done
 done
 check_code 0 "$SPECBENCH" list drafters
-for drafter in anpd jacobi llma lookahead mag ngram-cache none pld rsd-c rsd-s sad sam small-lm suffix-decoding \
+for drafter in anpd jacobi llma lookahead mag ngram-cache nest none pld rsd-c rsd-s sad sam small-lm suffix-decoding \
     token-recycling trie-lookahead; do check_out "$drafter"; done
 
 # Text to ids and back.
