@@ -90,6 +90,9 @@ enum sb_status sb_parts_open(struct sb_parts *parts, const char *drafter,
             rc = sb_fail(err, SB_EUSAGE,
                          "%s reads the target's rows at its own nodes, so it works alone only",
                          part->ops->name);
+        if (rc == SB_OK && part->ops->mix)
+            rc = sb_fail(err, SB_EUSAGE, "%s changes the target's law, so it works alone only",
+                         part->ops->name);
         if (rc != SB_OK)
             return sb_fail_context(err, rc, "drafter %s: %c", drafter, "ab"[i]);
     }

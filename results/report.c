@@ -172,7 +172,8 @@ enum sb_status sb_report_query(struct sb_table *t, struct sb_store *s, const cha
 
 /* ---- leaderboard ---- */
 
-/* The last columns: whose outputs were compared only matters under greedy decoding. */
+/* The last columns: whose outputs were compared only matters under greedy decoding; a certificate of the
+ * verifier says nothing of an arm whose drafter changes the law. */
 static const char *const leaderboard_sql =
     "WITH e AS MATERIALIZED (SELECT arm_id, task, sum(equal) AS equal, count(*) AS compared"
     "                        FROM v_equality WHERE experiment_id = ?1 GROUP BY arm_id, task),"
@@ -180,7 +181,8 @@ static const char *const leaderboard_sql =
     "       SELECT 1, arm_id, 'all', sum(equal), sum(compared) FROM e GROUP BY arm_id)"
     " SELECT b.arm_id, b.is_baseline, b.overall, b.arm, b.task, b.prompts, b.generations, b.steps, b.mat,"
     " b.draft_efficiency, b.hit_rate, b.tokens_per_s, b.guarantee, b.errors,"
-    " CASE WHEN x.temperature = 0 THEN q.equal || '/' || q.compared END, l.lossless, b.missing"
+    " CASE WHEN x.temperature = 0 THEN q.equal || '/' || q.compared END,"
+    " CASE WHEN l.lossless IS NOT NULL AND b.guarantee = 'lossy' THEN 'lossy' ELSE l.lossless END, b.missing"
     " FROM leaderboard_base b JOIN experiment x ON x.id = b.experiment_id"
     " JOIN arm a ON a.id = b.arm_id JOIN host h ON h.id = x.host_id"
     " LEFT JOIN v_lossless l ON l.\"commit\" IS h.\"commit\" AND l.verifier = a.verifier"

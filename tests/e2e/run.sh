@@ -88,4 +88,26 @@ check_same "$(sqlite3 "$work/s.db" "SELECT drafter_params FROM arm WHERE label =
 check_code 0 "$SPECBENCH" run "$ROOT/scripts/quickstart.lua" --set take=1 --set repeats=1 --set max_new_tokens=16 \
     --db "$work/q.db"
 check_out "small-lm"
+
+# ---- a drafter that changes the target's law ----
+cat >docs.jsonl <<'END'
+{"prompt": "The capital of France is", "documents": ["Paris is the capital of France. The capital of France is Paris, a city on the river Seine with many bridges.", "London lies on the Thames."]}
+END
+echo '{"prompt": "Once upon a time"}' >no_docs.jsonl
+nest="--max-new-tokens 40 --drafter none --drafter nest --drafter pld"
+# shellcheck disable=SC2086
+check_code 0 "$SPECBENCH" run --target tiny --dataset jsonl:docs.jsonl $nest --db nest.db --format csv
+check_same "$(sqlite3 nest.db "SELECT group_concat(drafter || ' ' || guarantee, ', ') FROM arm ORDER BY arm_no")" \
+    "none greedy-exact, nest lossy, pld greedy-exact" "guarantees"
+grep -q '^nest,.*,lossy,' "$work/out" || fail "the leaderboard does not call nest lossy: $(cat "$work/out")"
+grep -q 'all arms but lossy ones are equal to plain' "$work/err" || fail "equality beside nest: $(cat "$work/err")"
+check_same "$(sqlite3 nest.db "SELECT count(*) FROM generation g JOIN arm a ON a.id = arm_id
+    WHERE drafter = 'nest' AND text LIKE '%Paris, a city on the river Seine%'")" 1 "copies of the document"
+check_same "$(sqlite3 nest.db "SELECT count(DISTINCT tokens) FROM generation")" 2 "texts"
+# shellcheck disable=SC2086
+check_code 0 "$SPECBENCH" run --target tiny --dataset jsonl:no_docs.jsonl $nest --db no.db
+check_same "$(sqlite3 no.db "SELECT count(DISTINCT tokens) FROM generation")" 1 "texts without documents"
+check_code 0 "$SPECBENCH" run --target tiny --dataset jsonl:docs.jsonl --max-new-tokens 40 --drafter none \
+    --drafter nest --verifier nest-relaxed --temperature 0.7 --db nest.db
+check_refused "changes the target's law by design" "$SPECBENCH" certify --drafter nest
 finish
