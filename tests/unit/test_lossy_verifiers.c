@@ -26,7 +26,7 @@ struct rig {
     int32_t path[CAP];
     uint8_t decision[CAP];
     struct sb_verdict verdict;
-    bool greedy, with_logits;
+    bool greedy, with_logits, mixed;
     double u; /* every random number */
 };
 
@@ -70,6 +70,11 @@ static const float *logits_of(void *self, int32_t node)
     return ((struct rig *)self)->logits[node];
 }
 
+static const double *law_of(void *self, int32_t node)
+{
+    return ((struct rig *)self)->p[node];
+}
+
 static bool fixed_flip(void *self, double probability)
 {
     return ((struct rig *)self)->u < probability;
@@ -94,6 +99,7 @@ static enum sb_status verify(struct rig *rig, const char *text, struct sb_error 
     const struct sb_rows rows = { .row = row_of,
                                   .argmax = row_argmax,
                                   .logits = rig->with_logits ? logits_of : NULL,
+                                  .mixed = rig->mixed ? law_of : NULL,
                                   .greedy = rig->greedy,
                                   .self = rig,
                                   .n_vocab = V };
@@ -134,6 +140,36 @@ static void typical_has_its_published_thresholds(void **state)
         set_row(&rig, 0, t == 0 ? 0 : 1, t == 0 ? 1 : 0, 0, 0);
         assert_int_equal(accepted(&rig, "typical:epsilon=0"), 0); /* p = 0 never passes */
         sb_tree_finish(&rig.tree);
+    }
+}
+
+/* max p = .5: the bar is gamma / 4. At temperature 0 the row behind the one-hot one is judged, which may be
+ * a drafter's mixture instead of the logits' softmax. */
+static void nest_relaxed_takes_what_is_near_the_likeliest(void **state)
+{
+    (void)state;
+    for (int greedy = 0; greedy < 2; greedy++) {
+        for (sb_token t = 0; t < 3; t++) {
+            struct rig rig;
+            rig_open(&rig, greedy);
+            sb_tree_add(&rig.tree, 0, t, 0);
+            set_row(&rig, 0, .5, .3, .2, 0);
+            set_row(&rig, 1, .1, .2, .3, .4);
+            rig.u = .95;
+            for (rig.mixed = false;; rig.with_logits = false, rig.mixed = true) {
+                assert_int_equal(accepted(&rig, "nest-relaxed"), 1);
+                assert_int_equal(rig.verdict.final_token, 3);
+                assert_int_equal(accepted(&rig, "nest-relaxed:gamma=1"), t < 2); /* above .25 */
+                assert_int_equal(accepted(&rig, "nest-relaxed:gamma=1.9"), t < 1);
+                assert_int_equal(accepted(&rig, "nest-relaxed:gamma=2"), 0);
+                assert_int_equal(rig.verdict.final_token, greedy ? 0 : 2);
+                if (!greedy || rig.mixed)
+                    break;
+            }
+            set_row(&rig, 0, t == 0 ? 0 : 1, t == 0 ? 1 : 0, 0, 0);
+            assert_int_equal(accepted(&rig, "nest-relaxed:gamma=0"), 0); /* p = 0 never passes */
+            sb_tree_finish(&rig.tree);
+        }
     }
 }
 
@@ -482,6 +518,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(typical_has_its_published_thresholds),
+        cmocka_unit_test(nest_relaxed_takes_what_is_near_the_likeliest),
         cmocka_unit_test(typical_samples_after_the_path),
         cmocka_unit_test(the_longest_path_wins_then_the_likeliest),
         cmocka_unit_test(typical_accepts_less_the_larger_epsilon_is),

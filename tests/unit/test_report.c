@@ -329,6 +329,19 @@ static void the_first_difference_is_named(void **state)
                     "pld differs from the baseline in question 81, turn 2, repeat 1"))
             fail_msg("%s: %s", cases[i].tokens, e.first_difference);
     }
+    /* What a lossy arm says is compared with nothing. */
+    sqlite3 *db = sb_store_handle(store);
+    sqlite3_exec(db,
+                 "CREATE TEMP TABLE kept AS SELECT guarantee FROM arm WHERE id = 2;"
+                 "UPDATE arm SET guarantee = 'lossy' WHERE id = 2",
+                 NULL, NULL, NULL);
+    assert_int_equal(sb_report_equality(&e, store, 0, NULL), SB_OK);
+    assert_true(e.lossy > 0 && e.compared == 16 - e.lossy && e.equal == e.compared);
+    assert_string_equal(e.first_difference, "");
+    sqlite3_exec(db,
+                 "UPDATE arm SET guarantee = (SELECT guarantee FROM kept) WHERE id = 2;"
+                 "DROP TABLE kept",
+                 NULL, NULL, NULL);
 }
 
 static void running_out_of_memory_anywhere_is_an_error(void **state)
