@@ -164,6 +164,48 @@ static void a_state_of_a_passage_trusts_it_and_drafts_what_follows(void **state)
     close_rig(&rig);
 }
 
+/* Accept the first n_path - 1 nodes of the rig's chain. */
+static void observe(struct rig *rig, int32_t n_path)
+{
+    static const int32_t path[] = { 0, 1, 2, 3, 4 };
+    struct sb_context ctx = context(rig, prompt, 1, NULL);
+    const struct sb_outcome outcome = { .tree = &rig->tree, .path = path, .n_path = n_path };
+    assert_int_equal(rig->ops->observe(rig->st, &ctx, &outcome, NULL), SB_OK);
+}
+
+static void an_accepted_span_goes_on_and_its_entry_is_masked(void **state)
+{
+    (void)state;
+    for (int32_t n_path = 1; n_path <= 4; n_path++) {
+        struct rig rig;
+        double row[V];
+        float taps[3 * D_MOST] = { 0 };
+        const float *rows = taps;
+        open_rig(&rig, "nest:window=3");
+        const float *h = rig.state + 10 * rig.d_model;
+        memcpy(taps + rig.d_model, h, rig.d_model * sizeof *h);
+        const sb_token text[] = { 0, passage[10], passage[11] };
+        struct sb_context ctx = context(&rig, text, 3, &rows);
+        sb_tree_reset(&rig.tree, text[2], 9);
+        assert_int_equal(rig.ops->propose(rig.st, &ctx, &rig.tree, NULL), SB_OK);
+        assert_int_equal(rig.tree.n, 4);
+        observe(&rig, n_path);
+        bool masked = fabs(share(&rig, h, row) - sigmoid(-1)) > 1e-6;
+        assert_int_equal(masked, n_path > 1);
+        /* The state says nothing (all distances are large and alike); only a whole span goes on. */
+        for (size_t i = 0; i < 3 * D_MOST; i++)
+            taps[i] = 1000;
+        const sb_token next[] = { 0, 0, passage[15] };
+        ctx = context(&rig, next, 3, &rows);
+        sb_tree_reset(&rig.tree, next[2], 9);
+        assert_int_equal(rig.ops->propose(rig.st, &ctx, &rig.tree, NULL), SB_OK);
+        assert_int_equal(rig.tree.n, n_path == 4 ? 4 : 1);
+        for (int32_t i = 1; i < rig.tree.n; i++)
+            assert_int_equal(rig.tree.node[i].token, passage[15 + i]);
+        close_rig(&rig);
+    }
+}
+
 static void equal_distances_leave_the_row_to_the_target(void **state)
 {
     (void)state;
@@ -186,7 +228,7 @@ static void the_mixture_is_that_of_all_distances(void **state)
     float h[D_MOST];
     open_rig(&rig, "nest");
     for (size_t i = 0; i < rig.d_model; i++)
-        h[i] = rig.state[15 * rig.d_model + i] + .01f * (float)(i % 7);
+        h[i] = .5002f * rig.state[15 * rig.d_model + i] + .4998f * rig.state[16 * rig.d_model + i];
     for (size_t k = 0; k + 1 < N_PASSAGE; k++) {
         d[k] = 0;
         for (size_t i = 0; i < rig.d_model; i++)
@@ -200,7 +242,9 @@ static void the_mixture_is_that_of_all_distances(void **state)
         sum += weight;
     }
     double c = sigmoid((least / most - .1) / .1);
-    assert_true(fabs(share(&rig, h, row) - c) < 1e-9 && c > sigmoid(-1) && c < .99);
+    double second = want[passage[17]] / sum; /* neither lost beside the nearest nor like it */
+    assert_true(second > .01 && second < .49);
+    assert_true(fabs(share(&rig, h, row) - c) < 1e-9 && c > sigmoid(-1));
     for (int t = 0; t < V; t++)
         assert_true(fabs(row[t] - c / V - (1 - c) * want[t] / sum) < 1e-9);
     close_rig(&rig);
@@ -342,6 +386,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_state_of_a_passage_trusts_it_and_drafts_what_follows),
+        cmocka_unit_test(an_accepted_span_goes_on_and_its_entry_is_masked),
         cmocka_unit_test(equal_distances_leave_the_row_to_the_target),
         cmocka_unit_test(the_mixture_is_that_of_all_distances),
         cmocka_unit_test(without_passages_or_when_plain_the_text_is_the_targets),
