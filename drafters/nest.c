@@ -232,7 +232,8 @@ static size_t look(struct nest *nest, const float *h, double *c)
             nest->near[n++] =
                 (struct near){ distance(h, nest->key + i * nest->d_model, nest->d_model),
                                (int32_t)i };
-    qsort(nest->near, n, sizeof *nest->near, by_distance);
+    if (n > 0) /* without passages there is no list */
+        qsort(nest->near, n, sizeof *nest->near, by_distance);
     n = n < most ? n : most;
     double longest = n ? nest->near[n - 1].distance : 0;
     double ratio = longest > 0 ? nest->near[0].distance / longest : 1;
