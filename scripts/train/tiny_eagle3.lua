@@ -1,5 +1,6 @@
 -- EAGLE-3's head for the bundled target. 4.0 million weights.
--- Ten to fifteen minutes on two cores. After scripts/train/tiny.lua.
+-- Sized for a target of width 384 and 10 layers, which is still in training: steps and rates are estimates,
+-- and it was not run to its end yet. After scripts/train/tiny.lua.
 --   specbench train scripts/train/tiny_eagle3.lua
 return {
     kind = "head",

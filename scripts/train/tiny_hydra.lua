@@ -1,5 +1,6 @@
 -- Three Hydra heads on the bundled target, with its LM head. 2.7 million weights.
--- Ten to fifteen minutes on two cores. After scripts/train/tiny.lua.
+-- Sized for a target of width 384 and 10 layers, which is still in training: steps and rates are estimates,
+-- and it was not run to its end yet. After scripts/train/tiny.lua.
 --   specbench train scripts/train/tiny_hydra.lua
 return {
     kind = "head",

@@ -16,26 +16,7 @@
 #include "results/html/internal.h"
 #include "results/plot/gnuplot.h"
 #include "results/plot/plot.h"
-#include "results_sample.h"
-
-static struct sb_store *store;
-static struct sample id;
-
-static int open_sample(void **state)
-{
-    (void)state;
-    if (sb_store_open(&store, ":memory:", NULL, NULL) != SB_OK)
-        return -1;
-    sample_fill(&id, store, "k");
-    return 0;
-}
-
-static int close_sample(void **state)
-{
-    (void)state;
-    sb_store_close(store);
-    return 0;
-}
+#include "sample_store.h"
 
 static void rename_arm(const char *label)
 {
@@ -47,11 +28,6 @@ static void rename_arm(const char *label)
     sqlite3_bind_text(st, 1, label, -1, SQLITE_STATIC);
     assert_int_equal(sqlite3_step(st), SQLITE_DONE);
     sqlite3_finalize(st);
-}
-
-static void execute(const char *sql)
-{
-    assert_int_equal(sqlite3_exec(sb_store_handle(store), sql, NULL, NULL, NULL), SQLITE_OK);
 }
 
 static struct sb_source *open_source(void)
@@ -161,7 +137,7 @@ static void a_plot_of_nothing_is_refused_with_its_reason(void **state)
     struct sb_error err = { 0 };
     char *picture = NULL;
     size_t n;
-    execute("DELETE FROM arm WHERE is_baseline = 0");
+    edit("DELETE FROM arm WHERE is_baseline = 0");
     struct sb_source *source = open_source();
     for (const struct sb_plot_info *p = sb_plots; p->view; p++)
         if (strcmp(p->view, "breakdown") != 0) {
@@ -272,7 +248,7 @@ static void a_page_is_well_formed_whatever_the_names_are(void **state)
     static const char label[] = "<script>alert('1')</script>&\"]]>";
     size_t n;
     rename_arm(label);
-    execute(
+    edit(
         "UPDATE experiment SET name = '</title><script>', dataset = '\"><img src=x>', script = '-->'");
     char *html = page(&n);
     char *names = texts(html, n, "//*[local-name()='table']//*[@scope='row']");
@@ -318,7 +294,7 @@ static void sections_without_rows_are_left_out(void **state)
     assert_non_null(strstr(full, "id=\"acceptance\""));
     assert_non_null(strstr(full, "Complete: all 24"));
     free(full);
-    execute("DELETE FROM certificate; DELETE FROM arm WHERE is_baseline = 0");
+    edit("DELETE FROM certificate; DELETE FROM arm WHERE is_baseline = 0");
     char *bare = page(&n);
     assert_null(strstr(bare, "id=\"certificate\""));
     assert_null(strstr(bare, "<figure>\n<h3>Speedup"));
@@ -330,7 +306,7 @@ static void partial_data_are_said_to_be_partial(void **state)
 {
     (void)state;
     size_t n;
-    execute("DELETE FROM generation WHERE id = (SELECT max(id) FROM generation)");
+    edit("DELETE FROM generation WHERE id = (SELECT max(id) FROM generation)");
     char *html = page(&n);
     assert_non_null(strstr(html, "Partial data."));
     assert_non_null(strstr(html, "23 of 24 planned generations ended well, 0 failed, 1 missing"));
@@ -359,7 +335,6 @@ static void terms_are_explained_once(void **state)
     free(html);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, open_sample, close_sample)
 int main(void)
 {
     const struct CMUnitTest tests[] = {

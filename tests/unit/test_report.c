@@ -11,26 +11,7 @@
 
 #include "harness/core/alloc.h"
 #include "results/report.h"
-#include "results_sample.h"
-
-static struct sb_store *store;
-static struct sample id;
-
-static int open_sample(void **state)
-{
-    (void)state;
-    if (sb_store_open(&store, ":memory:", NULL, NULL) != SB_OK)
-        return -1;
-    sample_fill(&id, store, "k");
-    return 0;
-}
-
-static int close_sample(void **state)
-{
-    (void)state;
-    sb_store_close(store);
-    return 0;
-}
+#include "sample_store.h"
 
 /* Printed text in new memory (free). */
 static char *print(const struct sb_table *t, enum sb_format format)
@@ -131,7 +112,7 @@ static void tasks_come_with_their_own_speedups_and_the_total(void **state)
 static void speed_is_the_median_over_repeats(void **state)
 {
     (void)state;
-    sqlite3_exec(sb_store_handle(store), "UPDATE experiment SET repeats = 3", NULL, NULL, NULL);
+    edit("UPDATE experiment SET repeats = 3");
     struct sb_step_row chain[4];
     for (int i = 0; i < 4; i++)
         chain[i] = sample_step(i, 4, i ? 2 : 3, i ? 3 : 2);
@@ -159,10 +140,8 @@ static void different_token_counts_are_compared_per_token_and_marked(void **stat
 static void only_turns_that_ended_well_in_both_arms_are_paired(void **state)
 {
     (void)state;
-    sqlite3_exec(sb_store_handle(store),
-                 "UPDATE generation SET status = 'error', error = 'x'"
-                 " WHERE arm_id = 3 AND prompt_id = 3",
-                 NULL, NULL, NULL); /* the slow one of tree */
+    edit("UPDATE generation SET status = 'error', error = 'x'"
+         " WHERE arm_id = 3 AND prompt_id = 3"); /* the slow one of tree */
     json_t *rows = report(NULL, 0), *tree = row_of(rows, "tree", "all");
     expect_number(tree, "speedup", 1.25);
     expect_number(tree, "errors", 2);
@@ -172,7 +151,7 @@ static void only_turns_that_ended_well_in_both_arms_are_paired(void **state)
 static void without_a_baseline_there_is_no_speedup(void **state)
 {
     (void)state;
-    sqlite3_exec(sb_store_handle(store), "UPDATE arm SET is_baseline = 0", NULL, NULL, NULL);
+    edit("UPDATE arm SET is_baseline = 0");
     json_t *rows = report(NULL, 0);
     assert_true(json_is_null(json_object_get(row_of(rows, "pld", "all"), "speedup")));
     assert_true(json_is_null(json_object_get(row_of(rows, "none", "all"), "speedup")));
@@ -183,8 +162,7 @@ static void without_a_baseline_there_is_no_speedup(void **state)
 static void equality_is_only_claimed_for_greedy_decoding(void **state)
 {
     (void)state;
-    sqlite3_exec(sb_store_handle(store), "UPDATE experiment SET temperature = 0.8", NULL, NULL,
-                 NULL);
+    edit("UPDATE experiment SET temperature = 0.8");
     json_t *rows = report(NULL, 0);
     assert_true(json_is_null(json_object_get(row_of(rows, "pld", "all"), "equal")));
     json_decref(rows);
@@ -259,10 +237,8 @@ static void the_leaderboard_says_what_is_certified(void **state)
     assert_string_equal(lossless, ""); /* with other parameters only */
 
     int64_t newer = sample_certificate(&id, store, NULL); /* still running */
-    sqlite3_exec(sb_store_handle(store),
-                 "UPDATE certificate_check SET verdict = 'fail' WHERE certificate_id = 2"
-                 " AND check_no = 0",
-                 NULL, NULL, NULL);
+    edit("UPDATE certificate_check SET verdict = 'fail' WHERE certificate_id = 2"
+         " AND check_no = 0");
     assert_int_equal(sb_report_lossless(lossless, store, NULL, "greedy", NULL), SB_OK);
     assert_string_equal(lossless, "certified");
     assert_int_equal(sb_store_certificate_end(store, newer, "refused", 1, NULL), SB_OK);
@@ -320,7 +296,7 @@ static void the_first_difference_is_named(void **state)
             sqlite3_mprintf("UPDATE generation SET tokens = %Q WHERE arm_id = 2 AND prompt_id = 2"
                             " AND repeat = 1",
                             cases[i].tokens);
-        sqlite3_exec(sb_store_handle(store), sql, NULL, NULL, NULL);
+        edit(sql);
         sqlite3_free(sql);
         assert_int_equal(sb_report_equality(&e, store, 0, NULL), SB_OK);
         assert_int_equal(e.equal, 15);
@@ -483,8 +459,6 @@ static void a_full_disk_is_reported(void **state)
     fclose(full);
     sb_table_destroy(t);
 }
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, open_sample, close_sample)
 
 int main(void)
 {

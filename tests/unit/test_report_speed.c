@@ -12,33 +12,7 @@
 
 #include "harness/core/alloc.h"
 #include "results/report.h"
-#include "results_sample.h"
-
-static struct sb_store *store;
-static struct sample id;
-
-static int open_sample(void **state)
-{
-    (void)state;
-    if (sb_store_open(&store, ":memory:", NULL, NULL) != SB_OK)
-        return -1;
-    sample_fill(&id, store, "k");
-    return 0;
-}
-
-static int close_sample(void **state)
-{
-    (void)state;
-    sb_store_close(store);
-    return 0;
-}
-
-static void sql(const char *text)
-{
-    char *why = NULL;
-    if (sqlite3_exec(sb_store_handle(store), text, NULL, NULL, &why) != SQLITE_OK)
-        fail_msg("%s: %s", text, why);
-}
+#include "sample_store.h"
 
 static json_t *report_with(const struct sb_report_options *o)
 {
@@ -140,7 +114,7 @@ static void all_speed_figures_stand_in_one_view(void **state)
 static void specbench_speedup_is_averaged_over_repeats_as_over_runs(void **state)
 {
     (void)state;
-    sql("UPDATE generation SET decode_ns = 130000000 WHERE arm_id = 2 AND repeat = 1");
+    edit("UPDATE generation SET decode_ns = 130000000 WHERE arm_id = 2 AND repeat = 1");
     json_t *rows = report("speed"), *pld = arm_row(rows, "pld", "all");
     expect_number(pld, "specbench_speedup", (130. / 77 + 130. / 150) / 2);
     expect_number(pld, "speedup", 110. / 93.5);
@@ -150,13 +124,13 @@ static void specbench_speedup_is_averaged_over_repeats_as_over_runs(void **state
 static void a_question_counts_with_all_its_turns_or_not_at_all(void **state)
 {
     (void)state;
-    sql("UPDATE generation SET status = 'error', error = 'x' WHERE arm_id = 3 AND prompt_id = 2"
-        " AND repeat = 1");
+    edit("UPDATE generation SET status = 'error', error = 'x' WHERE arm_id = 3 AND prompt_id = 2"
+         " AND repeat = 1");
     json_t *rows = report("speed"), *tree = arm_row(rows, "tree", "all");
     expect_number(tree, "prompts", 3); /* repeat 0 is still whole */
     expect_number(tree, "speedup", 440. / 374);
     json_decref(rows);
-    sql("UPDATE generation SET status = 'error', error = 'x' WHERE arm_id = 3 AND prompt_id = 2");
+    edit("UPDATE generation SET status = 'error', error = 'x' WHERE arm_id = 3 AND prompt_id = 2");
     rows = report("speed");
     tree = arm_row(rows, "tree", "all");
     expect_number(tree, "prompts", 2);
@@ -215,11 +189,11 @@ static void without_an_a_a_arm_the_repeats_of_the_baseline_give_it(void **state)
     expect_number(arm_row(rows, "pld", "all"), "noise_floor", 0); /* equal repeats */
     expect_text(arm_row(rows, "tree", "all"), "note", "interval holds 1");
     json_decref(rows);
-    sql("UPDATE generation SET decode_ns = decode_ns * 103 / 100 WHERE arm_id = 1 AND repeat = 1");
+    edit("UPDATE generation SET decode_ns = decode_ns * 103 / 100 WHERE arm_id = 1 AND repeat = 1");
     rows = report(NULL);
     assert_true(fabs(number(arm_row(rows, "pld", "all"), "noise_floor") - .03) < 1e-6);
     json_decref(rows);
-    sql("DELETE FROM generation WHERE repeat = 1");
+    edit("DELETE FROM generation WHERE repeat = 1");
     rows = report(NULL);
     expect_null(arm_row(rows, "pld", "all"), "noise_floor");
     json_decref(rows);
@@ -272,7 +246,7 @@ static void without_names_the_two_fastest_are_compared(void **state)
 static void arms_are_named_by_labels_that_may_hold_commas(void **state)
 {
     (void)state;
-    sql("UPDATE arm SET label = 'pld:k=1,n=2' WHERE id = 2");
+    edit("UPDATE arm SET label = 'pld:k=1,n=2' WHERE id = 2");
     json_t *rows = compare_arms("pld:k=1,n=2,none");
     expect_number(json_array_get(rows, 0), "ratio", 110. / 57);
     json_decref(rows);
@@ -301,7 +275,7 @@ static void one_arm_alone_cannot_be_compared(void **state)
     (void)state;
     struct sb_table *t = NULL;
     struct sb_error err;
-    sql("DELETE FROM arm WHERE id > 1");
+    edit("DELETE FROM arm WHERE id > 1");
     assert_int_equal(
         sb_report_table(&t, store, &(struct sb_report_options){ .view = "compare" }, &err),
         SB_EINPUT);
@@ -330,9 +304,9 @@ static void a_quiet_run_gives_no_warnings(void **state)
 static void drift_load_and_missing_generations_are_warned_of(void **state)
 {
     (void)state;
-    sql("UPDATE generation SET decode_ns = decode_ns * 108 / 100 WHERE repeat = 1 AND arm_id = 1");
-    sql("UPDATE generation SET load_average = 5.5");
-    sql("UPDATE generation SET status = 'error', error = 'x' WHERE arm_id = 3 AND prompt_id = 4");
+    edit("UPDATE generation SET decode_ns = decode_ns * 108 / 100 WHERE repeat = 1 AND arm_id = 1");
+    edit("UPDATE generation SET load_average = 5.5");
+    edit("UPDATE generation SET status = 'error', error = 'x' WHERE arm_id = 3 AND prompt_id = 4");
     json_t *rows = report("warnings");
     expect_number(check_row(rows, "drift"), "warning", 1);
     assert_true(fabs(number(check_row(rows, "drift"), "value") - .08) < 1e-6);
@@ -346,12 +320,12 @@ static void drift_load_and_missing_generations_are_warned_of(void **state)
                            "finished 2 prompts where others finished 3"));
     expect_number(check_row(rows, "noise"), "warning", 1); /* 8 % is more than 5 */
     json_decref(rows);
-    sql("DELETE FROM generation WHERE repeat = 1");
+    edit("DELETE FROM generation WHERE repeat = 1");
     rows = report("warnings");
     expect_null(check_row(rows, "noise"), "value");
     expect_number(check_row(rows, "noise"), "warning", 1);
     json_decref(rows);
-    sql("UPDATE arm SET is_baseline = 0");
+    edit("UPDATE arm SET is_baseline = 0");
     rows = report("warnings");
     expect_number(check_row(rows, "noise"), "warning", 1);
     json_decref(rows);
@@ -364,7 +338,7 @@ static void an_outlying_prompt_is_named(void **state)
     struct sb_step_row plain[11];
     for (int i = 0; i < 11; i++)
         plain[i] = sample_step(i, 0, 0, 1);
-    sql("DELETE FROM generation");
+    edit("DELETE FROM generation");
     for (int q = 0; q < 12; q++) {
         int64_t prompt = sample_prompt(&id, store, 200 + q, 1, 1, "qa");
         double speedup = q == 7 ? 6 : 2 + .02 * q;
@@ -414,9 +388,9 @@ static void speedups_follow_from_the_cost_curve(void **state)
 static void dear_drafts_make_the_best_length_shorter(void **state)
 {
     (void)state;
-    sql("UPDATE step SET draft_ns = 3500000 * drafted WHERE generation_id IN"
-        " (SELECT id FROM generation WHERE arm_id = 2)");
-    sql("UPDATE generation SET decode_ns = decode_ns + 40000000 WHERE arm_id = 2");
+    edit("UPDATE step SET draft_ns = 3500000 * drafted WHERE generation_id IN"
+         " (SELECT id FROM generation WHERE arm_id = 2)");
+    edit("UPDATE generation SET decode_ns = decode_ns + 40000000 WHERE arm_id = 2");
     json_t *rows = report("cost"), *pld = row_where(rows, "arm", "pld", NULL, NULL);
     /* lengths 1, 2, 3, 4: 17.5 / 12.975, 22.5 / 16.7, 25 / 20.425, 27.5 / 24.15 */
     expect_number(pld, "best_length", 1);
@@ -462,7 +436,7 @@ static void without_a_cost_curve_the_way_to_one_is_said(void **state)
     (void)state;
     struct sb_table *t = NULL;
     struct sb_error err;
-    sql("UPDATE cost_curve SET arithmetic = 'math=fast'");
+    edit("UPDATE cost_curve SET arithmetic = 'math=fast'");
     assert_int_equal(
         sb_report_table(&t, store, &(struct sb_report_options){ .view = "cost" }, &err), SB_EINPUT);
     assert_non_null(strstr(err.message, "holds no cost curve of 'tiny'"));
@@ -487,8 +461,6 @@ static void running_out_of_memory_in_any_view_is_an_error(void **state)
         }
     }
 }
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, open_sample, close_sample)
 
 int main(void)
 {

@@ -9,33 +9,7 @@
 
 #include "harness/core/alloc.h"
 #include "results/verify.h"
-#include "results_sample.h"
-
-static struct sb_store *store;
-static struct sample id;
-
-static int open_sample(void **state)
-{
-    (void)state;
-    if (sb_store_open(&store, ":memory:", NULL, NULL) != SB_OK)
-        return -1;
-    sample_fill(&id, store, "k");
-    return 0;
-}
-
-static int close_sample(void **state)
-{
-    (void)state;
-    sb_store_close(store);
-    return 0;
-}
-
-static void edit(const char *sql)
-{
-    char *message = NULL;
-    if (sqlite3_exec(sb_store_handle(store), sql, NULL, NULL, &message) != SQLITE_OK)
-        fail_msg("%s: %s", sql, message);
-}
+#include "sample_store.h"
 
 static struct sb_verification verify(void)
 {
@@ -245,8 +219,6 @@ static void running_out_of_memory_is_an_error(void **state)
         assert_int_equal(rc, SB_ENOMEM);
     }
 }
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, open_sample, close_sample)
 
 int main(void)
 {

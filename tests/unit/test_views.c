@@ -7,26 +7,7 @@
 #include <cmocka.h>
 #include <math.h>
 
-#include "results_sample.h"
-
-static struct sb_store *store;
-static struct sample id;
-
-static int open_sample(void **state)
-{
-    (void)state;
-    if (sb_store_open(&store, ":memory:", NULL, NULL) != SB_OK)
-        return -1;
-    sample_fill(&id, store, "k");
-    return 0;
-}
-
-static int close_sample(void **state)
-{
-    (void)state;
-    sb_store_close(store);
-    return 0;
-}
+#include "sample_store.h"
 
 /* The single number that a query gives; NaN for NULL. */
 static double value(const char *sql)
@@ -207,8 +188,7 @@ static void latencies_are_what_a_streaming_user_waits_for(void **state)
 static void what_is_missing_is_counted_per_task(void **state)
 {
     (void)state;
-    const char *sql = "DELETE FROM generation WHERE arm_id = 2 AND prompt_id = 3 AND repeat = 1";
-    assert_int_equal(sqlite3_exec(sb_store_handle(store), sql, NULL, NULL, NULL), SQLITE_OK);
+    edit("DELETE FROM generation WHERE arm_id = 2 AND prompt_id = 3 AND repeat = 1");
     expect(1, OVERALL("missing", "pld"));
     expect(0, OVERALL("missing", "tree"));
     expect(1, "SELECT missing FROM leaderboard_base WHERE arm = 'pld' AND task = 'qa'");
@@ -305,8 +285,6 @@ static void a_task_called_all_stays_apart_from_the_total(void **state)
            "SELECT mat FROM leaderboard_base WHERE arm = 'pld' AND task = 'all' AND NOT overall");
     expect(4, OVERALL("prompts", "pld"));
 }
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, open_sample, close_sample)
 
 int main(void)
 {
