@@ -100,9 +100,12 @@ static enum sb_status make_model(struct sb_draft_body *b, const struct sb_draft_
     rc = read_weights(w, o, err);
     if (rc == SB_OK)
         rc = sb_model_from_weights(&b->model, w, err);
-    if (rc != SB_OK)
+    if (rc != SB_OK) {
         sb_weights_close(w);
-    return rc;
+        return rc;
+    }
+    const struct sb_arithmetic like_target = { .f32_weights = o->head->f32_weights };
+    return sb_model_set_arithmetic(b->model, &like_target, err);
 }
 
 enum sb_status sb_draft_body_open(struct sb_draft_body *b, const struct sb_draft_body_options *o,

@@ -231,6 +231,7 @@ enum sb_status sb_head_open(struct sb_head_file *out, const struct sb_head_reque
     if (rc == SB_OK)
         rc = check_target(&h, request->target, err);
     h.env = NULL;
+    h.f32_weights = sb_model_arithmetic(request->target)->f32_weights;
     if (rc == SB_OK)
         *out = h;
     else

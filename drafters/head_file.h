@@ -25,6 +25,7 @@ struct sb_head_file {
     char *path;                       /* as given or found, for messages; owned */
     const char *drafter;              /* for messages; borrowed */
     const struct sb_drafter_env *env; /* while it opens */
+    bool f32_weights;                 /* the target's matrices are widened, so a head's are */
     const char *prefix;          /* before every name that is asked for; borrowed, "" at first */
     struct sb_st_file *st;       /* [n_st], owned */
     struct sb_torch_file *torch; /* [n_torch], owned */

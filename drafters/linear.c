@@ -13,7 +13,8 @@ void sb_linear_finish(struct sb_linear *linear)
 }
 
 enum sb_status sb_linear_init(struct sb_linear *out, const struct sb_tensor *w,
-                              const struct sb_tensor *bias, const char *name, struct sb_error *err)
+                              const struct sb_tensor *bias, bool f32, const char *name,
+                              struct sb_error *err)
 {
     struct sb_linear l = { 0 };
     if (bias) {
@@ -21,7 +22,7 @@ enum sb_status sb_linear_init(struct sb_linear *out, const struct sb_tensor *w,
         if (l.bias)
             sb_dequantize_row(l.bias, bias->type, bias->data, bias->k);
     }
-    if ((bias && !l.bias) || sb_packed_init(&l.w, w->type, w->n, w->k, w->data) != 0) {
+    if ((bias && !l.bias) || sb_tensor_pack(&l.w, w, f32) != 0) {
         sb_free(l.bias);
         return sb_fail(err, SB_ENOMEM, "%s: no memory for %zu x %zu weights", name, w->n, w->k);
     }
@@ -44,7 +45,9 @@ enum sb_status sb_linear_load(struct sb_linear *out, const struct sb_head_file *
                   (bias == SB_BIAS_OPTIONAL && sb_head_find(head, "%s.bias", name));
     if (rc == SB_OK && biased)
         rc = sb_head_vector(head, &b, n, err, "%s.bias", name);
-    return rc == SB_OK ? sb_linear_init(out, &w, biased ? &b : NULL, head->path, err) : rc;
+    return rc == SB_OK
+               ? sb_linear_init(out, &w, biased ? &b : NULL, head->f32_weights, head->path, err)
+               : rc;
 }
 
 void sb_linear_apply(const struct sb_team *team, const struct sb_linear *linear, float *y,

@@ -19,9 +19,10 @@ enum sb_linear_bias { SB_BIAS_NONE, SB_BIAS_OPTIONAL, SB_BIAS_REQUIRED };
 enum sb_status sb_linear_load(struct sb_linear *out, const struct sb_head_file *head, size_t n,
                               size_t k, enum sb_linear_bias bias, struct sb_error *err,
                               const char *stem, ...) __attribute__((format(printf, 7, 8)));
-/* From tensors; bias may be NULL. `name` is for messages. */
+/* From tensors; bias may be NULL. f32: as in sb_tensor_pack. `name` is for messages. */
 enum sb_status sb_linear_init(struct sb_linear *out, const struct sb_tensor *w,
-                              const struct sb_tensor *bias, const char *name, struct sb_error *err);
+                              const struct sb_tensor *bias, bool f32, const char *name,
+                              struct sb_error *err);
 void sb_linear_finish(struct sb_linear *linear);
 static inline bool sb_linear_is(const struct sb_linear *linear)
 {

@@ -321,10 +321,16 @@ enum sb_status sb_record_comparable(const struct sb_record *now, const struct sb
     return SB_OK;
 }
 
+/* Whole numbers repeat; the width that weights are held in changes no bit. */
+static bool exact_arithmetic(const struct sb_setup *s)
+{
+    return s->arithmetic &&
+           (strcmp(s->arithmetic, "exact") == 0 || strcmp(s->arithmetic, "exact weights=f32") == 0);
+}
+
 bool sb_record_reproducible(const struct sb_record *now, const struct sb_record *base)
 {
     const struct sb_setup *a = &now->setup, *b = &base->setup;
-    return a->temperature == 0 && b->temperature == 0 && a->arithmetic && b->arithmetic &&
-           strcmp(a->arithmetic, "exact") == 0 && strcmp(b->arithmetic, "exact") == 0 &&
-           a->seed == b->seed && a->repeats == b->repeats;
+    return a->temperature == 0 && b->temperature == 0 && exact_arithmetic(a) &&
+           exact_arithmetic(b) && a->seed == b->seed && a->repeats == b->repeats;
 }

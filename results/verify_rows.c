@@ -595,7 +595,7 @@ static enum sb_status prepare(struct pass *p, struct sb_error *err)
           "SELECT g.id, g.arm_id, g.prompt_id, g.repeat, g.n_prompt_tokens, g.n_tokens, g.prefill_ns,"
           " g.decode_ns, g.wall_ns, a.experiment_id, p.experiment_id, p.question_id, p.turn,"
           " g.status = 'ok', p.task, a.label,"
-          " e.temperature = 0 AND e.arithmetic = 'exact' AND a.guarantee = 'greedy-exact',"
+          " e.temperature = 0 AND e.arithmetic IN ('exact', 'exact weights=f32') AND a.guarantee = 'greedy-exact',"
           " e.conversation IS 'own',"
           " (SELECT b.id FROM arm b WHERE b.experiment_id = a.experiment_id AND b.is_baseline = 1"
           "  ORDER BY b.arm_no LIMIT 1), e.origin = 'import'"

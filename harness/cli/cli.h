@@ -69,10 +69,7 @@ const volatile int *sb_cli_stop_flag(void);
 /* Threads from --threads (0: the physical cores); also reports a wrong SB_CPU. */
 enum sb_status sb_cli_set_threads(int64_t threads, struct sb_error *err);
 
-/* --kv-type, --math and --prefill, where no plan holds them. */
-struct sb_arithmetic_options {
-    const char *kv_type, *math, *prefill;
-};
+/* --kv-type, --math, --prefill and --weights, where no plan holds them. */
 #define SB_ARITHMETIC_OPTIONS(o)                                                                     \
     {                                                                                                \
         "kv-type", SB_OPT_TEXT, &(o).kv_type, "T", "keys and values: f32 (default), f16, bf16", 0, 0 \
@@ -84,13 +81,19 @@ struct sb_arithmetic_options {
           "exact (default), or fast: BF16 products by avx512_bf16",                                  \
           0,                                                                                         \
           0 },                                                                                       \
+        { "prefill",                                                                                 \
+          SB_OPT_TEXT,                                                                               \
+          &(o).prefill,                                                                              \
+          "P",                                                                                       \
+          "exact (default), or openblas: prompts through its sgemm",                                 \
+          0,                                                                                         \
+          0 },                                                                                       \
     {                                                                                                \
-        "prefill", SB_OPT_TEXT, &(o).prefill, "P",                                                   \
-            "exact (default), or openblas: prompts through its sgemm", 0, 0                          \
+        "weights", SB_OPT_TEXT, &(o).weights, "W",                                                   \
+            "stored (default), or f32: F16 and BF16 widened in memory, same bits", 0, 0              \
     }
 enum sb_status sb_cli_set_arithmetic(struct sb_models *models,
-                                     const struct sb_arithmetic_options *options,
-                                     struct sb_error *err);
+                                     const struct sb_arithmetic_texts *texts, struct sb_error *err);
 
 /* Flush stdout and turn a full disk or a closed pipe into an error. */
 enum sb_status sb_cli_flush(struct sb_error *err);

@@ -39,7 +39,7 @@ struct options {
     const char *model, *random, *type, *batch, *db;
     int64_t context, repeats, threads;
     bool tree;
-    struct sb_arithmetic_options arithmetic;
+    struct sb_arithmetic_texts arithmetic;
     enum sb_format format;
 };
 
@@ -299,11 +299,8 @@ static enum sb_status open_model(const struct options *o, struct sb_models *mode
     }
     *made = *model;
     struct sb_arithmetic arithmetic;
-    rc = sb_arithmetic_parse(&arithmetic, o->arithmetic.kv_type, o->arithmetic.math,
-                             o->arithmetic.prefill, err);
-    if (rc == SB_OK)
-        sb_model_set_arithmetic(*model, &arithmetic);
-    return rc;
+    rc = sb_arithmetic_parse(&arithmetic, &o->arithmetic, err);
+    return rc == SB_OK ? sb_model_set_arithmetic(*model, &arithmetic, err) : rc;
 }
 
 static enum sb_status parse_batch(const struct options *o, struct sb_curve *c, struct sb_error *err)

@@ -30,7 +30,7 @@ struct options {
     int64_t max_new_tokens, max_context, seed, top_k, threads;
     double temperature, top_p;
     bool ignore_eos;
-    struct sb_arithmetic_options arithmetic;
+    struct sb_arithmetic_texts arithmetic;
 };
 
 struct stream {

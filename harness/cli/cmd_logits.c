@@ -81,7 +81,7 @@ int sb_cmd_logits(int argc, char **argv)
 {
     const char *name = NULL, *tokens_text = NULL, *parents_text = NULL;
     int64_t top = 5, threads = 0;
-    struct sb_arithmetic_options arithmetic = { 0 };
+    struct sb_arithmetic_texts arithmetic = { 0 };
     const struct sb_option options[] = {
         { .name = "model", .kind = SB_OPT_TEXT, .dst = &name, .arg = "M", .help = "model to run" },
         { .name = "tokens",

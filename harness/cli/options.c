@@ -257,15 +257,11 @@ enum sb_status sb_cli_set_threads(int64_t threads, struct sb_error *err)
 }
 
 enum sb_status sb_cli_set_arithmetic(struct sb_models *models,
-                                     const struct sb_arithmetic_options *options,
-                                     struct sb_error *err)
+                                     const struct sb_arithmetic_texts *texts, struct sb_error *err)
 {
     struct sb_arithmetic a;
-    enum sb_status rc =
-        sb_arithmetic_parse(&a, options->kv_type, options->math, options->prefill, err);
-    if (rc == SB_OK)
-        sb_models_set_arithmetic(models, &a);
-    return rc;
+    enum sb_status rc = sb_arithmetic_parse(&a, texts, err);
+    return rc == SB_OK ? sb_models_set_arithmetic(models, &a, err) : rc;
 }
 
 enum sb_status sb_cli_flush(struct sb_error *err)

@@ -69,11 +69,11 @@ static enum sb_status open_inputs(struct run *r, struct sb_error *err)
     if (rc == SB_OK)
         rc = sb_dataset_select(&r->dataset, s->tasks, (size_t)s->take, err);
     if (rc == SB_OK)
-        rc = sb_arithmetic_parse(&r->arithmetic, s->kv_type, s->math, s->prefill, err);
-    if (rc == SB_OK) {
-        sb_models_set_arithmetic(r->models, &r->arithmetic);
+        rc = sb_arithmetic_parse(&r->arithmetic, &s->arithmetic, err);
+    if (rc == SB_OK)
+        rc = sb_models_set_arithmetic(r->models, &r->arithmetic, err);
+    if (rc == SB_OK)
         rc = sb_models_get(r->models, s->target, &r->target, &r->tokenizer, err);
-    }
     if (rc == SB_OK && !r->tokenizer)
         rc = sb_fail(err, SB_EINPUT, "model '%s' has no tokenizer, so it cannot read prompts",
                      s->target);

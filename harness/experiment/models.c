@@ -34,11 +34,15 @@ struct sb_models *sb_models_create(void)
     return sb_alloc_zero(1, sizeof(struct sb_models));
 }
 
-void sb_models_set_arithmetic(struct sb_models *models, const struct sb_arithmetic *arithmetic)
+enum sb_status sb_models_set_arithmetic(struct sb_models *models,
+                                        const struct sb_arithmetic *arithmetic,
+                                        struct sb_error *err)
 {
+    enum sb_status rc = SB_OK;
     models->arithmetic = *arithmetic;
-    for (size_t i = 0; i < models->n; i++)
-        sb_model_set_arithmetic(models->entry[i].model, arithmetic);
+    for (size_t i = 0; rc == SB_OK && i < models->n; i++)
+        rc = sb_model_set_arithmetic(models->entry[i].model, arithmetic, err);
+    return rc;
 }
 
 static void finish_entry(struct entry *e)
@@ -111,9 +115,12 @@ static bool has_tokenizer(const char *path)
     return found;
 }
 
-static enum sb_status load(struct entry *e, struct sb_error *err)
+static enum sb_status load(struct entry *e, const struct sb_arithmetic *arithmetic,
+                           struct sb_error *err)
 {
     enum sb_status rc = sb_model_load(&e->model, e->path, err);
+    if (rc == SB_OK)
+        rc = sb_model_set_arithmetic(e->model, arithmetic, err);
     if (rc != SB_OK || !has_tokenizer(e->path))
         return rc;
     struct sb_error why;
@@ -139,14 +146,13 @@ enum sb_status sb_models_get(struct sb_models *models, const char *name, struct 
     if (found) {
         finish_entry(&e);
     } else {
-        rc = load(&e, err);
+        rc = load(&e, &models->arithmetic, err);
         if (rc == SB_OK && sb_grow((void **)&models->entry, &models->cap, models->n + 1, sizeof e))
             rc = sb_fail(err, SB_ENOMEM, "out of memory for model '%s'", name);
         if (rc != SB_OK) {
             finish_entry(&e);
             return rc;
         }
-        sb_model_set_arithmetic(e.model, &models->arithmetic);
         models->entry[models->n] = e;
         found = &models->entry[models->n++];
     }

@@ -15,7 +15,9 @@ struct sb_models *sb_models_create(void); /* NULL out of memory */
 void sb_models_destroy(struct sb_models *models);
 
 /* How all of them compute, those loaded already included; sequences made before keep what they had. */
-void sb_models_set_arithmetic(struct sb_models *models, const struct sb_arithmetic *arithmetic);
+enum sb_status sb_models_set_arithmetic(struct sb_models *models,
+                                        const struct sb_arithmetic *arithmetic,
+                                        struct sb_error *err);
 
 /* Load on first use. *tokenizer becomes NULL when the model has none (a model of bare ids); pass NULL
  * when it is not wanted. Borrowed until sb_models_destroy. */

@@ -6,10 +6,11 @@
 #include "harness/core/error.h"
 #include "harness/core/param.h"
 #include "harness/decode/sampling.h"
+#include "harness/model/arithmetic.h"
 
 struct sb_settings {
     const char *name, *target, *dataset, *tasks, *chat_template, *answers;
-    const char *kv_type, *math, *prefill; /* see sb_arithmetic_parse */
+    struct sb_arithmetic_texts arithmetic;
     int64_t take, seed, repeats, max_new_tokens, max_context, top_k;
     double temperature, top_p;
     bool ignore_eos, baseline, diagnose, aa, cost_curve;

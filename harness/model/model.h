@@ -20,6 +20,8 @@ enum sb_status sb_model_load(struct sb_model **out, const char *path, struct sb_
 /* Pack from weights in memory; takes ownership of `weights` on success. */
 enum sb_status sb_model_from_weights(struct sb_model **out, struct sb_weights *weights,
                                      struct sb_error *err);
+/* Pack a matrix as models do; f32: F16 and BF16 as float32. 0: done, sb_packed_finish frees it. */
+int sb_tensor_pack(struct sb_packed *out, const struct sb_tensor *t, bool f32);
 /* Is there a head, so that rows can have logits? Draft bodies may lack it. */
 bool sb_model_has_head(const struct sb_model *model);
 void sb_model_destroy(struct sb_model *model);
@@ -28,8 +30,11 @@ const struct sb_config *sb_model_config(const struct sb_model *model);
 const struct sb_weights *sb_model_weights(const struct sb_model *model);
 size_t sb_model_packed_bytes(const struct sb_model *model);
 
-/* For sequences created from now on; set it before the first. Default: exact. */
-void sb_model_set_arithmetic(struct sb_model *model, const struct sb_arithmetic *arithmetic);
+/* For sequences created from now on; set it before the first. Default: exact. Packs again where the width
+ * of the weights changes, and can fail only then (SB_ENOMEM; the model is as it was). */
+enum sb_status sb_model_set_arithmetic(struct sb_model *model,
+                                       const struct sb_arithmetic *arithmetic,
+                                       struct sb_error *err);
 const struct sb_arithmetic *sb_model_arithmetic(const struct sb_model *model);
 
 /* Parts of the forward on their own, with the same bits as inside an exact one. Shapes: x, y [m, d_model],

@@ -7,10 +7,24 @@
 
 /* ---- packing --------------------------------------------------------------------------------- */
 
+int sb_tensor_pack(struct sb_packed *out, const struct sb_tensor *t, bool f32)
+{
+    if (!f32 || (t->type != SB_F16 && t->type != SB_BF16))
+        return sb_packed_init(out, t->type, t->n, t->k, t->data);
+    size_t row_bytes = sb_dtype_row_bytes(t->type, t->k);
+    float *floats = sb_alloc_array(t->n, t->k * sizeof *floats);
+    for (size_t i = 0; floats && i < t->n; i++)
+        sb_dequantize_row(floats + i * t->k, t->type,
+                          (const unsigned char *)t->data + i * row_bytes, t->k);
+    int failed = !floats || sb_packed_init(out, SB_F32, t->n, t->k, floats) != 0;
+    sb_free(floats);
+    return failed;
+}
+
 static enum sb_status pack(struct sb_model *model, struct sb_packed *out, const struct sb_tensor *t,
                            struct sb_error *err)
 {
-    if (sb_packed_init(out, t->type, t->n, t->k, t->data) != 0)
+    if (sb_tensor_pack(out, t, model->arithmetic.f32_weights) != 0)
         return sb_fail(err, SB_ENOMEM, "out of memory for a %zu x %zu matrix of %s", t->n, t->k,
                        sb_dtype_name(t->type));
     model->packed_bytes += out->size_bytes;
@@ -149,13 +163,11 @@ static void release(struct sb_model *model)
     sb_free(model);
 }
 
-enum sb_status sb_model_from_weights(struct sb_model **out, struct sb_weights *weights,
-                                     struct sb_error *err)
+static enum sb_status make(struct sb_model **out, struct sb_weights *weights,
+                           const struct sb_arithmetic *arithmetic, struct sb_error *err)
 {
     const struct sb_config *c = &weights->config;
-    enum sb_status rc = strcmp(weights->format, "body") == 0 ? check_body(weights, err) : SB_OK;
-    if (rc != SB_OK)
-        return rc;
+    enum sb_status rc = SB_OK;
     struct sb_model *model = sb_alloc_zero(1, sizeof *model);
     if (model)
         model->layer = sb_alloc_zero(c->n_layers, sizeof *model->layer);
@@ -164,6 +176,7 @@ enum sb_status sb_model_from_weights(struct sb_model **out, struct sb_weights *w
     if (rc == SB_OK) {
         const struct sb_tensor *norm = &weights->final_norm;
         model->weights = weights;
+        model->arithmetic = *arithmetic;
         model->n_layers = c->n_layers;
         model->q_width = c->n_heads * c->head_dim;
         model->kv_width = c->n_kv_heads * c->head_dim;
@@ -180,6 +193,31 @@ enum sb_status sb_model_from_weights(struct sb_model **out, struct sb_weights *w
     }
     release(model);
     return rc;
+}
+
+enum sb_status sb_model_from_weights(struct sb_model **out, struct sb_weights *weights,
+                                     struct sb_error *err)
+{
+    static const struct sb_arithmetic exact;
+    enum sb_status rc = strcmp(weights->format, "body") == 0 ? check_body(weights, err) : SB_OK;
+    return rc == SB_OK ? make(out, weights, &exact, err) : rc;
+}
+
+enum sb_status sb_model_set_arithmetic(struct sb_model *model,
+                                       const struct sb_arithmetic *arithmetic, struct sb_error *err)
+{
+    if (arithmetic->f32_weights != model->arithmetic.f32_weights) {
+        struct sb_model *other;
+        enum sb_status rc = make(&other, model->weights, arithmetic, err);
+        if (rc != SB_OK)
+            return rc;
+        struct sb_model old = *model;
+        *model = *other;
+        *other = old;
+        release(other);
+    }
+    model->arithmetic = *arithmetic;
+    return SB_OK;
 }
 
 enum sb_status sb_model_load(struct sb_model **out, const char *path, struct sb_error *err)
@@ -223,11 +261,6 @@ bool sb_model_has_head(const struct sb_model *model)
 size_t sb_model_packed_bytes(const struct sb_model *model)
 {
     return model->packed_bytes;
-}
-
-void sb_model_set_arithmetic(struct sb_model *model, const struct sb_arithmetic *arithmetic)
-{
-    model->arithmetic = *arithmetic;
 }
 
 const struct sb_arithmetic *sb_model_arithmetic(const struct sb_model *model)

@@ -12,7 +12,9 @@
 #include "harness/core/alloc.h"
 #include "harness/core/clock.h"
 #include "harness/core/rng.h"
+#include "harness/core/threads.h"
 #include "harness/decode/sampling.h"
+#include "harness/model/bundled.h"
 #include "harness/model/model.h"
 #include "harness/train/model_out.h"
 #include "harness/train/run.h"
@@ -307,5 +309,22 @@ enum sb_status sb_generate_texts(const struct sb_recipe *recipe,
     if (status == SB_OK && w.done < w.n_prompts)
         status = write_all(&w, err);
     finish(&w);
+    return status;
+}
+
+enum sb_status sb_train_texts(const struct sb_recipe *recipe,
+                              const struct sb_train_options *options, struct sb_error *err)
+{
+    char *path = NULL;
+    if (options->threads > 0)
+        sb_threads_set(options->threads);
+    enum sb_status status = sb_bundled_resolve(&path, "target", recipe->target, err);
+    if (status == SB_OK)
+        status = sb_generate_texts(recipe, options, path,
+                                   recipe->tokenizer ? recipe->tokenizer : path, err);
+    if (status == SB_OK)
+        sb_train_note(recipe, options, "%s/%s written", sb_run_out(recipe, options),
+                      SB_GENERATED_FILE);
+    sb_free(path);
     return status;
 }

@@ -18,7 +18,7 @@
 #define AT(member) offsetof(struct sb_recipe, member)
 
 static const struct sb_lua_field root_fields[] = {
-    { "kind", SB_FIELD_CHOICE, AT(kind), true, .choices = "lm|head|tokenizer" },
+    { "kind", SB_FIELD_CHOICE, AT(kind), true, .choices = "lm|head|texts|tokenizer" },
     { "name", SB_FIELD_TEXT, AT(name), true },
     { "out", SB_FIELD_TEXT, AT(out), true },
     { "tokenizer", SB_FIELD_TEXT, AT(tokenizer), false },
@@ -58,6 +58,10 @@ static const struct sb_lua_field train_fields[] = {
     { "clip", SB_FIELD_NUMBER, AT(train.clip), false, 0, 1e30, 1 },
     { "beta1", SB_FIELD_NUMBER, AT(train.beta1), false, 0, 0.9999, 0.9 },
     { "beta2", SB_FIELD_NUMBER, AT(train.beta2), false, 0, 0.999999, 0.95 },
+    { NULL },
+};
+static const struct sb_lua_field texts_fields[] = {
+    { "seq_len", SB_FIELD_COUNT, AT(train.seq_len), true, 1, 1e6 },
     { NULL },
 };
 static const struct sb_lua_field distill_fields[] = {
@@ -277,11 +281,23 @@ static void read_head(lua_State *L, struct sb_recipe *recipe)
     }
 }
 
+static void read_texts(lua_State *L, struct sb_recipe *recipe)
+{
+    if (!recipe->target)
+        luaL_error(L, "recipe.target is missing: the model that writes");
+    if (!recipe->data.generate.wanted)
+        luaL_error(L, "data.generate is missing: what it writes");
+    sb_lua_read_table(L, "recipe", "train", texts_fields, true, recipe);
+}
+
 /* The tables of a kind; others are refused. */
 static const char *const *tables_of(const char *kind)
 {
     static const char *const lm[] = { "data", "model", "train", "distill", NULL };
     static const char *const head[] = { "data", "head", "train", "loss", NULL };
+    static const char *const texts[] = { "data", "train", NULL };
+    if (strcmp(kind, "texts") == 0)
+        return texts;
     return strcmp(kind, "head") == 0 ? head : lm;
 }
 
@@ -303,6 +319,10 @@ static int read_recipe(lua_State *L)
     read_data(L, recipe);
     if (strcmp(recipe->kind, "tokenizer") == 0) {
         read_vocabulary(L, recipe);
+        return 0;
+    }
+    if (strcmp(recipe->kind, "texts") == 0) {
+        read_texts(L, recipe);
         return 0;
     }
     if (strcmp(recipe->kind, "head") == 0)

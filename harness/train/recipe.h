@@ -14,10 +14,10 @@ struct sb_recipe_weight {
 };
 
 struct sb_recipe {
-    char *kind; /* "lm", "head" or "tokenizer" */
+    char *kind; /* "lm", "head", "texts" or "tokenizer" */
     char *name, *out;
     char *tokenizer;     /* directory with tokenizer.json; kind "lm" */
-    char *target;        /* model directory; kind "head" */
+    char *target;        /* model directory; kinds "head" and "texts" */
     char *arch;          /* of the head */
     struct sb_spec head; /* its parameters */
     struct {

@@ -16,6 +16,8 @@ enum sb_status sb_train_recipe(const char *path, const struct sb_train_options *
         status = sb_train_tokenizer(&recipe, options, err);
     else if (strcmp(recipe.kind, "head") == 0)
         status = sb_train_head(&recipe, options, err);
+    else if (strcmp(recipe.kind, "texts") == 0)
+        status = sb_train_texts(&recipe, options, err);
     else
         status = sb_train_lm(&recipe, options, err);
     sb_recipe_finish(&recipe);

@@ -2,7 +2,8 @@
  *
  * A recipe is a Lua file that returns a table. kind = "tokenizer" trains a byte-level BPE vocabulary
  * on the texts; kind = "lm" trains a language model, from the texts alone or also from a teacher's
- * distributions; kind = "head" trains a draft head on a frozen target's hidden states. Paths in it are relative to the current directory. docs: scripts/train/. */
+ * distributions; kind = "head" trains a draft head on a frozen target's hidden states; kind = "texts" lets a
+ * model write what the others train on. Paths in it are relative to the current directory. docs: scripts/train/. */
 #ifndef SB_TRAIN_TRAIN_H
 #define SB_TRAIN_TRAIN_H
 

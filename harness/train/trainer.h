@@ -9,6 +9,9 @@ enum sb_status sb_train_lm(const struct sb_recipe *recipe, const struct sb_train
                            struct sb_error *err);
 enum sb_status sb_train_head(const struct sb_recipe *recipe, const struct sb_train_options *options,
                              struct sb_error *err);
+/* No training: data.generate alone, for the recipes that name its file. */
+enum sb_status sb_train_texts(const struct sb_recipe *recipe,
+                              const struct sb_train_options *options, struct sb_error *err);
 enum sb_status sb_train_tokenizer(const struct sb_recipe *recipe,
                                   const struct sb_train_options *options, struct sb_error *err);
 /* The recipe's files, from options->data_dir when that is set, or what the target wrote in their place. */

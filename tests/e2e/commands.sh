@@ -44,6 +44,9 @@ check_code 0 "$SPECBENCH" logits --model tiny --tokens '5 9 6 7' --parents '-1 0
 tree=$(sed -n 's/.*"token":7.*\("lse".*\]\]\).*/\1/p' "$work/out")
 chain=$(sed -n 's/.*"token":7.*\("lse".*\]\]\).*/\1/p' "$work/chain")
 check_same "$tree" "$chain" "logits of a tree path and of a chain"
+check_code 0 "$SPECBENCH" logits --model tiny --tokens '5 6 7' --top 3 --weights f32
+check_same "$(cat "$work/out")" "$(cat "$work/chain")" "logits of widened weights and of stored ones"
+check_refused "expected stored or f32" "$SPECBENCH" logits --model tiny --tokens 5 --weights f16
 
 # Every drafter gives plain decoding's tokens; threads and instruction sets change nothing.
 generate() { "$SPECBENCH" generate --model tiny --prompt 'What is the capital of France?' \

@@ -178,6 +178,27 @@ static void threads_and_instruction_sets_change_no_bit(void **state)
     }
 }
 
+/* Widened weights cost more memory and change no bit. */
+static void widened_weights_have_the_same_bits(void **state)
+{
+    (void)state;
+    const struct sb_arithmetic exact = { .kv_type = SB_F32 }, wide = { .f32_weights = true };
+    for (size_t i = 0; i < N_MODELS; i++) {
+        struct sb_model *m = models[i];
+        size_t stored = sb_model_packed_bytes(m);
+        float *want = batch_logits(m, MOST_ROWS);
+        assert_int_equal(sb_model_set_arithmetic(m, &wide, NULL), SB_OK);
+        float *got = batch_logits(m, MOST_ROWS);
+        assert_same_bits(got, want, MOST_ROWS * vocab(m));
+        assert_true(sb_model_packed_bytes(m) >= stored);
+        assert_true(i != N_MODELS - 1 || sb_model_packed_bytes(m) > stored + stored / 2);
+        assert_int_equal(sb_model_set_arithmetic(m, &exact, NULL), SB_OK);
+        assert_int_equal(sb_model_packed_bytes(m), stored);
+        sb_free(got);
+        sb_free(want);
+    }
+}
+
 /* A narrow cache and fast products have bits of their own, which depend on the batch and on threads as
  * little as the exact ones, and are near those. */
 static void other_arithmetics_keep_their_bits_too(void **state)
@@ -194,12 +215,13 @@ static void other_arithmetics_keep_their_bits_too(void **state)
         struct sb_arithmetic a;
         const char *const *texts = settings[i / 2];
         float *near = batch_logits(m, MOST_ROWS);
-        if (sb_arithmetic_parse(&a, texts[0], texts[1], NULL, NULL) != SB_OK) {
+        const struct sb_arithmetic_texts wanted = { .kv_type = texts[0], .math = texts[1] };
+        if (sb_arithmetic_parse(&a, &wanted, NULL) != SB_OK) {
             assert_false(sb_fast_supported());
             sb_free(near);
             continue;
         }
-        sb_model_set_arithmetic(m, &a);
+        assert_int_equal(sb_model_set_arithmetic(m, &a, NULL), SB_OK);
         float *want = batch_logits(m, MOST_ROWS);
         double far = 0, spread = 0;
         for (size_t j = 0; j < MOST_ROWS * vocab(m); j++) {
@@ -216,7 +238,7 @@ static void other_arithmetics_keep_their_bits_too(void **state)
                 sb_free(got);
             }
         sb_threads_set(threads);
-        sb_model_set_arithmetic(m, &exact);
+        assert_int_equal(sb_model_set_arithmetic(m, &exact, NULL), SB_OK);
         sb_free(near);
         sb_free(want);
     }
@@ -524,6 +546,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_row_has_the_bits_of_that_row_alone),
         cmocka_unit_test(threads_and_instruction_sets_change_no_bit),
+        cmocka_unit_test(widened_weights_have_the_same_bits),
         cmocka_unit_test(other_arithmetics_keep_their_bits_too),
         cmocka_unit_test(a_tree_path_has_the_bits_of_a_chain),
         cmocka_unit_test(a_committed_path_goes_on_like_plain_decoding),

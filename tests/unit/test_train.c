@@ -400,7 +400,7 @@ static void bad_recipes_are_refused_with_what_is_right(void **state)
         { "return {", "bad.lua:1: unexpected symbol" },
         { "error('stop')", "stop" },
         { "return { kind = 'lmm', name = 'n', out = 'o' }",
-          "is 'lmm'; it must be one of lm|head|tokenizer" },
+          "is 'lmm'; it must be one of lm|head|texts|tokenizer" },
         { "return { name = 'n', out = 'o' }", "recipe.kind is missing" },
         { "return { knid = 'lm' }", "recipe has no key 'knid'; it has: kind, name" },
         { "return { kind = 'lm', name = {}, out = 'o' }",
@@ -771,6 +771,34 @@ static void a_target_writes_its_texts_and_goes_on_where_it_stopped(void **state)
     assert_non_null(strstr(err.message, "another target, tokenizer or recipe"));
 }
 
+/* kind "texts" writes the very lines that a head's own data.generate would. */
+static void texts_alone_are_those_of_a_head(void **state)
+{
+    (void)state;
+    struct sb_error err;
+    char generate[128], text[1024];
+    snprintf(generate, sizeof generate, GENERATE, "{ 0.7, 0, 1 }");
+    write_head_recipe("head.lua", "medusa", "", generate, "");
+    struct sb_train_options head = { .out = at("texts-head") }, alone = { .out = at("texts") };
+    train_ok("head.lua", &head);
+    snprintf(
+        text, sizeof text,
+        "return { kind = 'texts', name = 'toy-texts', out = '%s/texts', target = '%s/target', " DATA
+        " train = { seq_len = 24 } }",
+        dir, dir, dir, generate);
+    write_text(at("texts.lua"), text);
+    train_ok("texts.lua", &alone);
+    assert_same_file(at("texts-head/generated.jsonl"), at("texts/generated.jsonl"));
+    snprintf(
+        text, sizeof text,
+        "return { kind = 'texts', name = 'toy-texts', out = '%s/texts', target = '%s/target', " DATA
+        " train = { seq_len = 24 } }",
+        dir, dir, dir, "");
+    write_text(at("texts.lua"), text);
+    assert_int_equal(sb_train_recipe(at("texts.lua"), &alone, &err), SB_EUSAGE);
+    assert_non_null(strstr(err.message, "data.generate is missing"));
+}
+
 /* Greedy texts are the arg max of the target's own rows. */
 static void greedy_texts_are_what_the_target_likes_best(void **state)
 {
@@ -957,6 +985,7 @@ int main(void)
         cmocka_unit_test(a_head_whose_loss_is_not_a_number_keeps_its_checkpoint),
         cmocka_unit_test(a_head_learns_what_its_target_says),
         cmocka_unit_test(a_target_writes_its_texts_and_goes_on_where_it_stopped),
+        cmocka_unit_test(texts_alone_are_those_of_a_head),
         cmocka_unit_test(greedy_texts_are_what_the_target_likes_best),
         cmocka_unit_test(bad_head_recipes_are_refused_with_what_is_right),
         cmocka_unit_test(inference_computes_what_training_did),
