@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "harness/core/alloc.h"
 
@@ -118,9 +119,100 @@ void sb_head_destroy(struct sb_head *head)
     if (head->ops->close && head->parts)
         head->ops->close(head);
     sb_trainable_finish(&head->weights);
+    sb_free(head->draft_ids);
     sb_free(head->params);
     sb_free(head->parts);
     sb_free(head);
+}
+
+/* ---- a draft vocabulary ----------------------------------------------------------------------- */
+
+enum sb_status sb_head_set_vocabulary(struct sb_head *head, const int32_t *ids,
+                                      struct sb_error *err)
+{
+    size_t d = head->target->shape.d_model;
+    int32_t *own = sb_alloc_array(head->n_draft, sizeof *own);
+    if (!own)
+        return sb_fail(err, SB_ENOMEM, "head %s: out of memory", head->ops->arch);
+    for (size_t i = 0; i < head->n_draft; i++) {
+        own[i] = ids[i];
+        memcpy(head->draft_rows->x + i * d, head->target->embedding.x + (size_t)ids[i] * d,
+               d * sizeof *head->draft_rows->x);
+    }
+    sb_free(head->draft_ids);
+    head->draft_ids = own;
+    return SB_OK;
+}
+
+/* The draft id of a token, or -1. */
+static int32_t draft_id(const struct sb_head *head, int32_t token)
+{
+    size_t low = 0, high = head->n_draft;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (head->draft_ids[middle] < token)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < head->n_draft && head->draft_ids[low] == token ? (int32_t)low : -1;
+}
+
+static int32_t likeliest(const sb_real *row, size_t n)
+{
+    size_t top = 0;
+    for (size_t i = 1; i < n; i++)
+        if (row[i] > row[top])
+            top = i;
+    return (int32_t)top;
+}
+
+void sb_head_rows_limit(struct sb_head_rows *rows, const struct sb_head *head,
+                        const sb_real *logits, bool labels)
+{
+    size_t n_vocab = head->target->shape.n_vocab;
+    for (size_t j = 0; head->draft_ids && j < rows->depth; j++)
+        for (size_t r = 0; r < rows->n; r++) {
+            int32_t said = draft_id(head, rows->label[j][r]);
+            if (rows->weight[j][r] != 0 && !labels)
+                said = draft_id(head,
+                                likeliest(logits + (size_t)rows->teacher[j][r] * n_vocab, n_vocab));
+            rows->label[j][r] = said < 0 ? 0 : said;
+            if (said >= 0 || rows->weight[j][r] == 0)
+                continue;
+            rows->weight[j][r] = 0;
+            rows->counts[j]--;
+        }
+}
+
+/* The columns of the target's logits that the head has. */
+static const sb_real *draft_columns(const struct sb_head *head, const struct sb_head_input *in,
+                                    const sb_real *logits)
+{
+    size_t m = in->texts->rows.m, n = head->n_draft, n_vocab = head->target->shape.n_vocab;
+    if (!head->draft_ids)
+        return logits;
+    sb_real *own = sb_tape_alloc(in->tape, m * n, sizeof *own);
+    for (size_t r = 0; own && r < m; r++)
+        for (size_t i = 0; i < n; i++)
+            own[r * n + i] = logits[r * n_vocab + (size_t)head->draft_ids[i]];
+    return own;
+}
+
+const sb_real *sb_head_full_rows(const struct sb_head *head, struct sb_tape *tape,
+                                 const struct sb_var *logits)
+{
+    if (!logits || !head->draft_ids)
+        return logits ? logits->x : NULL;
+    size_t n = head->n_draft, n_vocab = head->target->shape.n_vocab;
+    sb_real *full = sb_tape_alloc(tape, logits->rows * n_vocab, sizeof *full);
+    for (size_t r = 0; full && r < logits->rows; r++) {
+        for (size_t i = 0; i < n_vocab; i++)
+            full[r * n_vocab + i] = -INFINITY;
+        for (size_t i = 0; i < n; i++)
+            full[r * n_vocab + (size_t)head->draft_ids[i]] = logits->x[r * n + i];
+    }
+    return full;
 }
 
 /* ---- losses ---------------------------------------------------------------------------------- */
@@ -163,7 +255,8 @@ struct sb_var *sb_head_loss(const struct sb_head *head, const struct sb_head_inp
                             const struct sb_head_loss *loss, size_t share)
 {
     sb_real *zero = sb_tape_alloc(in->tape, 1, sizeof *zero);
-    if (!zero)
+    logits = zero ? draft_columns(head, in, logits) : NULL;
+    if (!logits)
         return NULL;
     *zero = 0;
     struct sb_var *total = sb_tape_constant(in->tape, zero, 1, 1);

@@ -80,6 +80,11 @@ struct sb_head {
     struct sb_trainable weights;
     size_t depth; /* depths with a loss */
     size_t reach; /* depths to measure; at least depth */
+    /* The tokens it can say, when those are fewer than the target's; else n_draft is 0. `declare` says how
+     * many and which output layer has a row for each; sb_head_set_vocabulary says which. */
+    size_t n_draft;
+    struct sb_var *draft_rows; /* [n_draft, d_model] */
+    int32_t *draft_ids;        /* [n_draft] ascending, owned */
 };
 
 extern const struct sb_head_ops *const sb_head_archs[]; /* ends at NULL */
@@ -91,6 +96,16 @@ enum sb_status sb_head_create(struct sb_head **out, const struct sb_head_ops *op
                               struct sb_error *err);
 void sb_head_destroy(struct sb_head *head);
 
+/* ids[head->n_draft], ascending: the target's ids of the draft vocabulary. Its output layer becomes the
+ * target's rows of them. */
+enum sb_status sb_head_set_vocabulary(struct sb_head *head, const int32_t *ids,
+                                      struct sb_error *err);
+/* Rows where the target's likeliest token (labels: the text's) is not among those have no loss, as in
+ * EAGLE-3's code; labels become draft ids. logits: the target's, [m, n_vocab]. Nothing without a draft
+ * vocabulary. */
+void sb_head_rows_limit(struct sb_head_rows *rows, const struct sb_head *head,
+                        const sb_real *logits, bool labels);
+
 /* Weights of the loss. */
 struct sb_head_loss {
     bool labels; /* cross-entropy on the text's own tokens, else `by` against the target's rows */
@@ -99,8 +114,13 @@ struct sb_head_loss {
     double feature; /* of the smooth L1 between guessed and true hidden states */
     double decay;   /* a depth counts decay times the one before */
 };
+/* A depth's logits over the target's vocabulary, [n, n_vocab]: what a head cannot say is -INFINITY. NULL when
+ * logits are, or out of memory. */
+const sb_real *sb_head_full_rows(const struct sb_head *head, struct sb_tape *tape,
+                                 const struct sb_var *logits);
+
 /* The loss of all depths as a scalar, divided by `share`: at each depth the mean over its rows. logits:
- * the target's, [m, n_vocab]. NULL out of memory. */
+ * the target's, [m, n_vocab]; a draft vocabulary learns the softmax of its own columns. NULL out of memory. */
 struct sb_var *sb_head_loss(const struct sb_head *head, const struct sb_head_input *in,
                             const struct sb_head_output *out, const sb_real *logits,
                             const struct sb_head_loss *loss, size_t share);

@@ -3,8 +3,8 @@
  *
  *   attention reads [norm(e(x[i+1])) ; norm(f_i)], the residual is f_i itself, logits = lm_head(norm(g_i))
  *
- * Trained over several passes that read their own g (training-time test). The draft vocabulary is the
- * target's, so the files have no d2t and t2d. */
+ * Trained over several passes that read their own g (training-time test). With draft_vocab the output layer has
+ * rows for the commonest tokens of the texts alone, which d2t and t2d name. */
 #include <jansson.h>
 
 #include "harness/train/decoder_layer.h"
@@ -12,7 +12,7 @@
 enum { TAPS = 3 };
 
 struct params {
-    int64_t steps, measure_steps;
+    int64_t steps, measure_steps, draft_vocab;
 };
 
 struct parts {
@@ -35,6 +35,13 @@ static const struct sb_param params[] = {
       .min = 1,
       .max = SB_HEAD_DEPTH,
       .meaning = "depths of the held-out figures" },
+    { .name = "draft_vocab",
+      .type = SB_PARAM_INT,
+      .offset = offsetof(struct params, draft_vocab),
+      .fallback = "0",
+      .min = 0,
+      .max = 1 << 24,
+      .meaning = "tokens it can say, the commonest of the texts; 0: all of the target's" },
     { 0 },
 };
 
@@ -49,10 +56,15 @@ static void tap_layers(size_t at[TAPS], const struct sb_head *head)
 
 static enum sb_status declare(struct sb_head *head, struct sb_error *err)
 {
-    (void)err;
     const struct params *p = head->params;
     struct parts *parts = head->parts;
-    size_t d = head->target->shape.d_model;
+    size_t d = head->target->shape.d_model, n_vocab = head->target->shape.n_vocab;
+    if ((size_t)p->draft_vocab > n_vocab)
+        return sb_fail(err, SB_EUSAGE,
+                       "head eagle3: draft_vocab is %lld; the target has %zu tokens",
+                       (long long)p->draft_vocab, n_vocab);
+    head->n_draft = (size_t)p->draft_vocab;
+    head->draft_rows = head->n_draft ? &parts->lm_head : NULL;
     head->depth = (size_t)p->steps;
     head->reach = (size_t)(p->measure_steps > p->steps ? p->measure_steps : p->steps);
     sb_trainable_add(&head->weights, &parts->fc, d, TAPS * d, 0, 0.1 / sqrt((double)(TAPS * d)),
@@ -61,8 +73,8 @@ static enum sb_status declare(struct sb_head *head, struct sb_error *err)
                      "midlayer.hidden_norm.weight");
     sb_decoder_layer_declare(&parts->layer, head, "midlayer", 2 * d, true);
     sb_trainable_add(&head->weights, &parts->norm, 1, d, 1, 0, "norm.weight");
-    sb_trainable_add(&head->weights, &parts->lm_head, head->target->shape.n_vocab, d, 0, 0,
-                     "lm_head.weight");
+    sb_trainable_add(&head->weights, &parts->lm_head, head->n_draft ? head->n_draft : n_vocab, d, 0,
+                     0, "lm_head.weight");
     return SB_OK;
 }
 
@@ -74,7 +86,8 @@ static void start(struct sb_head *head)
     for (size_t j = 0; j < d; j++)
         parts->fc.x[j * TAPS * d + (TAPS - 1) * d + j] += 1;
     memcpy(parts->norm.x, head->target->final_norm.x, d * sizeof *parts->norm.x);
-    sb_head_copy_lm_head(head, &parts->lm_head);
+    if (!head->n_draft)
+        sb_head_copy_lm_head(head, &parts->lm_head);
 }
 
 static struct sb_var *join_taps(struct sb_head *head, const struct sb_head_input *in)
@@ -113,18 +126,19 @@ static void forward(struct sb_head *head, const struct sb_head_input *in,
 
 static double products(const struct sb_head *head)
 {
-    double d = (double)head->target->shape.d_model, v = (double)head->target->shape.n_vocab;
+    const struct parts *parts = head->parts;
+    double d = (double)head->target->shape.d_model, v = (double)parts->lm_head.rows;
     double pass = sb_decoder_layer_products(head, 2 * d) + d * v;
     return 3 * ((double)head->depth * pass + TAPS * d * d);
 }
 
 static struct json_t *config(const struct sb_head *head)
 {
+    const struct parts *parts = head->parts;
     size_t at[TAPS];
     tap_layers(at, head);
     json_t *json = sb_head_llama_config(head, "LlamaForCausalLMEagle3");
-    json_object_set_new(json, "draft_vocab_size",
-                        json_integer((json_int_t)head->target->shape.n_vocab));
+    json_object_set_new(json, "draft_vocab_size", json_integer((json_int_t)parts->lm_head.rows));
     json_object_set_new(json, "eagle_config",
                         json_pack("{s:[I, I, I]}", "eagle_aux_hidden_state_layer_ids",
                                   (json_int_t)at[0], (json_int_t)at[1], (json_int_t)at[2]));

@@ -23,15 +23,15 @@ double sb_head_tokens_per_step(const struct sb_head_figures *figures)
 }
 
 static void add_depth(struct measuring *m, const struct sb_head_rows *rows, const sb_real *logits,
-                      const struct sb_var *guess, size_t j)
+                      const sb_real *guess, size_t j)
 {
     struct sb_head_figures *out = m->out;
-    size_t n = guess->cols;
+    size_t n = m->in->head->target->shape.n_vocab;
 #pragma omp parallel for schedule(static)
     for (size_t r = 0; r < rows->n; r++)
         if (rows->weight[j][r] != 0)
             m->match[r] =
-                sb_compare_rows(logits + (size_t)rows->teacher[j][r] * n, guess->x + r * n, n);
+                sb_compare_rows(logits + (size_t)rows->teacher[j][r] * n, guess + r * n, n);
     for (size_t r = 0; r < rows->n; r++) {
         if (rows->weight[j][r] == 0)
             continue;
@@ -68,9 +68,10 @@ static enum sb_status flush(struct measuring *m, struct sb_error *err)
     for (size_t r = 0; ok && r < rows.n; r++)
         m->chained[r] = true;
     for (size_t j = 0; ok && j < m->out->depth; j++) {
-        ok = out.logits[j] != NULL;
+        const sb_real *guess = sb_head_full_rows(in->head, in->tape, out.logits[j]);
+        ok = guess != NULL;
         if (ok)
-            add_depth(m, &rows, logits->x, out.logits[j], j);
+            add_depth(m, &rows, logits->x, guess, j);
     }
     m->rows += b->m;
     b->m = b->n_segments = b->counts = 0;

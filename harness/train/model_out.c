@@ -105,28 +105,52 @@ void sb_trainable_round_bf16(struct sb_trainable *set)
         set->x[i] = (sb_real)sb_bf16_to_f32(sb_f32_to_bf16((float)set->x[i]));
 }
 
-/* {"name": {dtype, shape, data_offsets}, ...} padded with spaces to a multiple of 8. */
-static char *safetensors_header(const struct sb_trainable *set, const struct sb_meta *meta,
-                                size_t n_meta)
+/* Bytes of d2t and t2d, which lie before the weights: i64 needs the alignment that the header has. */
+static size_t ids_bytes(const struct sb_model_file *f)
+{
+    return f->n_draft ? f->n_draft * sizeof(int64_t) + f->n_vocab : 0;
+}
+
+static bool add_entry(json_t *header, const char *name, const char *dtype, json_t *shape,
+                      size_t *at, size_t bytes)
+{
+    json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype, "shape", shape,
+                              "data_offsets", (json_int_t)*at, (json_int_t)(*at + bytes));
+    *at += bytes;
+    return json_object_set_new(header, name, entry) == 0;
+}
+
+static json_t *header_json(const struct sb_model_file *f)
 {
     json_t *json = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
-    for (size_t i = 0; json && i < n_meta; i++)
-        json_object_set_new(json_object_get(json, "__metadata__"), meta[i].key,
-                            json_string(meta[i].value));
+    bool ok = json != NULL;
+    for (size_t i = 0; ok && i < f->n_meta; i++)
+        ok = json_object_set_new(json_object_get(json, "__metadata__"), f->meta[i].key,
+                                 json_string(f->meta[i].value)) == 0;
     size_t at = 0;
-    for (size_t i = 0; json && i < set->n_tensors; i++) {
-        const struct sb_trainable_tensor *tensor = &set->tensors[i];
-        size_t rows = tensor->var->rows, cols = tensor->var->cols, bytes = rows * cols * 2;
+    if (ok && f->n_draft)
+        ok = add_entry(json, "d2t", "I64", json_pack("[I]", (json_int_t)f->n_draft), &at,
+                       f->n_draft * sizeof(int64_t)) &&
+             add_entry(json, "t2d", "BOOL", json_pack("[I]", (json_int_t)f->n_vocab), &at,
+                       f->n_vocab);
+    for (size_t i = 0; ok && i < f->set->n_tensors; i++) {
+        const struct sb_trainable_tensor *tensor = &f->set->tensors[i];
+        size_t rows = tensor->var->rows, cols = tensor->var->cols;
         json_t *shape = tensor->is_vector ? json_pack("[I]", (json_int_t)cols)
                                           : json_pack("[I, I]", (json_int_t)rows, (json_int_t)cols);
-        json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", "BF16", "shape", shape,
-                                  "data_offsets", (json_int_t)at, (json_int_t)(at + bytes));
-        if (json_object_set_new(json, tensor->name, entry) != 0) {
-            json_decref(json);
-            json = NULL;
-        }
-        at += bytes;
+        ok = add_entry(json, tensor->name, "BF16", shape, &at, rows * cols * 2);
     }
+    if (!ok) {
+        json_decref(json);
+        json = NULL;
+    }
+    return json;
+}
+
+/* {"name": {dtype, shape, data_offsets}, ...} padded with spaces to a multiple of 8. */
+static char *safetensors_header(const struct sb_model_file *f)
+{
+    json_t *json = header_json(f);
     char *text = json ? json_dumps(json, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
     json_decref(json);
     int padding = text ? (int)((8 - strlen(text) % 8) % 8) : 0;
@@ -135,24 +159,41 @@ static char *safetensors_header(const struct sb_trainable *set, const struct sb_
     return padded;
 }
 
-enum sb_status sb_trainable_write(const struct sb_trainable *set, const char *dir, const char *name,
-                                  const struct sb_meta *meta, size_t n_meta, struct sb_error *err)
+static void put_bytes(unsigned char *to, uint64_t value, size_t n)
 {
-    char *header = safetensors_header(set, meta, n_meta);
-    size_t length = header ? strlen(header) : 0, size = 8 + length + set->n_params * 2;
+    for (size_t i = 0; i < n; i++)
+        to[i] = (unsigned char)(value >> (8 * i));
+}
+
+static void put_ids(unsigned char *to, const struct sb_model_file *f)
+{
+    unsigned char *known = to + f->n_draft * sizeof(int64_t);
+    memset(known, 0, f->n_vocab);
+    for (size_t i = 0; i < f->n_draft; i++) {
+        put_bytes(to + i * sizeof(int64_t), (uint64_t)f->draft_ids[i] - i, sizeof(int64_t));
+        known[f->draft_ids[i]] = 1;
+    }
+}
+
+enum sb_status sb_model_file_write(const struct sb_model_file *f, const char *dir, const char *name,
+                                   struct sb_error *err)
+{
+    const struct sb_trainable *set = f->set;
+    char *header = safetensors_header(f);
+    size_t length = header ? strlen(header) : 0, ids = ids_bytes(f);
+    size_t size = 8 + length + ids + set->n_params * 2;
     unsigned char *data = header ? sb_alloc(size) : NULL;
     enum sb_status status = SB_OK;
     if (!data) {
         status = sb_fail(err, SB_ENOMEM, "%s/%s: out of memory", dir, name);
     } else {
-        for (size_t i = 0; i < 8; i++)
-            data[i] = (unsigned char)((uint64_t)length >> (8 * i));
+        put_bytes(data, length, 8);
         memcpy(data + 8, header, length);
-        for (size_t i = 0; i < set->n_params; i++) {
-            uint16_t bits = sb_f32_to_bf16((float)set->x[i]);
-            data[8 + length + 2 * i] = (unsigned char)(bits & 0xff);
-            data[8 + length + 2 * i + 1] = (unsigned char)(bits >> 8);
-        }
+        if (f->n_draft)
+            put_ids(data + 8 + length, f);
+        unsigned char *weights = data + 8 + length + ids;
+        for (size_t i = 0; i < set->n_params; i++)
+            put_bytes(weights + 2 * i, sb_f32_to_bf16((float)set->x[i]), 2);
         status = sb_file_write(dir, name, data, size, err);
     }
     sb_free(data);
@@ -190,9 +231,10 @@ enum sb_status sb_lm_write(const struct sb_lm *lm, const char *out, const char *
                            struct sb_error *err)
 {
     const struct sb_meta meta = { "specbench.recipe", recipe_name };
+    const struct sb_model_file file = { .set = &lm->weights, .meta = &meta, .n_meta = 1 };
     enum sb_status status = sb_make_dirs(out, err);
     if (status == SB_OK)
-        status = sb_trainable_write(&lm->weights, out, "model.safetensors", &meta, 1, err);
+        status = sb_model_file_write(&file, out, "model.safetensors", err);
     if (status == SB_OK)
         status = sb_json_write(out, "config.json", config_json(&lm->shape, marks), err);
     if (status == SB_OK)

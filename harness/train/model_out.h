@@ -14,9 +14,18 @@ void sb_trainable_round_bf16(struct sb_trainable *set);
 struct sb_meta {
     const char *key, *value;
 };
-/* dir/name as a safetensors file (BF16) with meta[n_meta] beside format = "pt". */
-enum sb_status sb_trainable_write(const struct sb_trainable *set, const char *dir, const char *name,
-                                  const struct sb_meta *meta, size_t n_meta, struct sb_error *err);
+/* What a safetensors file holds: the weights as BF16, meta[n_meta] beside format = "pt", and for a head with a
+ * draft vocabulary ids[n_draft] (ascending) as `d2t` and `t2d`, as EAGLE-3 stores them. */
+struct sb_model_file {
+    const struct sb_trainable *set;
+    const struct sb_meta *meta;
+    size_t n_meta;
+    const int32_t *draft_ids;
+    size_t n_draft, n_vocab;
+};
+/* Write it as dir/name. */
+enum sb_status sb_model_file_write(const struct sb_model_file *file, const char *dir,
+                                   const char *name, struct sb_error *err);
 /* dir/name as indented JSON; takes over `json` (NULL: memory ran out). */
 enum sb_status sb_json_write(const char *dir, const char *name, struct json_t *json,
                              struct sb_error *err);

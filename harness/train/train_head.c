@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "harness/core/alloc.h"
 #include "harness/core/threads.h"
@@ -71,6 +72,77 @@ static enum sb_status open_head(struct head_run *self, const struct sb_recipe *r
     return sb_head_create(&self->head, ops, &recipe->head, self->target, recipe->train.seed, err);
 }
 
+struct seen_token {
+    int32_t id;
+    uint64_t count;
+};
+
+static int by_count(const void *a, const void *b)
+{
+    const struct seen_token *x = a, *y = b;
+    return x->count != y->count ? (x->count < y->count) - (x->count > y->count)
+                                : (x->id > y->id) - (x->id < y->id);
+}
+
+static int by_id(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* How often the texts that are trained on say a token where a loss counts. */
+static enum sb_status count_tokens(struct seen_token *seen, const struct sb_run *run,
+                                   struct sb_error *err)
+{
+    struct sb_rendered doc = { 0 };
+    enum sb_status status = SB_OK;
+    for (size_t i = 0; i < run->corpus.n_records && status == SB_OK; i++) {
+        const struct sb_record *record = &run->corpus.records[i];
+        if (record->held_out)
+            continue;
+        status = sb_record_render(&doc, &run->corpus, record, run->tok, &run->marks, err);
+        for (size_t t = 1; status == SB_OK && t < doc.tokens.n; t++)
+            if (!run->stream.options.answers_only || doc.answer[t])
+                seen[doc.tokens.id[t]].count++;
+    }
+    sb_rendered_finish(&doc);
+    return status;
+}
+
+/* The head's draft vocabulary: the commonest tokens of the texts. */
+static enum sb_status choose_vocabulary(struct head_run *self, struct sb_error *err)
+{
+    size_t n_vocab = self->target->shape.n_vocab, n = self->head->n_draft;
+    if (n == 0)
+        return SB_OK;
+    struct seen_token *seen = sb_alloc_zero(n_vocab, sizeof *seen);
+    int32_t *ids = sb_alloc_array(n, sizeof *ids);
+    enum sb_status status =
+        seen && ids ? SB_OK : sb_fail(err, SB_ENOMEM, "draft vocabulary: out of memory");
+    for (size_t i = 0; status == SB_OK && i < n_vocab; i++)
+        seen[i].id = (int32_t)i;
+    if (status == SB_OK)
+        status = count_tokens(seen, &self->run, err);
+    if (status == SB_OK) {
+        double kept = 0, all = 0;
+        qsort(seen, n_vocab, sizeof *seen, by_count);
+        for (size_t i = 0; i < n_vocab; i++) {
+            all += (double)seen[i].count;
+            kept += i < n ? (double)seen[i].count : 0;
+            if (i < n)
+                ids[i] = seen[i].id;
+        }
+        qsort(ids, n, sizeof *ids, by_id);
+        sb_train_note(self->run.recipe, self->run.options,
+                      "draft vocabulary of %zu tokens: %.2f %% of the texts", n,
+                      all > 0 ? 100 * kept / all : 0);
+        status = sb_head_set_vocabulary(self->head, ids, err);
+    }
+    sb_free(seen);
+    sb_free(ids);
+    return status;
+}
+
 /* ---- stepping -------------------------------------------------------------------------------- */
 
 static struct sb_var *batch_loss(void *user, struct sb_run *run, size_t share)
@@ -87,6 +159,7 @@ static struct sb_var *batch_loss(void *user, struct sb_run *run, size_t share)
         sb_lm_forward_states(self->target, self->target_tape, &texts.rows, &states);
     if (!logits || !sb_head_rows_make(&rows, run->tape, &texts, self->head->depth))
         return NULL;
+    sb_head_rows_limit(&rows, self->head, logits->x, self->loss.labels);
     const struct sb_head_input in = { run->tape, &texts, &rows, &states };
     struct sb_head_output out = { 0 };
     self->head->ops->forward(self->head, &in, &out);
@@ -233,8 +306,15 @@ static enum sb_status deliver(struct head_run *self, struct sb_error *err)
         { "specbench.target_hash", self->target_hash },
     };
     sb_trainable_round_bf16(&self->head->weights);
-    enum sb_status status = sb_trainable_write(&self->head->weights, run->out, "model.safetensors",
-                                               meta, sizeof meta / sizeof *meta, err);
+    const struct sb_model_file file = {
+        .set = &self->head->weights,
+        .meta = meta,
+        .n_meta = sizeof meta / sizeof *meta,
+        .draft_ids = self->head->draft_ids,
+        .n_draft = self->head->n_draft,
+        .n_vocab = self->target->shape.n_vocab,
+    };
+    enum sb_status status = sb_model_file_write(&file, run->out, "model.safetensors", err);
     if (status == SB_OK)
         status = sb_json_write(run->out, "config.json", self->head->ops->config(self->head), err);
     if (status == SB_OK)
@@ -260,6 +340,8 @@ static enum sb_status prepare_and_train(struct head_run *self, const struct sb_r
     if (status == SB_OK)
         status = sb_run_open(&self->run, recipe, options, tokenizer, self->target->shape.n_vocab,
                              "the target's vocabulary", err);
+    if (status == SB_OK)
+        status = choose_vocabulary(self, err);
     if (status != SB_OK)
         return status;
     const struct sb_trainee trainee = { self, &self->head->weights, batch_loss, flops_per_token,

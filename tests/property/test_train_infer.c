@@ -36,6 +36,8 @@ static const struct {
     { "eagle", "steps = 2", "steps=2", "tree=1x1x1", 45 },
     { "eagle", "bias = false", "bias=false", "tree=1x1x1", 45 },
     { "eagle3", "steps = 3", "steps=3", "depth=2,topk=1,total=4", 60 },
+    { "eagle3", "steps = 3, draft_vocab = 150", "steps=3,draft_vocab=150", "depth=2,topk=1,total=4",
+      60 },
     { "mlp-speculator", "inner_dim = 20", "inner_dim=20", "tree=1x1x1", 130 },
     { "mlp-speculator", "inner_dim = 20, tie_weights = true, scale_input = true",
       "inner_dim=20,tie_weights=true,scale_input=true", "tree=1x1x1", 130 },
@@ -187,7 +189,16 @@ static void read_weights(struct sb_head *head, const char *path)
     struct sb_st_file file;
     struct sb_error err;
     assert_int_equal(sb_st_open(&file, path, &err), SB_OK);
-    assert_int_equal(file.n, head->weights.n_tensors);
+    assert_int_equal(file.n, head->weights.n_tensors + (head->n_draft ? 2 : 0));
+    if (head->n_draft) {
+        const struct sb_stored_tensor *d2t = sb_st_find(&file, "d2t");
+        int32_t ids[256];
+        assert_non_null(d2t);
+        assert_int_equal(d2t->size_bytes, head->n_draft * sizeof(int64_t));
+        for (size_t i = 0; i < head->n_draft; i++)
+            ids[i] = (int32_t)(((const int64_t *)d2t->data)[i] + (int64_t)i);
+        assert_int_equal(sb_head_set_vocabulary(head, ids, &err), SB_OK);
+    }
     for (size_t t = 0; t < head->weights.n_tensors; t++) {
         const struct sb_trainable_tensor *to = &head->weights.tensors[t];
         const struct sb_stored_tensor *from = sb_st_find(&file, to->name);
@@ -233,10 +244,13 @@ static void judge(size_t *right, struct sb_head *head, const struct sb_tokens *t
     assert_true(sb_head_rows_make(&rows, tape, &texts, DEPTH));
     const struct sb_head_input in = { tape, &texts, &rows, &states };
     head->ops->forward(head, &in, &out);
+    const sb_real *said[DEPTH];
+    for (size_t j = 0; j < DEPTH; j++)
+        said[j] = sb_head_full_rows(head, tape, out.logits[j]);
     for (size_t r = 0; r < rows.n; r++) {
-        size_t j = 0, n = out.logits[0]->cols;
+        size_t j = 0, n = head->target->shape.n_vocab;
         while (j < DEPTH && rows.weight[j][r] != 0 &&
-               argmax(out.logits[j]->x + r * n, n) == (size_t)rows.label[j][r])
+               argmax(said[j] + r * n, n) == (size_t)rows.label[j][r])
             j++;
         right[rows.at[r]] = j;
     }

@@ -36,6 +36,7 @@ static const char *const specs[] = {
     "eagle:steps=1",
     "eagle:steps=3,bias=false",
     "eagle3:steps=3",
+    "eagle3:steps=2,draft_vocab=7",
     "hydra:heads=3,layers=2",
     "hydra:heads=2,share_lm_head=true",
     "hydra-pp:heads=2,layers=2",
@@ -47,6 +48,8 @@ static const char *const specs[] = {
     "redrafter:length=3,layers=1,rnn=false",
 };
 enum { N_SPECS = sizeof specs / sizeof *specs };
+
+static const int32_t draft_ids[] = { 0, 2, 4, 5, 8, 9, 12 };
 
 /* A target, a head for it, and the tapes of both. */
 struct world {
@@ -76,6 +79,8 @@ static void open_world(struct world *w, const char *spec)
     assert_non_null(ops);
     if (sb_head_create(&w->head, ops, &w->spec, w->target, 5, &err) != SB_OK)
         fail_msg("%s: %s", spec, err.message);
+    if (w->head->n_draft)
+        assert_int_equal(sb_head_set_vocabulary(w->head, draft_ids, &err), SB_OK);
 }
 
 static void close_world(struct world *w)
@@ -106,6 +111,7 @@ static void run_head(struct world *w, const struct sb_head_texts *on, size_t dep
 static struct sb_var *loss_of(struct world *w, const struct sb_head_loss *loss)
 {
     run_head(w, &texts, w->head->depth);
+    sb_head_rows_limit(&w->rows, w->head, w->logits->x, loss->labels);
     struct sb_var *sum = sb_head_loss(w->head, &w->in, &w->out, w->logits->x, loss, 2);
     assert_non_null(sum);
     return sum;
@@ -300,11 +306,12 @@ static void packed_texts_do_not_reach_each_other(void **state)
         run_target(&w, &texts);
         run_head(&w, &texts, depth);
         for (size_t j = 0; j < depth; j++)
-            memcpy(both[j], w.out.logits[j]->x + 4 * 13, sizeof both[j]); /* its first row */
+            memcpy(both[j], w.out.logits[j]->x + 4 * w.out.logits[j]->cols, /* its first row */
+                   w.out.logits[j]->cols * sizeof(sb_real));
         run_target(&w, &alone);
         run_head(&w, &alone, depth);
         for (size_t j = 0; j < depth; j++)
-            for (size_t v = 0; v < 13; v++)
+            for (size_t v = 0; v < w.out.logits[j]->cols; v++)
                 if (!(fabs(w.out.logits[j]->x[v] - both[j][v]) < 1e-12))
                     fail_msg("%s: depth %zu", specs[s], j);
         close_world(&w);
@@ -325,7 +332,7 @@ static void later_rows_do_not_reach_earlier_ones(void **state)
         run_head(&w, &texts, depth);
         sb_real before[SB_HEAD_DEPTH][13];
         for (size_t j = 0; j < depth; j++)
-            memcpy(before[j], w.out.logits[j]->x, sizeof before[j]);
+            memcpy(before[j], w.out.logits[j]->x, w.out.logits[j]->cols * sizeof(sb_real));
         /* Row 0 at depth j is given the tokens 1 .. 1 + j of the text: change the ones behind. */
         int32_t changed_ids[9], changed_next[9];
         memcpy(changed_ids, ids, sizeof ids);
@@ -337,11 +344,54 @@ static void later_rows_do_not_reach_earlier_ones(void **state)
         run_target(&w, &changed);
         run_head(&w, &changed, depth);
         for (size_t j = 0; j < depth; j++)
-            for (size_t v = 0; v < 13; v++)
+            for (size_t v = 0; v < w.out.logits[j]->cols; v++)
                 if (!(fabs(w.out.logits[j]->x[v] - before[j][v]) < 1e-12))
                     fail_msg("%s: depth %zu", specs[s], j);
         close_world(&w);
     }
+}
+
+/* What the target, or the text, says outside the draft vocabulary teaches nothing; the rest is counted and
+ * numbered in it. */
+static void a_draft_vocabulary_limits_rows(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, "eagle3:steps=2,draft_vocab=7");
+    run_target(&w, &texts);
+    for (int labels = 0; labels < 2; labels++) {
+        run_head(&w, &texts, 2);
+        struct sb_head_rows before = w.rows;
+        int32_t label[2][16];
+        bool counted[2][16];
+        for (size_t j = 0; j < 2; j++)
+            for (size_t r = 0; r < before.n; r++) {
+                label[j][r] = before.label[j][r];
+                counted[j][r] = before.weight[j][r] != 0;
+            }
+        sb_head_rows_limit(&w.rows, w.head, w.logits->x, labels);
+        for (size_t j = 0; j < 2; j++) {
+            size_t kept = 0;
+            for (size_t r = 0; r < w.rows.n; r++) {
+                const sb_real *row = w.logits->x + (size_t)w.rows.teacher[j][r] * shape.n_vocab;
+                size_t top = 0;
+                for (size_t i = 1; i < shape.n_vocab; i++)
+                    top = row[i] > row[top] ? i : top;
+                int32_t said = labels ? label[j][r] : (int32_t)top, at = -1;
+                for (int32_t i = 0; i < 7; i++)
+                    at = draft_ids[i] == said ? i : at;
+                assert_int_equal(w.rows.weight[j][r] != 0, counted[j][r] && at >= 0);
+                if (w.rows.weight[j][r] != 0)
+                    assert_int_equal(w.rows.label[j][r], at);
+                kept += w.rows.weight[j][r] != 0;
+            }
+            assert_int_equal(w.rows.counts[j], kept);
+        }
+        assert_true(w.rows.counts[0] > 0 && w.rows.counts[0] < 7);
+    }
+    const sb_real *full = sb_head_full_rows(w.head, w.tape, w.out.logits[0]);
+    assert_true(full[4] == w.out.logits[0]->x[2] && isinf(full[1]) && full[1] < 0);
+    close_world(&w);
 }
 
 static void unknown_parameters_of_a_head_are_refused(void **state)
@@ -390,6 +440,7 @@ int main(void)
         cmocka_unit_test(an_empty_eagle_repeats_the_state_it_is_given),
         cmocka_unit_test(packed_texts_do_not_reach_each_other),
         cmocka_unit_test(later_rows_do_not_reach_earlier_ones),
+        cmocka_unit_test(a_draft_vocabulary_limits_rows),
         cmocka_unit_test(unknown_parameters_of_a_head_are_refused),
         cmocka_unit_test(every_head_has_a_config_and_distinct_names),
     };
