@@ -24,6 +24,7 @@ static const struct sb_lua_field root_fields[] = {
     { "tokenizer", SB_FIELD_TEXT, AT(tokenizer), false },
     { "target", SB_FIELD_TEXT, AT(target), false },
     { "arch", SB_FIELD_TEXT, AT(arch), false },
+    { "init", SB_FIELD_TEXT, AT(init), false },
     { NULL },
 };
 static const struct sb_lua_field data_fields[] = {
@@ -268,6 +269,8 @@ static void read_head_parameters(lua_State *L, struct sb_recipe *recipe)
 
 static void read_head(lua_State *L, struct sb_recipe *recipe)
 {
+    if (recipe->init)
+        luaL_error(L, "recipe.init is for kind 'lm'");
     if (!recipe->target)
         luaL_error(L, "recipe.target is missing: the model that the head is for");
     if (!recipe->arch)
@@ -451,6 +454,7 @@ void sb_recipe_finish(struct sb_recipe *recipe)
     sb_free(recipe->distill.loss);
     sb_free(recipe->target);
     sb_free(recipe->arch);
+    sb_free(recipe->init);
     sb_free(recipe->loss.by);
     sb_spec_finish(&recipe->head);
     *recipe = (struct sb_recipe){ 0 };

@@ -19,6 +19,7 @@ struct sb_recipe {
     char *tokenizer;     /* directory with tokenizer.json; kind "lm" */
     char *target;        /* model directory; kinds "head" and "texts" */
     char *arch;          /* of the head */
+    char *init;          /* model directory whose weights an "lm" starts from; NULL: drawn ones */
     struct sb_spec head; /* its parameters */
     struct {
         char *dir;

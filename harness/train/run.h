@@ -48,8 +48,8 @@ const char *sb_run_out(const struct sb_recipe *recipe, const struct sb_train_opt
 enum sb_status sb_run_open(struct sb_run *run, const struct sb_recipe *recipe,
                            const struct sb_train_options *options, const char *tokenizer,
                            size_t n_vocab, const char *field, struct sb_error *err);
-/* The optimiser, and the checkpoint when the options ask to resume. teacher: hash of the model that
- * teaches, or 0. */
+/* The optimiser, and the checkpoint when the options ask to resume. teacher: hash of the models that
+ * the training reads, or 0. */
 enum sb_status sb_run_begin(struct sb_run *run, const struct sb_trainee *trainee, uint64_t teacher,
                             struct sb_error *err);
 /* Train to the last step; stops as sb_train_recipe says. */

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "harness/core/alloc.h"
+#include "harness/core/rng.h"
 #include "harness/core/threads.h"
+#include "harness/model/bundled.h"
 #include "harness/train/evaluate.h"
 #include "harness/train/generate.h"
 #include "harness/train/model_out.h"
@@ -22,6 +24,37 @@ struct lm_run {
 };
 
 /* ---- setting up ------------------------------------------------------------------------------ */
+
+/* The weights of recipe->init, which must have the recipe's shape. *hash takes its content in. */
+static enum sb_status start_from(struct lm_run *self, uint64_t *hash, struct sb_error *err)
+{
+    const struct sb_recipe *recipe = self->run.recipe;
+    struct sb_lm *other = NULL;
+    char *path = NULL;
+    uint64_t content = 0;
+    enum sb_status status = sb_bundled_resolve(&path, "model", recipe->init, err);
+    if (status == SB_OK)
+        status = sb_teacher_load(&other, &content, path, recipe->model.context, err);
+    if (status == SB_OK) {
+        struct sb_lm_shape a = other->shape, b = self->lm->shape;
+        bool same = a.n_layers == b.n_layers && a.d_model == b.d_model && a.n_heads == b.n_heads &&
+                    a.n_kv_heads == b.n_kv_heads && a.d_ff == b.d_ff && a.n_vocab == b.n_vocab &&
+                    a.rope_base == b.rope_base && (float)a.norm_eps == (float)b.norm_eps;
+        if (!same)
+            status = sb_fail(err, SB_EUSAGE,
+                             "recipe %s: init %s has %zu layers of width %zu, %zu heads, %zu KV "
+                             "heads, ff %zu, %zu tokens: expected the recipe's model",
+                             recipe->name, recipe->init, a.n_layers, a.d_model, a.n_heads,
+                             a.n_kv_heads, a.d_ff, a.n_vocab);
+        else
+            memcpy(self->lm->weights.x, other->weights.x,
+                   self->lm->weights.n_params * sizeof *other->weights.x);
+    }
+    *hash = sb_rng_mix(*hash, content);
+    sb_lm_destroy(other);
+    sb_free(path);
+    return status;
+}
 
 static enum sb_status open_model(struct lm_run *self, struct sb_error *err)
 {
@@ -220,6 +253,8 @@ static enum sb_status prepare_and_train(struct lm_run *self, const struct sb_rec
         status = open_model(self, err);
     if (status == SB_OK)
         status = open_teacher(self, &teacher, err);
+    if (status == SB_OK && recipe->init)
+        status = start_from(self, &teacher, err);
     if (status != SB_OK)
         return status;
     const struct sb_trainee trainee = { self, &self->lm->weights, batch_loss, flops_per_token,

@@ -876,6 +876,27 @@ static void bad_head_recipes_are_refused_with_what_is_right(void **state)
     assert_non_null(strstr(err.message, "data.generate needs distill.teacher"));
 }
 
+/* It goes on from the weights of another, and refuses one of another shape. */
+static void a_model_starts_from_another(void **state)
+{
+    (void)state;
+    struct sb_error err;
+    struct watched fresh = { 0 }, going = { 0 };
+    write_head_recipe("head.lua", "medusa", "", "", ""); /* makes the target */
+    char more[256];
+    snprintf(more, sizeof more, "init = '%s/target'", dir);
+    write_recipe("fresh.lua", "", ", lr = 0.01, steps = 4", "", "");
+    write_recipe("going.lua", "", ", lr = 0.01, steps = 4", "", more);
+    struct sb_train_options a = { .out = at("fresh"), .report = watch, .report_user = &fresh },
+                            b = { .out = at("going"), .report = watch, .report_user = &going };
+    train_ok("fresh.lua", &a);
+    train_ok("going.lua", &b);
+    assert_true(going.first < 0.8 * fresh.first);
+    write_recipe("going.lua", ", layers = 1", ", lr = 0.01, steps = 4", "", more);
+    assert_int_equal(sb_train_recipe(at("going.lua"), &b, &err), SB_EUSAGE);
+    assert_non_null(strstr(err.message, "expected the recipe's model"));
+}
+
 static void a_student_learns_by_every_divergence(void **state)
 {
     (void)state;
@@ -978,6 +999,7 @@ int main(void)
         cmocka_unit_test(a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint),
         cmocka_unit_test(a_foreign_or_damaged_checkpoint_is_refused),
         cmocka_unit_test(a_student_learns_from_its_teacher),
+        cmocka_unit_test(a_model_starts_from_another),
         cmocka_unit_test(a_student_learns_by_every_divergence),
         cmocka_unit_test(every_head_trains_and_goes_on_where_it_stopped),
         cmocka_unit_test(a_head_is_written_with_what_it_was_made_for),
