@@ -26,6 +26,8 @@ int sb_cmd_train(int argc, char **argv)
     bool quiet = false, helped;
     const struct sb_option options[] = {
         { "resume", SB_OPT_FLAG, &train.resume, NULL, "go on from the checkpoint", 0, 0 },
+        { "card", SB_OPT_FLAG, &train.card, NULL,
+          "train nothing: write the model card of what was trained anew", 0, 0 },
         { "out", SB_OPT_TEXT, &train.out, "DIR", "where the model goes, instead of the recipe's", 0,
           0 },
         { "data-dir", SB_OPT_TEXT, &train.data_dir, "DIR",

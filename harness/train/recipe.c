@@ -25,6 +25,8 @@ static const struct sb_lua_field root_fields[] = {
     { "target", SB_FIELD_TEXT, AT(target), false },
     { "arch", SB_FIELD_TEXT, AT(arch), false },
     { "init", SB_FIELD_TEXT, AT(init), false },
+    { "summary", SB_FIELD_TEXT, AT(summary), false },
+    { "notes", SB_FIELD_TEXT, AT(notes), false },
     { NULL },
 };
 static const struct sb_lua_field data_fields[] = {
@@ -95,25 +97,31 @@ struct reading {
     const char *path;
 };
 
-static void read_files(lua_State *L, struct sb_recipe *recipe)
+/* The list of strings on top, which it pops; *n counts what is kept, errors or not. */
+static void read_texts_of(lua_State *L, const char *name, char ***texts, size_t *n)
 {
-    sb_lua_push_table(L, "data", "files", true);
-    size_t n = lua_rawlen(L, -1);
-    if (n == 0)
-        luaL_error(L, "data.files must list at least one file");
-    recipe->data.files = sb_alloc_zero(n, sizeof *recipe->data.files);
-    if (!recipe->data.files)
+    size_t length = lua_rawlen(L, -1);
+    if (length == 0)
+        luaL_error(L, "%s must list at least one string", name);
+    *texts = sb_alloc_zero(length, sizeof **texts);
+    if (!*texts)
         luaL_error(L, "out of memory");
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < length; i++) {
         lua_rawgeti(L, -1, (lua_Integer)i + 1);
         if (lua_type(L, -1) != LUA_TSTRING)
-            luaL_error(L, "data.files[%d] must be a string, found a %s", (int)i + 1,
+            luaL_error(L, "%s[%d] must be a string, found a %s", name, (int)i + 1,
                        luaL_typename(L, -1));
-        recipe->data.files[i] = sb_lua_keep_text(L, lua_tostring(L, -1));
-        recipe->data.n_files = i + 1;
+        (*texts)[i] = sb_lua_keep_text(L, lua_tostring(L, -1));
+        *n = i + 1;
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
+}
+
+static void read_files(lua_State *L, struct sb_recipe *recipe)
+{
+    sb_lua_push_table(L, "data", "files", true);
+    read_texts_of(L, "data.files", &recipe->data.files, &recipe->data.n_files);
 }
 
 static void read_weights(lua_State *L, struct sb_recipe *recipe)
@@ -242,6 +250,8 @@ static void read_lm(lua_State *L, struct sb_recipe *recipe)
     sb_lua_read_table(L, "recipe", "model", model_fields, true, recipe);
     sb_lua_read_table(L, "recipe", "train", train_fields, true, recipe);
     sb_lua_read_table(L, "recipe", "distill", distill_fields, false, recipe);
+    if (sb_lua_push_table(L, "recipe", "samples", false))
+        read_texts_of(L, "samples", &recipe->samples, &recipe->n_samples);
     if (recipe->train.seq_len > recipe->model.context)
         luaL_error(L, "train.seq_len is greater than model.context");
 }
@@ -296,7 +306,7 @@ static void read_texts(lua_State *L, struct sb_recipe *recipe)
 /* The tables of a kind; others are refused. */
 static const char *const *tables_of(const char *kind)
 {
-    static const char *const lm[] = { "data", "model", "train", "distill", NULL };
+    static const char *const lm[] = { "data", "model", "train", "distill", "samples", NULL };
     static const char *const head[] = { "data", "head", "train", "loss", NULL };
     static const char *const texts[] = { "data", "train", NULL };
     if (strcmp(kind, "texts") == 0)
@@ -455,6 +465,11 @@ void sb_recipe_finish(struct sb_recipe *recipe)
     sb_free(recipe->target);
     sb_free(recipe->arch);
     sb_free(recipe->init);
+    sb_free(recipe->summary);
+    sb_free(recipe->notes);
+    for (size_t i = 0; i < recipe->n_samples; i++)
+        sb_free(recipe->samples[i]);
+    sb_free(recipe->samples);
     sb_free(recipe->loss.by);
     sb_spec_finish(&recipe->head);
     *recipe = (struct sb_recipe){ 0 };

@@ -16,9 +16,12 @@ struct sb_recipe_weight {
 struct sb_recipe {
     char *kind; /* "lm", "head", "texts" or "tokenizer" */
     char *name, *out;
-    char *tokenizer;     /* directory with tokenizer.json; kind "lm" */
-    char *target;        /* model directory; kinds "head" and "texts" */
-    char *arch;          /* of the head */
+    char *tokenizer;       /* directory with tokenizer.json; kind "lm" */
+    char *target;          /* model directory; kinds "head" and "texts" */
+    char *arch;            /* of the head */
+    char *summary, *notes; /* of the model card: its first lines; more below its table; or NULL */
+    char **samples;        /* [n_samples] questions that the card shows answers to */
+    size_t n_samples;
     char *init;          /* model directory whose weights an "lm" starts from; NULL: drawn ones */
     struct sb_spec head; /* its parameters */
     struct {

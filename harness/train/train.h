@@ -31,6 +31,7 @@ typedef void sb_train_report(void *user, const struct sb_train_progress *progres
 
 /* Zero is default. */
 struct sb_train_options {
+    bool card;            /* train nothing: write the model card of what is there anew */
     bool resume;          /* continue from the checkpoint in the output directory */
     int threads;          /* < 1: the physical cores */
     const char *out;      /* instead of the recipe's `out` */

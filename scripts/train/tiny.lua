@@ -1,30 +1,42 @@
--- The bundled target: 3.1 million parameters. About ten minutes on two cores.
---   specbench train scripts/train/tiny.lua
+-- The bundled target: 17 million weights in its layers and 1.6 million in its embedding, 75 MB in float32: more than
+-- a last-level cache, so that a forward over a few tokens costs about what one costs. One pass over the corpora, two
+-- hours and a half on two free cores.
+--   OPENBLAS_CORETYPE=SkylakeX specbench train scripts/train/tiny.lua
 return {
     kind = "lm",
     name = "tiny",
     out = "models/tiny",
+    summary = "The bundled target: a language model with the cost structure of a real one (its float32 weights exceed a last-level cache) and text that looks like the tasks of Spec-Bench and knows next to nothing.",
+    notes = [[
+Data: [`models/DATA.md`](../DATA.md) lists every source. Some are under CC BY-SA: **the weights are offered under CC BY-SA 4.0**,
+not under the MIT licence of the code.]],
+    samples = {
+        "Can you recommend a good restaurant in San Francisco?",
+        "Tom has 3 boxes with 4 pencils each. How many pencils does Tom have?",
+        "Translate German to English: Im Anfang schuf Gott den Himmel und die Erde.",
+        "Write a Python function that returns the sum of two numbers.",
+    },
     tokenizer = "models/tiny",
     model = {
-        layers = 6,
-        width = 192,
+        layers = 10,
+        width = 384,
         heads = 6,
         kv_heads = 2,
-        ff = 512,
+        ff = 1152,
         vocab = 4096,
         context = 2048,
     },
     train = {
-        steps = 1200,
-        batch_tokens = 6144,
+        steps = 2000,
+        batch_tokens = 8192,
         micro_tokens = 2048,
         seq_len = 1024,
-        lr = 3e-3,
-        warmup = 60,
+        lr = 2e-3,
+        warmup = 100,
         weight_decay = 0.1,
         clip = 1,
         seed = 20261121,
-        checkpoint_every = 100,
+        checkpoint_every = 20,
     },
     data = {
         dir = "../shared/data/corpora", -- --data-dir names another place

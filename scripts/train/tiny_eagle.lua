@@ -1,12 +1,15 @@
 -- EAGLE's head for the bundled target, also for eagle2. 2.0 million weights. Three passes in place of
 -- the published one, so that it learns from its own guesses too; what that brings is not measured.
--- Sized for a target of width 384 and 10 layers, which is still in training: steps and rates are estimates,
--- and it was not run to its end yet. After scripts/train/tiny.lua.
+-- After scripts/train/tiny_texts.lua.
 --   specbench train scripts/train/tiny_eagle.lua
 return {
     kind = "head",
     name = "tiny-eagle",
     out = "models/tiny-eagle",
+    summary = "EAGLE's head for `tiny`, for the drafters `eagle` and `eagle2` (Li et al. 2024).",
+    notes = [[
+Data: [`models/DATA.md`](../DATA.md) lists every source. Some are under CC BY-SA: **the weights are offered under CC BY-SA 4.0**,
+not under the MIT licence of the code.]],
     target = "models/tiny",
     arch = "eagle",
     head = { steps = 3 },
@@ -23,5 +26,5 @@ return {
         seed = 20261123,
         checkpoint_every = 100,
     },
-    data = { from = "scripts/train/tiny.lua", loss_on = "answers" },
+    data = { dir = "texts/tiny", files = { "generated.jsonl" }, held_out = 0.02, loss_on = "answers" },
 }

@@ -1,11 +1,14 @@
 -- Three Hydra++ heads over a decoder layer, with the bundled target's LM head. 5.3 million weights.
--- Sized for a target of width 384 and 10 layers, which is still in training: steps and rates are estimates,
--- and it was not run to its end yet. After scripts/train/tiny.lua.
+-- After scripts/train/tiny_texts.lua.
 --   specbench train scripts/train/tiny_hydra_pp.lua
 return {
     kind = "head",
     name = "tiny-hydra-pp",
     out = "models/tiny-hydra-pp",
+    summary = "Hydra++ heads for `tiny`: a prefix layer before them (Ankner et al. 2024).",
+    notes = [[
+Data: [`models/DATA.md`](../DATA.md) lists every source. Some are under CC BY-SA: **the weights are offered under CC BY-SA 4.0**,
+not under the MIT licence of the code.]],
     target = "models/tiny",
     arch = "hydra-pp",
     head = { heads = 3, layers = 2, share_lm_head = true },
@@ -22,5 +25,5 @@ return {
         seed = 20261123,
         checkpoint_every = 100,
     },
-    data = { from = "scripts/train/tiny.lua", loss_on = "answers" },
+    data = { dir = "texts/tiny", files = { "generated.jsonl" }, held_out = 0.02, loss_on = "answers" },
 }

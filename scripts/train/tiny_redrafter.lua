@@ -1,11 +1,14 @@
 -- A recurrent drafter for the bundled target. 4.0 million weights.
--- Sized for a target of width 384 and 10 layers, which is still in training: steps and rates are estimates,
--- and it was not run to its end yet. After scripts/train/tiny.lua.
+-- After scripts/train/tiny_texts.lua.
 --   specbench train scripts/train/tiny_redrafter.lua
 return {
     kind = "head",
     name = "tiny-redrafter",
     out = "models/tiny-redrafter",
+    summary = "A recurrent drafter for `tiny` (Cheng et al. 2024).",
+    notes = [[
+Data: [`models/DATA.md`](../DATA.md) lists every source. Some are under CC BY-SA: **the weights are offered under CC BY-SA 4.0**,
+not under the MIT licence of the code.]],
     target = "models/tiny",
     arch = "redrafter",
     head = { length = 4, layers = 1 },
@@ -22,5 +25,5 @@ return {
         seed = 20261123,
         checkpoint_every = 100,
     },
-    data = { from = "scripts/train/tiny.lua", loss_on = "answers" },
+    data = { dir = "texts/tiny", files = { "generated.jsonl" }, held_out = 0.02, loss_on = "answers" },
 }

@@ -876,6 +876,48 @@ static void bad_head_recipes_are_refused_with_what_is_right(void **state)
     assert_non_null(strstr(err.message, "data.generate needs distill.teacher"));
 }
 
+static char *read_text(const char *path)
+{
+    size_t size;
+    unsigned char *data = read_bytes(path, &size);
+    char *text = sb_strf("%.*s", (int)size, (const char *)data);
+    sb_free(data);
+    return text;
+}
+
+static void a_card_tells_what_was_trained(void **state)
+{
+    (void)state;
+    struct sb_error err;
+    struct sb_train_options lm = { .out = at("card-lm") }, head = { .out = at("card-head") };
+    write_recipe("card.lua", "", ", lr = 0.01, steps = 20", "",
+                 "summary = 'A toy.', notes = 'Of no use.', samples = { 'Well?' }");
+    train_ok("card.lua", &lm);
+    char *card = read_text(at("card-lm/README.md"));
+    static const char *const wanted[] = { "# toy\n\nA toy.\n", "2 layers, width 16",     "seed 7",
+                                          "Of no use.",        "| tokens (thousands) |", "| all |",
+                                          "> **Well?**" };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        if (!strstr(card, wanted[i]))
+            fail_msg("no '%s' in: %s", wanted[i], card);
+    sb_free(card);
+    write_head_recipe("head.lua", "medusa", "", "", "");
+    train_ok("head.lua", &head);
+    char *first = read_text(at("card-head/README.md"));
+    assert_non_null(strstr(first, "| 1 | "));
+    assert_non_null(strstr(first, "tokens a step"));
+    assert_int_equal(remove(at("card-head/README.md")), 0);
+    head.card = true;
+    train_ok("head.lua", &head);
+    char *again = read_text(at("card-head/README.md"));
+    assert_string_equal(first, again);
+    sb_free(first);
+    sb_free(again);
+    head.out = at("nothing-here");
+    assert_int_equal(sb_train_recipe(at("head.lua"), &head, &err), SB_EINPUT);
+    assert_non_null(strstr(err.message, "train first"));
+}
+
 /* It goes on from the weights of another, and refuses one of another shape. */
 static void a_model_starts_from_another(void **state)
 {
@@ -999,6 +1041,7 @@ int main(void)
         cmocka_unit_test(a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint),
         cmocka_unit_test(a_foreign_or_damaged_checkpoint_is_refused),
         cmocka_unit_test(a_student_learns_from_its_teacher),
+        cmocka_unit_test(a_card_tells_what_was_trained),
         cmocka_unit_test(a_model_starts_from_another),
         cmocka_unit_test(a_student_learns_by_every_divergence),
         cmocka_unit_test(every_head_trains_and_goes_on_where_it_stopped),
