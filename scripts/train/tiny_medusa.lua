@@ -5,7 +5,7 @@ return {
     kind = "head",
     name = "tiny-medusa",
     out = "models/tiny-medusa",
-    summary = "Medusa's heads for `tiny` ( Cai et al. 2024).",
+    summary = "Medusa's heads for `tiny` (Cai et al. 2024).",
     notes = [[
 Data: [`models/DATA.md`](../DATA.md) lists every source. Some are under CC BY-SA: **the weights are offered under CC BY-SA 4.0**,
 not under the MIT licence of the code.]],
