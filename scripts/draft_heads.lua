@@ -20,9 +20,9 @@ exp:add { drafter = "none" }
 exp:add { drafter = { "pld", k = 5 }, label = "pld" }
 exp:add { drafter = { "small-lm", model = "tiny-draft", k = 3 }, label = "small-lm" }
 exp:add { drafter = { "small-lm", model = "tiny-draft-distilled", k = 3 }, label = "small-lm distilled" }
-exp:add { drafter = { "medusa", nodes = 8 }, label = "medusa" }
-exp:add { drafter = { "hydra", nodes = 8 }, label = "hydra" }
-exp:add { drafter = { "hydra-pp", nodes = 8 }, label = "hydra-pp" }
+exp:add { drafter = { "medusa", tree = "auto", nodes = 8 }, label = "medusa" }
+exp:add { drafter = { "hydra", tree = "auto", nodes = 8 }, label = "hydra" }
+exp:add { drafter = { "hydra-pp", tree = "auto", nodes = 8 }, label = "hydra-pp" }
 exp:add { drafter = { "eagle", tree = "2x2x1" }, label = "eagle" }
 exp:add { drafter = { "eagle2", depth = 3, topk = 3, total = 8 }, label = "eagle2" }
 exp:add { drafter = { "eagle3", depth = 3, topk = 3, total = 8 }, label = "eagle3" }

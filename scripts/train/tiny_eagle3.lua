@@ -1,4 +1,4 @@
--- EAGLE-3's head for the bundled target, saying its 1,024 commonest tokens. 2.8 million weights.
+-- EAGLE-3's head for the bundled target, saying its 2,048 commonest tokens. 3.2 million weights.
 -- After scripts/train/tiny_texts.lua.
 --   specbench train scripts/train/tiny_eagle3.lua
 return {
@@ -11,7 +11,7 @@ Data: [`models/DATA.md`](../DATA.md) lists every source. Some are under CC BY-SA
 not under the MIT licence of the code.]],
     target = "models/tiny",
     arch = "eagle3",
-    head = { steps = 4, draft_vocab = 1024 },
+    head = { steps = 4, draft_vocab = 2048 },
     loss = { by = "soft-ce", decay = 0.8 },
     train = {
         steps = 500,

@@ -9,6 +9,6 @@ return {
     train = { seq_len = 512 },
     data = {
         from = "scripts/train/tiny.lua",
-        generate = { prompts = 900, max_new_tokens = 128, temperature = { 0, 0.7 }, seed = 20261121 },
+        generate = { prompts = 2000, max_new_tokens = 128, temperature = { 0, 0.7 }, seed = 20261121 },
     },
 }
