@@ -226,23 +226,12 @@ static void embed(const struct sb_eagle_body *e, float *y, sb_token token)
     sb_dequantize_row(y, t->type, (const unsigned char *)t->data + (size_t)token * row_bytes, t->k);
 }
 
-struct fuse {
-    struct sb_eagle_body *e;
-    float *y;
-    size_t ldy, n;
-};
-
-static void fuse_work(const struct sb_team *team, void *arg)
-{
-    const struct fuse *f = arg;
-    sb_linear_apply(team, &f->e->fc, f->y, f->ldy, f->e->joined, f->e->fc.w.k, f->n, false);
-}
-
 /* y[n, ldy] = fc of the first n rows of e->joined. */
 static void fuse(struct sb_eagle_body *e, float *y, size_t ldy, size_t n)
 {
-    struct fuse job = { e, y, ldy, n };
-    sb_team_run(sb_team_size(sb_linear_work(&e->fc, n)), fuse_work, &job);
+    const struct sb_team *team = sb_team_begin(sb_team_size(sb_linear_work(&e->fc, n)));
+    sb_linear_apply(team, &e->fc, y, ldy, e->joined, e->fc.w.k, n, false);
+    sb_team_end(team);
 }
 
 /* Rows of EAGLE-1 from embeddings and features that stand in e->joined; of EAGLE-3 they stand in e->input. */

@@ -207,22 +207,14 @@ void sb_hydra_close(struct sb_hydra_heads *h)
 /* ---- drafting ---- */
 
 /* One head over m rows of u. */
-struct job {
-    const struct sb_hydra_heads *h;
-    size_t head, m;
-};
-
-static void run_head(const struct sb_team *team, void *arg)
+static void run_head(const struct sb_team *team, const struct sb_hydra_heads *h, size_t head,
+                     size_t m)
 {
-    const struct job *job = arg;
-    const struct sb_hydra_heads *h = job->h;
-    size_t d = h->d, m = job->m, width = (job->head + 2) * d;
-    const struct sb_linear *block = h->block[job->head], *out = &h->out[job->head];
-    sb_linear_apply(team, &h->residual[job->head], h->z, d, h->u, width, m, false);
+    size_t d = h->d, width = (head + 2) * d;
+    const struct sb_linear *block = h->block[head], *out = &h->out[head];
+    sb_linear_apply(team, &h->residual[head], h->z, d, h->u, width, m, false);
     sb_linear_apply(team, &block[0], h->scratch, d, h->u, width, m, false);
-    sb_team_wait(team);
     sb_silu_add(team, h->z, d, h->scratch, d, d, m);
-    sb_team_wait(team);
     for (size_t i = 1; i < h->n_blocks; i++)
         sb_residual_block(team, &block[i], h->z, d, h->scratch, m);
     if (sb_linear_is(out))
@@ -231,11 +223,12 @@ static void run_head(const struct sb_team *team, void *arg)
 
 static void run_level(const struct sb_hydra_heads *h, size_t head, size_t m)
 {
-    struct job job = { h, head, m };
     size_t work = sb_linear_work(&h->residual[head], m) + sb_linear_work(&h->out[head], m);
     for (size_t i = 0; i < h->n_blocks; i++)
         work += sb_linear_work(&h->block[head][i], m);
-    sb_team_run(sb_team_size(work), run_head, &job);
+    const struct sb_team *team = sb_team_begin(sb_team_size(work));
+    run_head(team, h, head, m);
+    sb_team_end(team);
     if (!sb_linear_is(&h->out[head]))
         sb_model_lm_head(h->target, h->logits, h->z, m);
 }

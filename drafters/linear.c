@@ -56,46 +56,58 @@ void sb_linear_apply(const struct sb_team *team, const struct sb_linear *linear,
     sb_matmul(team, y, ldy, &linear->w, x, ldx, m, linear->bias, add);
 }
 
-/* Columns that a thread takes at a time. */
-enum { COLUMNS = 64 };
+/* Columns that stay together, and multiply-adds in the time of an element. */
+enum { COLUMNS = 64, SILU_WORK = 16, GELU_WORK = 128 };
 static const float ones[COLUMNS] = { [0 ... COLUMNS - 1] = 1 };
 
-/* silu(x) is the gate of a SwiGLU whose other factor is one, so its bits are that kernel's. */
-static void silu_columns(float *x, size_t ldx, size_t n, size_t m)
-{
-    sb_swiglu(NULL, x, ldx, ones, 0, n, m);
-}
+struct columns {
+    float *x, *y;
+    size_t ldx, ldy, n, m;
+};
 
 static size_t columns_at(size_t first, size_t n)
 {
     return n - first < COLUMNS ? n - first : COLUMNS;
 }
 
+/* silu(x) is the gate of a SwiGLU whose other factor is one, so its bits are that kernel's. */
+static void silu_columns(const void *arg, size_t first, size_t last, size_t member)
+{
+    const struct columns *l = arg;
+    for (size_t c = first * COLUMNS; c < last * COLUMNS; c += COLUMNS) {
+        size_t n = columns_at(c, l->n);
+        sb_swiglu(NULL, l->x + c, l->ldx, ones, 0, n, l->m);
+        for (size_t r = 0; r < l->m && l->y; r++)
+            sb_add(l->y + r * l->ldy + c, l->x + r * l->ldx + c, n);
+    }
+}
+
+static void gelu_columns(const void *arg, size_t first, size_t last, size_t member)
+{
+    const struct columns *l = arg;
+    for (size_t r = 0; r < l->m; r++)
+        for (size_t c = first; c < last; c++) {
+            float *v = &l->x[r * l->ldx + c];
+            *v = 0.5f * *v * (1.0f + sb_erff(*v * 0x1.6a09e6p-1f));
+        }
+}
+
 void sb_silu(const struct sb_team *team, float *x, size_t ldx, size_t n, size_t m)
 {
-    struct sb_share share = sb_team_share(team, (n + COLUMNS - 1) / COLUMNS);
-    for (size_t c = share.first * COLUMNS; c < share.last * COLUMNS; c += COLUMNS)
-        silu_columns(x + c, ldx, columns_at(c, n), m);
+    sb_silu_add(team, NULL, 0, x, ldx, n, m);
 }
 
 void sb_gelu(const struct sb_team *team, float *x, size_t ldx, size_t n, size_t m)
 {
-    struct sb_share share = sb_team_share(team, n);
-    for (size_t r = 0; r < m; r++)
-        for (size_t c = share.first; c < share.last; c++) {
-            float *v = &x[r * ldx + c];
-            *v = 0.5f * *v * (1.0f + sb_erff(*v * 0x1.6a09e6p-1f));
-        }
+    const struct columns loop = { .x = x, .ldx = ldx, .n = n, .m = m };
+    sb_team_for(team, n, 1, GELU_WORK * m * n, gelu_columns, &loop);
 }
 
 void sb_silu_add(const struct sb_team *team, float *y, size_t ldy, float *x, size_t ldx, size_t n,
                  size_t m)
 {
-    struct sb_share share = sb_team_share(team, (n + COLUMNS - 1) / COLUMNS);
-    sb_silu(team, x, ldx, n, m);
-    for (size_t c = share.first * COLUMNS; c < share.last * COLUMNS; c += COLUMNS)
-        for (size_t r = 0; r < m; r++)
-            sb_add(y + r * ldy + c, x + r * ldx + c, columns_at(c, n));
+    const struct columns loop = { x, y, ldx, ldy, n, m };
+    sb_team_for(team, (n + COLUMNS - 1) / COLUMNS, 1, SILU_WORK * m * n, silu_columns, &loop);
 }
 
 void sb_residual_block(const struct sb_team *team, const struct sb_linear *linear, float *x,
@@ -103,7 +115,5 @@ void sb_residual_block(const struct sb_team *team, const struct sb_linear *linea
 {
     size_t n = linear->w.n;
     sb_linear_apply(team, linear, scratch, n, x, ldx, m, false);
-    sb_team_wait(team);
     sb_silu_add(team, x, ldx, scratch, n, n, m);
-    sb_team_wait(team);
 }

@@ -1,7 +1,5 @@
 /* Linear layers of draft heads: packed once, multiplied by a team of threads without allocating. The bits of
- * an output depend on its row alone, as kernels.h says.
- *
- * Functions that take a team do the caller's share; what they write is whole after sb_team_wait. */
+ * an output depend on its row alone, as kernels.h says. */
 #ifndef SB_DRAFTERS_LINEAR_H
 #define SB_DRAFTERS_LINEAR_H
 
@@ -42,12 +40,10 @@ static inline size_t sb_linear_work(const struct sb_linear *linear, size_t m)
 void sb_silu(const struct sb_team *team, float *x, size_t ldx, size_t n, size_t m);
 /* x = gelu(x) = x (1 + erf(x / sqrt 2)) / 2, over m rows of n. */
 void sb_gelu(const struct sb_team *team, float *x, size_t ldx, size_t n, size_t m);
-/* y += silu(x), over m rows of n; x is lost. The caller's share is columns: it may follow a product into x
- * after a wait, and touches no columns of y but its own. */
+/* y += silu(x), over m rows of n; x is lost. */
 void sb_silu_add(const struct sb_team *team, float *y, size_t ldy, float *x, size_t ldx, size_t n,
                  size_t m);
-/* The residual block of methods B 2 (B2): x += silu(W x + b) over m rows. scratch[m, n]. Waits inside,
- * and at the end: x is whole. */
+/* The residual block of methods B 2 (B2): x += silu(W x + b) over m rows. scratch[m, n]. */
 void sb_residual_block(const struct sb_team *team, const struct sb_linear *linear, float *x,
                        size_t ldx, float *scratch, size_t m);
 

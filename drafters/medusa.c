@@ -223,24 +223,15 @@ static void medusa_close(void *st)
 
 /* ---- drafting ---- */
 
-struct job {
-    const struct medusa *m;
-    size_t n_heads;
-};
-
 /* Heads side by side: x[head], the hidden state at first, through its blocks, then its logits where it has an output. */
-static void run_heads(const struct sb_team *team, void *arg)
+static void run_heads(const struct sb_team *team, const struct medusa *m, size_t n)
 {
-    const struct job *job = arg;
-    const struct medusa *m = job->m;
-    size_t d = m->d, n = job->n_heads;
+    size_t d = m->d;
     for (size_t block = 0; block < m->n_blocks; block++) {
         for (size_t i = 0; i < n; i++)
             sb_linear_apply(team, &m->block[i][block], m->scratch + i * d, d, m->x + i * d, d, 1,
                             false);
-        sb_team_wait(team);
         sb_silu_add(team, m->x, d, m->scratch, d, d, n);
-        sb_team_wait(team);
     }
     if (m->n_out == 1)
         sb_linear_apply(team, &m->out[0], m->logits, m->n_draft, m->x, d, n, false);
@@ -273,11 +264,12 @@ static enum sb_status medusa_propose(void *st, const struct sb_context *ctx, str
         return SB_OK;
     size_t n = (size_t)depth;
     const float *newest = ctx->taps[m->tap] + (ctx->n - 2) * m->d;
-    struct job job = { m, n };
     size_t work = n * m->d * (m->n_blocks * m->d + (m->n_out ? m->n_draft : 0));
     for (size_t i = 0; i < n; i++)
         memcpy(m->x + i * m->d, newest, m->d * sizeof *m->x);
-    sb_team_run(sb_team_size(work), run_heads, &job);
+    const struct sb_team *team = sb_team_begin(sb_team_size(work));
+    run_heads(team, m, n);
+    sb_team_end(team);
     if (m->n_out == 0)
         sb_model_lm_head(m->target, m->logits, m->x, n);
     find_best(m, n);

@@ -283,10 +283,12 @@ struct job {
     size_t k, rows;
 };
 
-static void project(const struct sb_team *team, void *arg)
+static void project(const struct job *job)
 {
-    const struct job *job = arg;
-    sb_linear_apply(team, job->stage->proj, job->y, job->mlp->m, job->x, job->k, job->rows, false);
+    const struct sb_linear *proj = job->stage->proj;
+    const struct sb_team *team = sb_team_begin(sb_team_size(sb_linear_work(proj, job->rows)));
+    sb_linear_apply(team, proj, job->y, job->mlp->m, job->x, job->k, job->rows, false);
+    sb_team_end(team);
 }
 
 /* z = P s + r E(y), in place. */
@@ -300,20 +302,18 @@ static void add_token(const struct mlp *mlp, const struct stage *stage, float *z
         z[i] += mlp->ratio * mlp->embedded[i];
 }
 
-static void activate_and_score(const struct sb_team *team, void *arg)
+static void activate_and_score(const struct job *job)
 {
-    const struct job *job = arg;
     const struct mlp *mlp = job->mlp;
+    const struct sb_linear *head = job->stage->head;
+    const struct sb_team *team = sb_team_begin(sb_team_size(sb_linear_work(head, job->rows)));
     size_t m = mlp->m;
     sb_rmsnorm(team, job->y, m, job->y, m, job->stage->norm, m, job->rows, 1e-6f);
-    sb_team_wait(team);
-    struct sb_share share = sb_team_share(team, m);
     for (size_t r = 0; r < job->rows; r++)
-        sb_add(job->y + r * m + share.first, job->stage->shift + share.first,
-               share.last - share.first);
+        sb_add(job->y + r * m, job->stage->shift, m);
     sb_gelu(team, job->y, m, m, job->rows);
-    sb_team_wait(team);
-    sb_linear_apply(team, job->stage->head, mlp->logits, mlp->n_vocab, job->y, m, job->rows, false);
+    sb_linear_apply(team, head, mlp->logits, mlp->n_vocab, job->y, m, job->rows, false);
+    sb_team_end(team);
 }
 
 /* The likeliest tokens of each row, as the next level. */
@@ -342,11 +342,11 @@ static void run_depth(struct mlp *mlp, int32_t depth, sb_token root)
                        .y = mlp->next,
                        .k = depth ? mlp->m : mlp->d,
                        .rows = rows };
-    sb_team_run(sb_team_size(sb_linear_work(job.stage->proj, rows)), project, &job);
+    project(&job);
     for (size_t r = 0; r < rows; r++)
         add_token(mlp, job.stage, mlp->next + r * mlp->m,
                   depth ? mlp->level[depth - 1][r].token : root);
-    sb_team_run(sb_team_size(sb_linear_work(job.stage->head, rows)), activate_and_score, &job);
+    activate_and_score(&job);
     spread(mlp, depth, rows);
 }
 

@@ -181,46 +181,31 @@ static void redrafter_close(void *st)
 
 /* ---- the network ---- */
 
-struct job {
-    struct redrafter *r;
-    const float *h; /* [d] */
-    size_t rows;
-};
-
 static void advance_states(const struct sb_team *team, const struct redrafter *r, size_t rows)
 {
-    struct sb_share share = sb_team_share(team, r->d);
     if (!r->recurrent) {
-        for (size_t i = 0; i < rows; i++)
-            for (size_t c = share.first; c < share.last; c++)
-                r->next[i * r->d + c] = r->state[i * r->d + c] + r->embedded[i * r->d + c];
+        for (size_t i = 0; i < rows * r->d; i++)
+            r->next[i] = r->state[i] + r->embedded[i];
         return;
     }
     sb_linear_apply(team, &r->rnn_u, r->next, r->d, r->state, r->d, rows, false);
     sb_linear_apply(team, &r->rnn_w, r->next, r->d, r->embedded, r->d, rows, true);
-    sb_team_wait(team);
     sb_silu(team, r->next, r->d, r->d, rows);
 }
 
-/* Logits of every beam, from its token's embedding and its state. */
-static void score(const struct sb_team *team, void *arg)
+/* Logits of every beam, from its token's embedding and its state, and from h[d]. */
+static void score(const struct sb_team *team, const struct redrafter *r, const float *h,
+                  size_t rows)
 {
-    const struct job *job = arg;
-    const struct redrafter *r = job->r;
-    size_t d = r->d, rows = job->rows;
+    size_t d = r->d;
     advance_states(team, r, rows);
-    sb_team_wait(team);
-    struct sb_share share = sb_team_share(team, rows);
     float *joined = sb_linear_is(&r->input_proj) ? r->joined : r->x;
-    for (size_t i = share.first; i < share.last; i++) {
-        memcpy(joined + i * 2 * d, job->h, d * sizeof(float));
+    for (size_t i = 0; i < rows; i++) {
+        memcpy(joined + i * 2 * d, h, d * sizeof(float));
         memcpy(joined + i * 2 * d + d, r->next + i * d, d * sizeof(float));
     }
-    sb_team_wait(team);
-    if (joined != r->x) {
+    if (joined != r->x)
         sb_linear_apply(team, &r->input_proj, r->x, r->exit_width, joined, 2 * d, rows, false);
-        sb_team_wait(team);
-    }
     for (size_t i = 0; i < r->n_blocks; i++)
         sb_residual_block(team, &r->block[i], r->x, r->exit_width, r->scratch, rows);
     sb_linear_apply(team, &r->output, r->logits, r->n_vocab, r->x, r->exit_width, rows, false);
@@ -274,8 +259,9 @@ static void search_depth(struct redrafter *r, const float *h, sb_token root, int
     for (size_t i = 0; i < rows; i++)
         sb_model_embed(r->target, r->embedded + i * r->d, depth ? &beam[i].token[depth - 1] : &root,
                        1);
-    struct job job = { r, h, rows };
-    sb_team_run(sb_team_size(work_of(r, rows)), score, &job);
+    const struct sb_team *team = sb_team_begin(sb_team_size(work_of(r, rows)));
+    score(team, r, h, rows);
+    sb_team_end(team);
     struct beam *next = r->beam[(depth + 1) & 1];
     int32_t n = 0;
     for (size_t i = 0; i < rows; i++)

@@ -109,16 +109,31 @@ static void write_slot(const struct sb_kv_layer *kv, size_t slot, size_t head, c
               d - i < SB_PANEL ? d - i : SB_PANEL);
 }
 
+struct write_loop {
+    const struct sb_kv_layer *kv;
+    size_t slot;
+    const float *k, *v;
+    size_t ld, m;
+};
+
+/* Head by head: neighbouring slots share cache lines. */
+static void write_slots(const void *arg, size_t first, size_t last, size_t member)
+{
+    const struct write_loop *l = arg;
+    size_t d = l->kv->head_dim;
+    for (size_t i = first; i < last; i++) {
+        size_t row = i % l->m, h = i / l->m, at = row * l->ld + h * d;
+        write_slot(l->kv, l->slot + row, h, l->k + at, l->v + at);
+    }
+}
+
 void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_t slot,
                  const float *k, const float *v, size_t ld, size_t m)
 {
-    size_t d = kv->head_dim;
-    /* Head by head, as sb_rope_apply: neighbouring slots share cache lines. */
-    struct sb_share share = sb_team_share(team, m * kv->n_kv_heads);
-    for (size_t i = share.first; i < share.last; i++) {
-        size_t row = i % m, h = i / m;
-        write_slot(kv, slot + row, h, k + row * ld + h * d, v + row * ld + h * d);
-    }
+    enum { WORK = 32 }; /* multiply-adds in the time of an element of k and of v */
+    const struct write_loop loop = { kv, slot, k, v, ld, m };
+    size_t n = m * kv->n_kv_heads;
+    sb_team_for(team, n, 1, WORK * n * kv->head_dim, write_slots, &loop);
 }
 
 void sb_kv_move(const struct sb_kv_layer *kv, size_t dst, size_t src)
@@ -146,7 +161,7 @@ void sb_kv_copy(const struct sb_kv_layer *dst, const struct sb_kv_layer *src, si
 
 /* ---- one call ---------------------------------------------------------------------------------- */
 
-/* Query vectors that share a pass over a chunk, and pieces of scratch, which bound the threads. */
+/* Query vectors that share a pass over a chunk, and pieces of scratch, which bound the members. */
 enum { BLOCK_VECTORS = 64, SLICES = 64 };
 
 /* A slice of scratch, for one KV head and some rows: query vectors, their state so far, and what a
@@ -188,10 +203,12 @@ struct attention {
     const struct sb_kv_layer *kv;
     const struct sb_visible *visible;
     struct layout at;
+    size_t m, blocks; /* rows, and pieces that they are cut into */
+    float *scratch;
     const struct sb_kernel_table *kernels;
 };
 
-/* The work of one thread on one KV head: rows first..first+rows-1, of which vector v is row v / group. */
+/* Work on one KV head: rows first..first+rows-1, of which vector v is row v / group. */
 struct item {
     const struct attention *a;
     size_t head, first, rows, vectors;
@@ -382,12 +399,36 @@ static void attend(const struct item *it)
 }
 
 /* Pieces that the rows are cut into, so that items come out even for the team. */
-static size_t row_blocks(size_t heads, size_t threads, size_t m)
+static size_t row_blocks(size_t heads, size_t members, size_t m)
 {
     size_t blocks = 1;
-    while (blocks < threads && heads * blocks % threads != 0)
+    while (blocks < members && heads * blocks % members != 0)
         blocks++;
     return blocks < m ? blocks : m;
+}
+
+static void attend_items(const void *arg, size_t first_item, size_t last_item, size_t member)
+{
+    const struct attention *a = arg;
+    float *slice = a->scratch + member * a->at.slice;
+    for (size_t i = first_item; i < last_item; i++) {
+        size_t block = i % a->blocks, first = a->m * block / a->blocks;
+        size_t rows = a->m * (block + 1) / a->blocks - first;
+        const struct item it = {
+            .a = a,
+            .head = i / a->blocks,
+            .first = first,
+            .rows = rows,
+            .vectors = rows * a->group,
+            .queries = slice,
+            .maxima = slice + a->at.maxima,
+            .totals = slice + a->at.totals,
+            .scores = slice + a->at.scores,
+            .sums = slice + a->at.sums,
+            .tail = slice + a->at.tail,
+        };
+        attend(&it);
+    }
 }
 
 void sb_attention(const struct sb_team *team, float *out, size_t ldo, const float *q, size_t ldq,
@@ -404,36 +445,17 @@ void sb_attention(const struct sb_team *team, float *out, size_t ldo, const floa
         .kv = kv,
         .visible = visible,
         .at = layout_of(m, n_heads, kv->n_kv_heads, kv->head_dim),
+        .m = m,
+        .scratch = scratch,
         .kernels = sb_kernels(),
     };
     size_t heads = kv->n_kv_heads, slices = m * heads < SLICES ? m * heads : SLICES;
     if (m == 0)
         return;
-    /* A thread needs a slice of scratch: those past the last slice have no share. */
-    struct sb_team some = { 0, 1, NULL };
-    if (team)
-        some = (struct sb_team){ team->index, team->count < slices ? team->count : slices, NULL };
-    if (some.index >= some.count)
-        return;
-    size_t blocks = row_blocks(heads, some.count, m);
-    struct sb_share share = sb_team_share(&some, blocks * heads);
-    float *slice = (float *)scratch + some.index * a.at.slice;
-    for (size_t i = share.first; i < share.last; i++) {
-        size_t block = i % blocks, first = m * block / blocks;
-        size_t rows = m * (block + 1) / blocks - first;
-        const struct item it = {
-            .a = &a,
-            .head = i / blocks,
-            .first = first,
-            .rows = rows,
-            .vectors = rows * a.group,
-            .queries = slice,
-            .maxima = slice + a.at.maxima,
-            .totals = slice + a.at.totals,
-            .scores = slice + a.at.scores,
-            .sums = slice + a.at.sums,
-            .tail = slice + a.at.tail,
-        };
-        attend(&it);
-    }
+    /* A member needs a slice of scratch. */
+    size_t count = team ? team->count : 1;
+    const struct sb_team some = { count < slices ? count : slices };
+    a.blocks = row_blocks(heads, some.count, m);
+    sb_team_for(team ? &some : NULL, a.blocks * heads, 1,
+                2 * m * n_heads * kv->head_dim * (visible->n_prefix + m), attend_items, &a);
 }

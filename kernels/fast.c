@@ -18,14 +18,27 @@ static uint32_t pair_of(const float *x, size_t n)
     return sb_f32_to_bf16(x[0]) | (n > 1 ? (uint32_t)sb_f32_to_bf16(x[1]) << 16 : 0);
 }
 
+struct pair_loop {
+    uint32_t *pairs;
+    size_t ldp;
+    const float *x;
+    size_t ldx, k, m;
+};
+
+static void round_words(const void *arg, size_t first, size_t last, size_t member)
+{
+    const struct pair_loop *l = arg;
+    for (size_t r = 0; r < l->m; r++)
+        for (size_t i = first; i < last; i++)
+            l->pairs[r * l->ldp + i] = pair_of(l->x + r * l->ldx + 2 * i, l->k - 2 * i);
+}
+
 void sb_round_pairs(const struct sb_team *team, uint32_t *pairs, size_t ldp, const float *x,
                     size_t ldx, size_t k, size_t m)
 {
-    size_t words = k / 2 + k % 2;
-    struct sb_share share = sb_team_share(team, words);
-    for (size_t r = 0; r < m; r++)
-        for (size_t i = share.first; i < share.last; i++)
-            pairs[r * ldp + i] = pair_of(x + r * ldx + 2 * i, k - 2 * i);
+    enum { WORK = 16 }; /* multiply-adds in the time of an element */
+    const struct pair_loop loop = { pairs, ldp, x, ldx, k, m };
+    sb_team_for(team, k / 2 + k % 2, 1, WORK * m * k, round_words, &loop);
 }
 
 void sb_matmul_fast(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
@@ -46,8 +59,6 @@ void sb_matmul_fast(const struct sb_team *team, float *y, size_t ldy, const stru
         .bias = bias,
         .add = add,
     };
-    struct sb_share share = sb_team_share(team, w->n / SB_PANEL + (w->n % SB_PANEL != 0));
-    if (m > 0 && share.first < share.last)
-        sb_product_avx512_bf16(&job, share.first, share.last);
+    sb_product_run(team, &job, sb_product_avx512_bf16);
 #endif
 }

@@ -63,6 +63,10 @@ struct sb_kernel_table {
 extern const struct sb_kernel_table sb_kernels_generic;
 extern const struct sb_kernel_table sb_kernels_avx2, sb_kernels_avx512; /* x86-64 builds only */
 
+/* A product by a variant's function, in parts of whole panels. */
+void sb_product_run(const struct sb_team *team, const struct sb_product *job,
+                    void (*product)(const struct sb_product *job, size_t first_panel,
+                                    size_t last_panel));
 void sb_product_avx512_bf16(const struct sb_product *job, size_t first_panel, size_t last_panel);
 
 /* The table of the active variant. */

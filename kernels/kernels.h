@@ -15,7 +15,7 @@
  *
  * All matrices are row-major float32 unless a type is named; `ld` is the distance of rows in
  * elements. Nothing here allocates, except the *_create / *_init functions that say so. Functions that
- * take a team do the share of the calling thread (team.h); what they write is whole after a wait. */
+ * take a team share their work out over it (team.h), and return when it is done. */
 #ifndef SB_KERNELS_H
 #define SB_KERNELS_H
 

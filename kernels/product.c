@@ -1,15 +1,31 @@
-/* Products with packed weights: panels are shared out over the team. */
+/* Products with packed weights: panels are parts of a team's loop. */
 #include "kernels/internal.h"
 
-static size_t panel_count(size_t n)
+struct panel_loop {
+    const struct sb_product *job;
+    void (*product)(const struct sb_product *job, size_t first_panel, size_t last_panel);
+};
+
+static void run_panels(const void *arg, size_t first, size_t last, size_t member)
 {
-    return n / SB_PANEL + (n % SB_PANEL != 0);
+    const struct panel_loop *loop = arg;
+    loop->product(loop->job, first, last);
+}
+
+void sb_product_run(const struct sb_team *team, const struct sb_product *job,
+                    void (*product)(const struct sb_product *job, size_t first_panel,
+                                    size_t last_panel))
+{
+    enum { WIDEST = 4 }; /* panels that tiles go over at once */
+    const struct panel_loop loop = { job, product };
+    if (job->m > 0)
+        sb_team_for(team, job->n / SB_PANEL + (job->n % SB_PANEL != 0), WIDEST,
+                    job->m * job->n * job->k, run_panels, &loop);
 }
 
 void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
                const float *x, size_t ldx, size_t m, const float *bias, bool add)
 {
-    const struct sb_kernel_table *kernels = sb_kernels();
     const struct sb_product job = {
         .type = w->type,
         .w = w->data,
@@ -24,9 +40,7 @@ void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb
         .bias = bias,
         .add = add,
     };
-    struct sb_share share = sb_team_share(team, panel_count(w->n));
-    if (m > 0 && share.first < share.last)
-        kernels->product(&job, share.first, share.last);
+    sb_product_run(team, &job, sb_kernels()->product);
 }
 
 enum { PICK_ROWS = 64 };
@@ -57,17 +71,33 @@ static void pick_columns(const struct sb_kernel_table *kernels, float *y, size_t
             y[r * ldy + i] = all[r * SB_PANEL + (size_t)rows[i] % SB_PANEL];
 }
 
+struct row_loop {
+    float *y;
+    size_t ldy;
+    const struct sb_packed *w;
+    const int32_t *rows;
+    const float *x;
+    size_t ldx, m;
+};
+
+static void pick_rows(const void *arg, size_t first, size_t last, size_t member)
+{
+    const struct row_loop *l = arg;
+    const struct sb_kernel_table *kernels = sb_kernels();
+    const int32_t *rows = l->rows;
+    for (size_t i = first, n; i < last; i += n) { /* a run of rows in one panel */
+        n = 1;
+        while (i + n < last && rows[i + n] / SB_PANEL == rows[i] / SB_PANEL)
+            n++;
+        for (size_t r = 0; r < l->m; r += PICK_ROWS)
+            pick_columns(kernels, l->y + r * l->ldy + i, l->ldy, l->w, rows + i, n,
+                         l->x + r * l->ldx, l->ldx, l->m - r < PICK_ROWS ? l->m - r : PICK_ROWS);
+    }
+}
+
 void sb_matmul_rows(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
                     const int32_t *rows, size_t n_rows, const float *x, size_t ldx, size_t m)
 {
-    const struct sb_kernel_table *kernels = sb_kernels();
-    struct sb_share share = sb_team_share(team, n_rows);
-    for (size_t i = share.first, n; i < share.last; i += n) { /* a run of rows in one panel */
-        n = 1;
-        while (i + n < share.last && rows[i + n] / SB_PANEL == rows[i] / SB_PANEL)
-            n++;
-        for (size_t r = 0; r < m; r += PICK_ROWS)
-            pick_columns(kernels, y + r * ldy + i, ldy, w, rows + i, n, x + r * ldx, ldx,
-                         m - r < PICK_ROWS ? m - r : PICK_ROWS);
-    }
+    const struct row_loop loop = { y, ldy, w, rows, x, ldx, m };
+    sb_team_for(team, n_rows, 1, m * n_rows * w->k, pick_rows, &loop);
 }

@@ -39,15 +39,31 @@ void sb_rope_finish(struct sb_rope *rope)
     *rope = (struct sb_rope){ 0 };
 }
 
+struct rope_loop {
+    const struct sb_rope *rope;
+    float *x;
+    size_t ldx, head_dim;
+    const int32_t *pos;
+    size_t m;
+};
+
+static void rotate_heads(const void *arg, size_t first, size_t last, size_t member)
+{
+    const struct rope_loop *l = arg;
+    const struct sb_kernel_table *kernels = sb_kernels();
+    const struct sb_rope *rope = l->rope;
+    size_t pairs = rope->n_dims / 2;
+    for (size_t i = first; i < last; i++) {
+        size_t row = i % l->m, angles = (size_t)l->pos[row] * pairs;
+        kernels->rope(l->x + row * l->ldx + i / l->m * l->head_dim, rope->cos + angles,
+                      rope->sin + angles, pairs, rope->layout);
+    }
+}
+
 void sb_rope_apply(const struct sb_team *team, const struct sb_rope *rope, float *x, size_t ldx,
                    size_t n_heads, size_t head_dim, const int32_t *pos, size_t m)
 {
-    const struct sb_kernel_table *kernels = sb_kernels();
-    size_t pairs = rope->n_dims / 2;
-    struct sb_share share = sb_team_share(team, m * n_heads);
-    for (size_t i = share.first; i < share.last; i++) {
-        size_t row = i % m, angles = (size_t)pos[row] * pairs;
-        kernels->rope(x + row * ldx + i / m * head_dim, rope->cos + angles, rope->sin + angles,
-                      pairs, rope->layout);
-    }
+    enum { WORK = 4 }; /* multiply-adds in the time of an element */
+    const struct rope_loop loop = { rope, x, ldx, head_dim, pos, m };
+    sb_team_for(team, m * n_heads, 1, WORK * m * n_heads * head_dim, rotate_heads, &loop);
 }

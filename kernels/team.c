@@ -1,26 +1,74 @@
-/* A pool of threads that sleep between teams, and the barrier inside one. OpenMP's own threads spin for
+/* A pool of threads that sleep between teams, and the loops they share. OpenMP's own threads spin for
  * milliseconds before they sleep, which on a busy machine takes the processor from the very thread that
- * is waited for. */
+ * is waited for.
+ *
+ * A loop is published as one word: its number, its members, the parts of each. A member's claim word says
+ * of which loop its parts are being taken, and how many are. Who takes a part, one's own or another's,
+ * advances that word by compare-and-swap with the number of the loop it means. A word of an earlier loop
+ * means that no part is taken; nobody resets it.
+ *
+ * Why a late thread does no harm: a loop ends when all its parts are done, so the claim words of its
+ * members then stand at the last part, or belong to later loops; they never go back. Which members, and
+ * how many parts, is in the published word itself. So a claim for an ended loop finds nothing, whenever
+ * it comes, and a claim that succeeds is for a loop that waits for it: only then is the rest of the
+ * description read, which the caller cannot change before that part is done. */
 #define _GNU_SOURCE
 #include "kernels/team.h"
 
+#include <limits.h>
 #include <omp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #ifdef __linux__
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
 
-/* Looks at a word before a thread sleeps: some 40 us, more than shares of work differ by on an idle
- * machine, and than the time between two forwards of a decoding loop. */
-enum { SPINS = 2000, MOST_THREADS = 256, JOB_STEP = 512 };
+/* Looks at a word before a thread sleeps: some 40 us, more than parts differ by on an idle machine, and
+ * than the time between two forwards of a decoding loop. */
+enum { SPINS = 2000 };
 
-/* Some 200 us of one core's work. Below, a team gains little, and on a busy machine each wait of its
- * threads for each other may cost a scheduler's slice. */
+/* Some 200 us of one core's work. Below, a team gains little. */
 enum { WORTH_A_TEAM = 6 * 1000 * 1000 };
+
+/* A part is worth some microseconds, as a loop costs a few tenths of one. A member that is late leaves its
+ * parts to others; four parts each instead of two cost an idle machine 3 % and helped a busy one no more. */
+enum { WORTH_A_PART = 30 * 1000, PARTS_EACH = 2 };
+
+/* Loop: number, parts of a member, members. Claim: number, parts taken. At a million loops a second
+ * their numbers last for nine years. */
+enum { COUNT_BITS = 8, EACH_BITS = 8, LOW_BITS = COUNT_BITS + EACH_BITS };
+enum { MOST_THREADS = (1 << COUNT_BITS) - 1 };
+_Static_assert(PARTS_EACH < 1 << EACH_BITS, "the parts of a member fit a word");
+
+struct claim {
+    _Alignas(64) atomic_uint_least64_t word;
+};
+
+static struct {
+    atomic_bool taken; /* by the thread whose team it is */
+    size_t n_workers;
+    struct sb_team team;
+    atomic_uint wanted; /* threads of the last team: others sleep until this changes */
+    /* What the open loop does; read by those who hold a part of it. */
+    _Alignas(64) atomic_uint_least64_t loop;
+    void (*part)(const void *arg, size_t first, size_t last, size_t member);
+    const void *arg;
+    size_t n, grain;
+    /* Set by who is about to sleep, cleared by who wakes it. */
+    _Alignas(64) atomic_uint workers_asleep;
+    _Alignas(64) atomic_size_t done; /* parts of the open loop that workers did */
+    atomic_uint caller_asleep;
+    struct claim claim[MOST_THREADS];
+} pool;
+
+static _Thread_local bool in_team;
+
+/* ---- waiting ------------------------------------------------------------------------------------ */
 
 static inline void pause_thread(void)
 {
@@ -41,71 +89,140 @@ static void sleep_while(atomic_uint *word, unsigned value)
 #endif
 }
 
-/* Until *word is no longer `value`. */
-static void wait_for_change(atomic_uint *word, atomic_uint *sleepers, unsigned value)
+static void wake_all(atomic_uint *word)
 {
-    for (int spins = 0; spins < SPINS; spins++) {
-        if (atomic_load_explicit(word, memory_order_acquire) != value)
-            return;
-        pause_thread();
-    }
-    atomic_fetch_add(sleepers, 1);
-    while (atomic_load(word) == value)
-        sleep_while(word, value);
-    atomic_fetch_sub(sleepers, 1);
-}
-
-/* Either a sleeper sees the new value, or this sees the sleeper. */
-static void change(atomic_uint *word, atomic_uint *sleepers, unsigned value)
-{
-    atomic_store(word, value);
 #ifdef __linux__
-    if (atomic_load(sleepers) > 0)
-        syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, MOST_THREADS, NULL, NULL, 0);
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 #endif
 }
 
-void sb_team_wait(const struct sb_team *team)
+/* After a change that sleepers wait for: either they see it before they sleep, or this sees their flag. */
+static void wake_sleepers(atomic_uint *asleep)
 {
-    if (!team || team->count < 2)
-        return;
-    struct sb_barrier *b = team->barrier;
-    unsigned round = atomic_load_explicit(&b->round, memory_order_acquire);
-    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) + 1 == team->count) {
-        atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
-        change(&b->round, &b->sleepers, round + 1);
-        return;
-    }
-    wait_for_change(&b->round, &b->sleepers, round);
+    if (atomic_load(asleep) && atomic_exchange(asleep, 0))
+        wake_all(asleep);
 }
 
-/* ---- the pool --------------------------------------------------------------------------------- */
+/* The word of a loop other than `last`. */
+static uint64_t next_loop(uint64_t last)
+{
+    uint64_t word;
+    for (int spins = 0; spins < SPINS; spins++) {
+        word = atomic_load_explicit(&pool.loop, memory_order_acquire);
+        if (word != last)
+            return word;
+        pause_thread();
+    }
+    for (;;) {
+        atomic_store(&pool.workers_asleep, 1);
+        word = atomic_load(&pool.loop);
+        if (word != last)
+            return word;
+        sleep_while(&pool.workers_asleep, 1);
+    }
+}
 
-static struct {
-    pthread_mutex_t lock; /* held by the thread whose team is running */
-    size_t n_workers;
-    struct sb_barrier barrier;
-    /* What the team at hand does; stays until all of its threads are done. */
-    void (*work)(const struct sb_team *team, void *arg);
-    void *arg;
-    /* Its size, plus JOB_STEP times a running number: a worker reads both at once, since one that is
-     * not in this team may look when the next is already being made. */
-    _Alignas(64) atomic_uint job, sleepers;
-} pool = { .lock = PTHREAD_MUTEX_INITIALIZER };
+/* Until workers have done n parts. */
+static void wait_for_workers(size_t n)
+{
+    for (int spins = 0; spins < SPINS; spins++) {
+        if (atomic_load_explicit(&pool.done, memory_order_acquire) == n)
+            return;
+        pause_thread();
+    }
+    for (;;) {
+        atomic_store(&pool.caller_asleep, 1);
+        if (atomic_load(&pool.done) == n)
+            break;
+        sleep_while(&pool.caller_asleep, 1);
+    }
+    atomic_store_explicit(&pool.caller_asleep, 0, memory_order_relaxed);
+}
 
-static _Thread_local bool in_team;
+/* ---- parts -------------------------------------------------------------------------------------- */
+
+/* The next of the `each` parts of a member in loop `number`; `each` when all are taken. */
+static size_t claim_part(struct claim *claim, uint64_t number, size_t each)
+{
+    uint64_t word = atomic_load_explicit(&claim->word, memory_order_relaxed);
+    for (;;) {
+        uint64_t of = word >> LOW_BITS;
+        size_t taken = of == number ? word % (1 << LOW_BITS) : 0;
+        if (of > number || taken >= each)
+            return each;
+        if (atomic_compare_exchange_weak_explicit(&claim->word, &word,
+                                                  number << LOW_BITS | (taken + 1),
+                                                  memory_order_relaxed, memory_order_relaxed))
+            return taken;
+    }
+}
+
+/* Where part i of a member's range begins; the last one ends where part `each` would begin. */
+static size_t cut_at(size_t of, size_t count, size_t i, size_t each)
+{
+    size_t first = pool.n * of / count, last = pool.n * (of + 1) / count;
+    return i < each ? first + (last - first) * i / each / pool.grain * pool.grain : last;
+}
+
+/* Take parts, one's own and then the others', until none is left; returns how many. */
+static size_t take_parts(uint64_t word, size_t member)
+{
+    const size_t count = word % (1 << COUNT_BITS), each = (word >> COUNT_BITS) % (1 << EACH_BITS);
+    size_t n_taken = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t of = member + i < count ? member + i : member + i - count, p;
+        while ((p = claim_part(&pool.claim[of], word >> LOW_BITS, each)) < each) {
+            pool.part(pool.arg, cut_at(of, count, p, each), cut_at(of, count, p + 1, each), member);
+            n_taken++;
+        }
+    }
+    return n_taken;
+}
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+void sb_team_for(const struct sb_team *team, size_t n, size_t grain, size_t work,
+                 void (*part)(const void *arg, size_t first, size_t last, size_t member),
+                 const void *arg)
+{
+    size_t count = team ? least(team->count, least(work / WORTH_A_PART, n)) : 1;
+    if (count < 2) {
+        if (n > 0)
+            part(arg, 0, n, 0);
+        return;
+    }
+    size_t each = least(PARTS_EACH, least(work / WORTH_A_PART, n / grain) / count);
+    each = each > 0 ? each : 1;
+    uint64_t last = atomic_load_explicit(&pool.loop, memory_order_relaxed) >> LOW_BITS;
+    uint64_t word = (last + 1) << LOW_BITS | each << COUNT_BITS | count;
+    pool.part = part;
+    pool.arg = arg;
+    pool.n = n;
+    pool.grain = grain;
+    atomic_store_explicit(&pool.done, 0, memory_order_relaxed);
+    atomic_store(&pool.loop, word);
+    wake_sleepers(&pool.workers_asleep);
+    wait_for_workers(count * each - take_parts(word, 0));
+}
+
+/* ---- the pool ----------------------------------------------------------------------------------- */
 
 static void *worker(void *index)
 {
-    unsigned job = 0;
+    const size_t member = (size_t)index;
+    uint64_t word = 0;
     in_team = true;
     for (;;) {
-        wait_for_change(&pool.job, &pool.sleepers, job);
-        job = atomic_load(&pool.job);
-        const struct sb_team team = { (size_t)index, job % JOB_STEP, &pool.barrier };
-        if (team.index < team.count) {
-            pool.work(&team, pool.arg);
-            sb_team_wait(&team);
+        for (unsigned n; (n = atomic_load(&pool.wanted)) <= member;)
+            sleep_while(&pool.wanted, n);
+        word = next_loop(word);
+        size_t done = member < word % (1 << COUNT_BITS) ? take_parts(word, member) : 0;
+        if (done > 0) {
+            atomic_fetch_add(&pool.done, done);
+            wake_sleepers(&pool.caller_asleep);
         }
     }
     return NULL;
@@ -115,9 +232,8 @@ static void *worker(void *index)
 static void forget_workers(void)
 {
     pool.n_workers = 0;
-    atomic_store(&pool.job, 0);
-    atomic_store(&pool.sleepers, 0);
-    pthread_mutex_init(&pool.lock, NULL);
+    atomic_store(&pool.workers_asleep, 0);
+    atomic_store(&pool.taken, in_team);
 }
 
 /* Make the pool large enough; returns how many threads a team can have. */
@@ -136,24 +252,25 @@ static size_t grow_pool(size_t n)
     return n < pool.n_workers + 1 ? n : pool.n_workers + 1;
 }
 
-void sb_team_run(size_t n, void (*work)(const struct sb_team *team, void *arg), void *arg)
+const struct sb_team *sb_team_begin(size_t n)
 {
-    /* Another thread's team has the pool: this one works alone. */
-    if (n < 2 || in_team || pthread_mutex_trylock(&pool.lock) != 0) {
-        work(NULL, arg);
-        return;
-    }
-    const struct sb_team team = { 0, grow_pool(n), &pool.barrier };
+    if (n < 2 || in_team || atomic_exchange(&pool.taken, true))
+        return NULL;
+    pool.team.count = grow_pool(n);
     in_team = true;
-    pool.work = work;
-    pool.arg = arg;
-    if (team.count > 1)
-        change(&pool.job, &pool.sleepers,
-               (atomic_load(&pool.job) / JOB_STEP + 1) * JOB_STEP + (unsigned)team.count);
-    work(&team, arg);
-    sb_team_wait(&team);
+    if (atomic_load(&pool.wanted) != pool.team.count) {
+        atomic_store(&pool.wanted, (unsigned)pool.team.count);
+        wake_all(&pool.wanted);
+    }
+    return &pool.team;
+}
+
+void sb_team_end(const struct sb_team *team)
+{
+    if (!team)
+        return;
     in_team = false;
-    pthread_mutex_unlock(&pool.lock);
+    atomic_store(&pool.taken, false);
 }
 
 size_t sb_team_size(size_t multiply_adds)

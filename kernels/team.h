@@ -1,45 +1,37 @@
-/* A team of threads that works through many kernels together, from start to end of a forward.
+/* A team of threads for the kernels of a forward, and loops whose parts any of its threads may take.
  *
- * Kernels never make threads: each takes the team it is called with and does its own share, and the
- * caller puts a wait between a kernel that writes and one that reads. Waiting threads spin, so a forward
- * makes no system call on an idle machine. On a busy one they soon sleep, which leaves the processor to
- * the thread they wait for. A NULL team is the calling thread alone. */
+ * One thread, the caller, runs the pass. Each kernel offers a loop, in parts; the caller takes parts
+ * itself, and so do other threads as they are free. So a thread that the system does not run is waited
+ * for only when it has begun a part. Threads without work spin for a moment, then sleep: on an idle
+ * machine a forward makes no system call, on a busy one they leave the processor to whom has work.
+ *
+ * A NULL team is the calling thread alone. */
 #ifndef SB_KERNELS_TEAM_H
 #define SB_KERNELS_TEAM_H
 
-#include <stdatomic.h>
 #include <stddef.h>
 
-struct sb_barrier {
-    _Alignas(64) atomic_uint arrived;
-    _Alignas(64) atomic_uint round, sleepers;
+struct sb_team {
+    size_t count; /* members; the caller is member 0 */
 };
 
-struct sb_team { /* as one of its threads sees it */
-    size_t index, count;
-    struct sb_barrier *barrier;
-};
-
-/* Run work(team, arg) on each of n threads (or as many as the system gives), the caller among them;
- * returns when all are done. Threads are made on first use and kept. */
-void sb_team_run(size_t n, void (*work)(const struct sb_team *team, void *arg), void *arg);
-
-/* Threads worth gathering for this many multiply-adds: one for little work and inside another team; else
+/* Members worth gathering for this many multiply-adds: one for little work and inside another team; else
  * all that sb_threads_set allows. */
 size_t sb_team_size(size_t multiply_adds);
 
-/* Until every thread of the team is here. What they wrote before is then visible to all. */
-void sb_team_wait(const struct sb_team *team);
+/* A team of n threads (or as many as the system gives), the caller among them, until sb_team_end by the
+ * same thread. NULL when n < 2, inside another team's work, and while another thread has the pool.
+ * Threads are made on first use and kept; a child process makes its own. */
+const struct sb_team *sb_team_begin(size_t n);
+void sb_team_end(const struct sb_team *team); /* accepts NULL */
 
-/* The caller's share of 0..n-1: first..last-1, in ascending order by thread. */
-struct sb_share {
-    size_t first, last;
-};
-static inline struct sb_share sb_team_share(const struct sb_team *team, size_t n)
-{
-    if (!team)
-        return (struct sb_share){ 0, n };
-    return (struct sb_share){ n * team->index / team->count, n * (team->index + 1) / team->count };
-}
+/* Call part(arg, first, last, member) for ranges that make up 0..n-1, each once; `member` tells calls that
+ * run at the same time apart. Returns when all are done, with what they wrote. `work` is what the loop
+ * takes, in multiply-adds: little is done in one part by the caller. Members begin with ranges of their
+ * own, the same at every call of one size, so what they read may still be in their caches; a range is cut
+ * at multiples of `grain` from its start. */
+void sb_team_for(const struct sb_team *team, size_t n, size_t grain, size_t work,
+                 void (*part)(const void *arg, size_t first, size_t last, size_t member),
+                 const void *arg);
 
 #endif

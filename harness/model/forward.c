@@ -162,18 +162,18 @@ static void tap(const struct sb_seq *seq, const struct sb_forward_options *o, en
             memcpy(o->taps[i].dst, values, n * d * sizeof *values);
 }
 
-/* One pass, as the threads of a team share it. A wait stands between a kernel that writes and the next
- * that reads. */
+/* One pass, whose kernels share their work out over a team. */
 struct pass {
     struct sb_seq *seq;
+    const struct sb_team *team;
     size_t n_rows, first_layer, stop_layer;
     const struct sb_forward_options *o;
 };
 
 /* What the projections of a layer read: norm(x), but for what enum sb_input says of layer 0. */
-static const float *attention_input(const struct sb_team *team, struct sb_seq *seq, size_t index,
-                                    size_t n)
+static const float *attention_input(const struct pass *pass, size_t index)
 {
+    struct sb_seq *seq = pass->seq;
     const struct sb_config *c = sb_model_config(seq->model);
     size_t d = c->d_model;
     if (index == 0 && seq->pair)
@@ -181,15 +181,15 @@ static const float *attention_input(const struct sb_team *team, struct sb_seq *s
     const float *norm = seq->model->layer[index].attn_norm;
     if (!norm)
         return seq->x;
-    sb_rmsnorm(team, seq->normed, d, seq->x, d, norm, d, n, c->norm_eps);
-    sb_team_wait(team);
+    sb_rmsnorm(pass->team, seq->normed, d, seq->x, d, norm, d, pass->n_rows, c->norm_eps);
     return seq->normed;
 }
 
 /* x += Wo attention(rope(Wq norm(x)), rope(Wk norm(x)), Wv norm(x)) */
-static void attention_sublayer(const struct sb_team *team, const struct pass *pass, size_t index)
+static void attention_sublayer(const struct pass *pass, size_t index)
 {
     struct sb_seq *seq = pass->seq;
+    const struct sb_team *team = pass->team;
     size_t n = pass->n_rows;
     const struct sb_model *model = seq->model;
     const struct sb_config *c = sb_model_config(model);
@@ -197,41 +197,34 @@ static void attention_sublayer(const struct sb_team *team, const struct pass *pa
     const struct sb_kv_layer *kv = &seq->kv[index];
     size_t d = c->d_model, hd = c->head_dim, ld = model->q_width + 2 * model->kv_width;
     float *q = seq->qkv, *k = q + model->q_width, *v = k + model->kv_width;
-    const float *input = attention_input(team, seq, index, n);
+    const float *input = attention_input(pass, index);
     sb_matrix_product(team, seq, q, ld, &layer->qkv, input, sb_matrix_inputs(&layer->qkv), n,
                       false);
-    sb_team_wait(team);
     sb_rope_apply(team, &seq->rope, q, ld, c->n_heads, hd, seq->position, n);
-    /* Keys are rotated and written by the thread whose share they are in both. */
     sb_rope_apply(team, &seq->rope, k, ld, c->n_kv_heads, hd, seq->position, n);
     sb_kv_write(team, kv, seq->length + pass->o->n_kept, k, v, ld, n);
-    sb_team_wait(team);
     const struct sb_visible visible = { seq->length, seq->list, seq->n_list };
     sb_attention(team, seq->attended, model->q_width, q, ld, c->n_heads, 1.0f / sqrtf((float)hd),
                  kv, &visible, n, seq->attention_scratch);
-    sb_team_wait(team);
     sb_matrix_product(team, seq, seq->x, d, &layer->wo, seq->attended, model->q_width, n, true);
-    sb_team_wait(team);
 }
 
 /* x += Wdown (silu(Wgate norm(x)) * Wup norm(x)) */
-static void mlp_sublayer(const struct sb_team *team, struct sb_seq *seq, size_t index, size_t n)
+static void mlp_sublayer(const struct pass *pass, size_t index)
 {
+    struct sb_seq *seq = pass->seq;
+    const struct sb_team *team = pass->team;
     const struct sb_config *c = sb_model_config(seq->model);
     const struct sb_layer *layer = &seq->model->layer[index];
-    size_t d = c->d_model, ff = c->d_ff;
+    size_t d = c->d_model, ff = c->d_ff, n = pass->n_rows;
     sb_rmsnorm(team, seq->normed, d, seq->x, d, layer->ffn_norm, d, n, c->norm_eps);
-    sb_team_wait(team);
     sb_matrix_product(team, seq, seq->ff, 2 * ff, &layer->gate_up, seq->normed, d, n, false);
-    sb_team_wait(team);
     sb_swiglu(team, seq->ff, 2 * ff, seq->ff + ff, 2 * ff, ff, n);
-    sb_team_wait(team);
     sb_matrix_product(team, seq, seq->x, d, &layer->w_down, seq->ff, 2 * ff, n, true);
-    sb_team_wait(team);
 }
 
 /* Final norm, and logits for the rows that want them. */
-static void finish_rows(const struct sb_team *team, const struct pass *pass)
+static void finish_rows(const struct pass *pass)
 {
     struct sb_seq *seq = pass->seq;
     const struct sb_model *model = seq->model;
@@ -241,42 +234,34 @@ static void finish_rows(const struct sb_team *team, const struct pass *pass)
     size_t wanted = 0, n = pass->n_rows, first = seq->first_logits;
     for (size_t i = 0; i < n; i++)
         wanted += logits_row[i] >= 0;
-    if (!team || team->index == 0) {
-        tap(seq, o, SB_TAP_LAST, 0, seq->x, n);
-        for (size_t i = 0; i < o->n_taps; i++)
-            if (o->taps[i].kind == SB_TAP_FINAL)
-                sb_model_final_norm(model, o->taps[i].dst, seq->x, n);
-        for (size_t i = 0; i < n; i++)
-            if (logits_row[i] >= 0)
-                sb_model_final_norm(model, seq->normed + ((size_t)logits_row[i] - first) * d,
-                                    seq->x + i * d, 1);
-    }
-    sb_team_wait(team);
+    tap(seq, o, SB_TAP_LAST, 0, seq->x, n);
+    for (size_t i = 0; i < o->n_taps; i++)
+        if (o->taps[i].kind == SB_TAP_FINAL)
+            sb_model_final_norm(model, o->taps[i].dst, seq->x, n);
+    for (size_t i = 0; i < n; i++)
+        if (logits_row[i] >= 0)
+            sb_model_final_norm(model, seq->normed + ((size_t)logits_row[i] - first) * d,
+                                seq->x + i * d, 1);
     if (wanted > 0)
-        sb_matrix_product(team, seq, seq->logits + first * n_vocab, n_vocab, &model->head,
+        sb_matrix_product(pass->team, seq, seq->logits + first * n_vocab, n_vocab, &model->head,
                           seq->normed, d, wanted, false);
 }
 
-static void run_pass(const struct sb_team *team, void *arg)
+static void run_pass(const struct pass *pass)
 {
-    const struct pass *pass = arg;
     const struct sb_forward_options *o = pass->o;
     struct sb_seq *seq = pass->seq;
-    bool leads = !team || team->index == 0;
     for (size_t i = pass->first_layer; i < pass->stop_layer; i++) {
-        /* Taps read x, which changes only after the next wait. */
-        if (leads)
-            tap(seq, o, SB_TAP_IN, i, seq->x, pass->n_rows);
+        tap(seq, o, SB_TAP_IN, i, seq->x, pass->n_rows);
         if (!o->skip_attn || !o->skip_attn[i])
-            attention_sublayer(team, pass, i);
+            attention_sublayer(pass, i);
         if (!o->skip_mlp || !o->skip_mlp[i])
-            mlp_sublayer(team, seq, i, pass->n_rows);
-        if (leads)
-            tap(seq, o, SB_TAP_OUT, i, seq->x, pass->n_rows);
+            mlp_sublayer(pass, i);
+        tap(seq, o, SB_TAP_OUT, i, seq->x, pass->n_rows);
     }
     if (!o->stop_layer)
-        finish_rows(team, pass);
-    else if (leads)
+        finish_rows(pass);
+    else
         tap(seq, o, SB_TAP_IN, pass->stop_layer, seq->x, pass->n_rows); /* for a resumed pass */
 }
 
@@ -303,10 +288,11 @@ enum sb_status sb_forward(struct sb_seq *seq, const struct sb_row *rows, size_t 
     for (size_t i = o->first_layer; i < stop; i++)
         seq->tainted =
             seq->tainted || (o->skip_attn && o->skip_attn[i]) || (o->skip_mlp && o->skip_mlp[i]);
-    struct pass pass = { seq, n_rows, o->first_layer, stop, o };
     size_t threads =
         sb_pass_uses_blas(seq, n_rows) ? 1 : sb_team_size(n_rows * seq->model->n_weights);
-    sb_team_run(threads, run_pass, &pass);
+    const struct pass pass = { seq, sb_team_begin(threads), n_rows, o->first_layer, stop, o };
+    run_pass(&pass);
+    sb_team_end(pass.team);
     seq->n_layers_done = stop;
     return SB_OK;
 }

@@ -67,9 +67,8 @@ size_t sb_matrix_inputs(const struct sb_matrix *w);
 /* Does a pass of m rows go through OpenBLAS? It must then be run by one thread. */
 bool sb_pass_uses_blas(const struct sb_seq *seq, size_t m);
 
-/* y[m, outputs] = x[m, inputs] W^T + bias, or added to y, by the team's shares; nothing is whole before a
- * wait. In a sequence with scratch for it (arithmetic fast, or `blas` for this pass) by other means,
- * which wait by themselves before they begin. */
+/* y[m, outputs] = x[m, inputs] W^T + bias, or added to y; in a sequence with scratch for it (arithmetic
+ * fast, or `blas` for this pass) by other means. */
 void sb_matrix_product(const struct sb_team *team, struct sb_seq *seq, float *y, size_t ldy,
                        const struct sb_matrix *w, const float *x, size_t ldx, size_t m, bool add);
 

@@ -76,10 +76,8 @@ void sb_matrix_product(const struct sb_team *team, struct sb_seq *seq, float *y,
             sb_matmul(team, y + from, ldy, part, x, ldx, m, bias, add);
             continue;
         }
-        if (!rounded) {
+        if (!rounded)
             sb_round_pairs(team, seq->pairs, ldp, x, ldx, k, m);
-            sb_team_wait(team);
-        }
         rounded = true;
         sb_matmul_fast(team, y + from, ldy, part, seq->pairs, ldp, m, bias, add);
     }

@@ -286,36 +286,19 @@ void sb_model_final_norm(const struct sb_model *model, float *y, const float *x,
         sb_rmsnorm(NULL, y, d, x, d, model->final_norm, d, m, model->weights->config.norm_eps);
 }
 
-/* A product with the head, of all ids or of those listed. */
-struct head_job {
-    const struct sb_model *model;
-    float *logits;
-    const float *normed;
-    size_t m;
-    const int32_t *ids;
-    size_t n_ids;
-};
-
-static void head_work(const struct sb_team *team, void *arg)
-{
-    const struct head_job *job = arg;
-    const struct sb_packed *head = &job->model->head.part[0];
-    if (job->ids)
-        sb_matmul_rows(team, job->logits, job->n_ids, head, job->ids, job->n_ids, job->normed,
-                       head->k, job->m);
-    else
-        sb_matmul(team, job->logits, head->n, head, job->normed, head->k, job->m, NULL, false);
-}
-
 void sb_model_lm_head(const struct sb_model *model, float *logits, const float *normed, size_t m)
 {
-    struct head_job job = { .model = model, .logits = logits, .normed = normed, .m = m };
-    sb_team_run(sb_team_size(m * model->head.part[0].n * model->head.part[0].k), head_work, &job);
+    const struct sb_packed *head = &model->head.part[0];
+    const struct sb_team *team = sb_team_begin(sb_team_size(m * head->n * head->k));
+    sb_matmul(team, logits, head->n, head, normed, head->k, m, NULL, false);
+    sb_team_end(team);
 }
 
 void sb_model_lm_head_rows(const struct sb_model *model, float *logits, const float *normed,
                            size_t m, const int32_t *ids, size_t n_ids)
 {
-    struct head_job job = { model, logits, normed, m, ids, n_ids };
-    sb_team_run(sb_team_size(m * n_ids * model->head.part[0].k), head_work, &job);
+    const struct sb_packed *head = &model->head.part[0];
+    const struct sb_team *team = sb_team_begin(sb_team_size(m * n_ids * head->k));
+    sb_matmul_rows(team, logits, n_ids, head, ids, n_ids, normed, head->k, m);
+    sb_team_end(team);
 }

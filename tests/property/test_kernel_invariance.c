@@ -272,30 +272,22 @@ static void listed_rows_are_columns_of_the_product(void **state)
 }
 
 /* What a team does together: a product, then row operations on its result, as a forward does. */
-struct team_job {
-    const struct sb_packed *w;
-    const float *x;
-    float *y;
-    size_t m;
-};
-
-static void work_together(const struct sb_team *team, void *arg)
+static void work_together(size_t threads, const struct sb_packed *w, const float *x, float *y,
+                          size_t m)
 {
-    const struct team_job *job = arg;
-    size_t n = job->w->n;
-    float *y = job->y;
-    sb_matmul(team, y, n, job->w, job->x, job->w->k, job->m, NULL, false);
-    sb_team_wait(team);
-    sb_rmsnorm(team, y, n, y, n, y + (job->m - 1) * n, n, job->m / 2, 1e-5f);
-    sb_team_wait(team);
-    sb_swiglu(team, y, n, y + 2 * n, n, n, job->m - 2);
+    const struct sb_team *team = sb_team_begin(threads);
+    size_t n = w->n;
+    sb_matmul(team, y, n, w, x, w->k, m, NULL, false);
+    sb_rmsnorm(team, y, n, y, n, y + (m - 1) * n, n, m / 2, 1e-5f);
+    sb_swiglu(team, y, n, y + 2 * n, n, n, m - 2);
+    sb_team_end(team);
 }
 
 static void threads_do_not_change_a_bit(void **state)
 {
     (void)state;
     enum { MOST = 5 };
-    const size_t n = 999, k = 512, m = 9;
+    const size_t n = 999, k = 512, m = 33; /* enough for every loop to be shared out */
     const float *x = random_floats(m * k, 10);
     const void *weights = random_weights(SB_BF16, n, k, 11);
     float *y[MOST];
@@ -306,7 +298,7 @@ static void threads_do_not_change_a_bit(void **state)
         sb_threads_set((int)t + 1);
         y[t] = guard_floats(m * n);
         assert_int_equal(sb_packed_init(&w, SB_BF16, n, k, weights), 0);
-        sb_team_run(t + 1, work_together, &(struct team_job){ &w, x, y[t], m });
+        work_together(t + 1, &w, x, y[t], m);
         sb_packed_finish(&w);
     }
     sb_threads_set(before);
@@ -431,24 +423,6 @@ struct attention_case {
     size_t heads, kv_heads, dim, prefix, m;
 };
 
-struct attention_job {
-    const struct attention_case *c;
-    const struct sb_kv_layer *kv;
-    const struct sb_visible *visible;
-    const float *q;
-    float *out;
-    size_t m;
-    void *scratch;
-};
-
-static void attend_together(const struct sb_team *team, void *arg)
-{
-    const struct attention_job *job = arg;
-    size_t width = job->c->heads * job->c->dim;
-    sb_attention(team, job->out, width, job->q, width, job->c->heads, 0.3f, job->kv, job->visible,
-                 job->m, job->scratch);
-}
-
 /* Row r sees the batch rows r, r - step, r - 2 step, ...: step 1 is a chain, 2 two branches. */
 static float *attend(const struct attention_case *c, const struct sb_kv_layer *kv, const float *q,
                      size_t first, size_t m, int32_t step)
@@ -469,8 +443,10 @@ static float *attend(const struct attention_case *c, const struct sb_kv_layer *k
         sb_alloc_aligned(1, sb_attention_scratch_bytes(m, c->heads, c->kv_heads, c->dim));
     float *out = guard_floats(m * width);
     assert_non_null(scratch);
-    struct attention_job job = { c, kv, &visible, q + first * width, out, m, scratch };
-    sb_team_run((size_t)sb_threads_get(), attend_together, &job);
+    const struct sb_team *team = sb_team_begin((size_t)sb_threads_get());
+    sb_attention(team, out, width, q + first * width, width, c->heads, 0.3f, kv, &visible, m,
+                 scratch);
+    sb_team_end(team);
     sb_free(scratch);
     return out;
 }
