@@ -28,8 +28,8 @@ end
 if sb.set.store then
   exp:add { drafter = { "rest", store = sb.set.store } }
 end
-exp:add { drafter = "delegate:a=sam,b='small-lm:model=tiny-draft'", label = "delegate sam, small-lm" }
-exp:add { drafter = "merge:a=sam,b='small-lm:model=tiny-draft,k=4'", label = "merge sam, small-lm" }
+exp:add { drafter = "delegate:a=sam,b='small-lm:model=tiny-draft-distilled'", label = "delegate sam, small-lm" }
+exp:add { drafter = "merge:a=sam,b='small-lm:model=tiny-draft-distilled,k=4'", label = "merge sam, small-lm" }
 
 for run in exp:runs() do
   sb.log("%-24s %5.2f tokens per step", run.label, run.mat)

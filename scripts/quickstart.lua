@@ -10,10 +10,11 @@ local exp <close> = sb.experiment {
   max_new_tokens = sb.set.max_new_tokens or 96,
   repeats = sb.set.repeats or 3,
   seed = 7,
+  weights = "f32", -- BF16 widened in memory: no bit changes, and a forward costs what its bytes cost, as in large models
 }
 exp:add { drafter = "none" } -- plain decoding, the baseline
-exp:add { drafter = { "pld", k = 4 }, label = "pld" }
-exp:add { drafter = { "small-lm", model = "tiny-draft", k = 2 }, label = "small-lm" }
+exp:add { drafter = { "pld", k = 5 }, label = "pld" } -- copies what followed the last n-gram where it occurred before
+exp:add { drafter = { "small-lm", model = "tiny-draft-distilled", tree = "3x1x1x1" }, label = "small-lm" }
 
 exp:report "tasks"
 local equal, compared, first = exp:equality()

@@ -6,7 +6,7 @@ local sb = require "specbench"
 if not sb.set.file then
   error("say where Spec-Bench's question.jsonl is: --set file=PATH", 0)
 end
-local draft = sb.set.draft or "tiny-draft"
+local draft = sb.set.draft or "tiny-draft-distilled"
 
 local exp <close> = sb.experiment {
   name = "spec-bench",

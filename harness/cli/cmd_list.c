@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "datasets/dataset.h"
+#include "drafters/head_file.h"
 #include "harness/cli/cli.h"
 #include "harness/core/alloc.h"
 #include "harness/core/paths.h"
@@ -135,38 +136,89 @@ static int by_name(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
+/* What the rows of models/ need: its folders, and the content of those that are models. */
+struct model_entry {
+    char *path;
+    const char *name;
+    char hash[17]; /* empty: no model */
+};
+
+static bool list_model(struct sb_table *t, struct model_entry *e)
+{
+    struct sb_weights *w;
+    if (sb_weights_open(&w, e->path, NULL) != SB_OK)
+        return false;
+    snprintf(e->hash, sizeof e->hash, "%016llx", (unsigned long long)w->content_hash);
+    sb_table_text(t, e->name);
+    sb_table_text(t, w->config.arch);
+    sb_table_int(t, (int64_t)w->config.n_layers);
+    sb_table_int(t, (int64_t)w->config.d_model);
+    sb_table_int(t, (int64_t)w->config.n_vocab);
+    sb_table_int(t, (int64_t)w->config.max_context);
+    sb_table_real(t, (double)w->file_bytes / 1e6);
+    sb_table_text(t, e->hash);
+    sb_table_text(t, NULL);
+    sb_weights_close(w);
+    return true;
+}
+
+/* A head, and the name of the model it was made for; its hash where that is none of entry[n]. */
+static void list_head(struct sb_table *t, const struct model_entry *e,
+                      const struct model_entry *entry, size_t n)
+{
+    json_t *head = sb_head_describe(e->path);
+    const json_t *of = json_object_get(head, "head");
+    const char *family = json_string_value(json_object_get(of, "family"));
+    const char *target = json_string_value(json_object_get(of, "target_hash"));
+    for (size_t i = 0; target && i < n; i++)
+        if (strcmp(entry[i].hash, target) == 0)
+            target = entry[i].name;
+    if (family) {
+        sb_table_text(t, e->name);
+        sb_table_text(t, family);
+        for (int i = 0; i < 4; i++)
+            sb_table_text(t, NULL);
+        sb_table_real(t, json_number_value(json_object_get(head, "bytes")) / 1e6);
+        sb_table_text(t, NULL);
+        sb_table_text(t, target);
+    }
+    json_decref(head);
+}
+
 static enum sb_status list_models(struct sb_table *t, struct sb_store *store, struct sb_error *err)
 {
-    static const char *const columns[] = { "name",  "arch",    "layers", "width",
-                                           "vocab", "context", "mb",     "hash" };
+    static const char *const columns[] = { "name",    "arch", "layers", "width", "vocab",
+                                           "context", "mb",   "hash",   "target" };
     char *folder = sb_data_path("models");
-    struct dirent **entry = NULL;
-    int n = folder ? scandir(folder, &entry, NULL, by_name) : 0;
-    for (size_t i = 0; i < 8; i++)
+    struct dirent **found = NULL;
+    int n_found = folder ? scandir(folder, &found, NULL, by_name) : 0;
+    size_t n = n_found > 0 ? (size_t)n_found : 0;
+    struct model_entry *entry = sb_alloc_zero(n + 1, sizeof *entry);
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
         sb_table_column(t, columns[i], i == 6 ? 1 : 0);
-    for (int i = 0; i < n; i++) {
-        char *path = sb_strf("%s/%s", folder, entry[i]->d_name);
-        struct sb_weights *w;
-        if (path && entry[i]->d_name[0] != '.' && sb_is_dir(path) &&
-            sb_weights_open(&w, path, NULL) == SB_OK) {
-            char hash[17];
-            snprintf(hash, sizeof hash, "%016llx", (unsigned long long)w->content_hash);
-            sb_table_text(t, entry[i]->d_name);
-            sb_table_text(t, w->config.arch);
-            sb_table_int(t, (int64_t)w->config.n_layers);
-            sb_table_int(t, (int64_t)w->config.d_model);
-            sb_table_int(t, (int64_t)w->config.n_vocab);
-            sb_table_int(t, (int64_t)w->config.max_context);
-            sb_table_real(t, (double)w->file_bytes / 1e6);
-            sb_table_text(t, hash);
-            sb_weights_close(w);
+    sb_table_optional(t);
+    for (size_t i = 0; entry && i < n; i++) {
+        entry[i].name = found[i]->d_name;
+        entry[i].path = sb_strf("%s/%s", folder, entry[i].name);
+        if (!entry[i].path || entry[i].name[0] == '.' || !sb_is_dir(entry[i].path) ||
+            list_model(t, &entry[i])) {
+            sb_free(entry[i].path);
+            entry[i].path = NULL;
         }
-        sb_free(path);
-        free(entry[i]);
     }
-    free(entry);
+    for (size_t i = 0; entry && i < n; i++)
+        if (entry[i].path)
+            list_head(t, &entry[i], entry, n);
+    for (size_t i = 0; i < n; i++) {
+        if (entry)
+            sb_free(entry[i].path);
+        free(found[i]);
+    }
+    enum sb_status rc = entry ? SB_OK : sb_fail(err, SB_ENOMEM, "list models: out of memory");
+    free(found);
+    sb_free(entry);
     sb_free(folder);
-    return SB_OK;
+    return rc;
 }
 
 static const struct {

@@ -270,7 +270,7 @@ static enum sb_status measure_rows(struct head_run *self, size_t max_rows, struc
         .batch_rows = run->recipe->train.micro_tokens,
         .max_rows = max_rows,
         .seed = run->recipe->train.seed,
-        .answers_only = run->stream.options.answers_only,
+        .answers_only = true, /* what is drafted, whatever is trained on */
     };
     struct sb_head_figures figures;
     enum sb_status status = sb_head_measure(&figures, &in, err);

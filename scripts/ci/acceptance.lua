@@ -13,7 +13,8 @@ local exp <close> = sb.experiment {
 exp:add { drafter = "none" }
 exp:add { drafter = "pld" }
 exp:add { drafter = { "small-lm", model = "tiny-draft" }, label = "small-lm" }
-exp:add { drafter = { "small-lm", model = "tiny-draft", tree = "3x2x1" }, label = "small-lm-tree" }
+exp:add { drafter = { "small-lm", model = "tiny-draft-distilled" }, label = "small-lm-distilled" }
+exp:add { drafter = { "small-lm", model = "tiny-draft-distilled", tree = "3x2x1" }, label = "small-lm-tree" }
 for _, name in ipairs { "anpd", "ngram-cache", "sam", "suffix-decoding" } do
   exp:add { drafter = name }
 end

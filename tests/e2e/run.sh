@@ -94,12 +94,12 @@ cat >docs.jsonl <<'END'
 {"prompt": "The capital of France is", "documents": ["Paris is the capital of France. The capital of France is Paris, a city on the river Seine with many bridges.", "London lies on the Thames."]}
 END
 echo '{"prompt": "Once upon a time"}' >no_docs.jsonl
-nest="--max-new-tokens 40 --drafter none --drafter nest --drafter pld"
+nest="--max-new-tokens 40 --drafter none --drafter nest:alpha=1 --drafter pld"
 # shellcheck disable=SC2086
 check_code 0 "$SPECBENCH" run --target tiny --dataset jsonl:docs.jsonl $nest --db nest.db --format csv
 check_same "$(sqlite3 nest.db "SELECT group_concat(drafter || ' ' || guarantee, ', ') FROM arm ORDER BY arm_no")" \
     "none greedy-exact, nest lossy, pld greedy-exact" "guarantees"
-grep -q '^nest,.*,lossy,' "$work/out" || fail "the leaderboard does not call nest lossy: $(cat "$work/out")"
+grep -q '^nest:alpha=1,.*,lossy,' "$work/out" || fail "the leaderboard does not call nest lossy: $(cat "$work/out")"
 grep -q 'all arms but lossy ones are equal to plain' "$work/err" || fail "equality beside nest: $(cat "$work/err")"
 check_same "$(sqlite3 nest.db "SELECT count(*) FROM generation g JOIN arm a ON a.id = arm_id
     WHERE drafter = 'nest' AND text LIKE '%Paris, a city on the river Seine%'")" 1 "copies of the document"
