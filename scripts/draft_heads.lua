@@ -18,16 +18,21 @@ local exp <close> = sb.experiment {
 }
 exp:add { drafter = "none" }
 exp:add { drafter = { "pld", k = 5 }, label = "pld" }
-exp:add { drafter = { "small-lm", model = "tiny-draft", k = 3 }, label = "small-lm" }
-exp:add { drafter = { "small-lm", model = "tiny-draft-distilled", k = 3 }, label = "small-lm distilled" }
-exp:add { drafter = { "medusa", tree = "auto", nodes = 8 }, label = "medusa" }
-exp:add { drafter = { "hydra", tree = "auto", nodes = 8 }, label = "hydra" }
-exp:add { drafter = { "hydra-pp", tree = "auto", nodes = 8 }, label = "hydra-pp" }
-exp:add { drafter = { "eagle", tree = "2x2x1" }, label = "eagle" }
-exp:add { drafter = { "eagle2", depth = 3, topk = 3, total = 8 }, label = "eagle2" }
-exp:add { drafter = { "eagle3", depth = 3, topk = 3, total = 8 }, label = "eagle3" }
-exp:add { drafter = { "mlp-speculator", candidates = 3 }, label = "mlp-speculator" }
+exp:add { drafter = { "small-lm", model = "tiny-draft", k = 4 }, label = "small-lm" }
+exp:add { drafter = { "small-lm", model = "tiny-draft-distilled", k = 4 }, label = "small-lm distilled" }
+exp:add { drafter = { "medusa", tree = "auto", nodes = 7 }, label = "medusa" }
+exp:add { drafter = { "hydra", tree = "auto", nodes = 7 }, label = "hydra" }
+exp:add { drafter = { "hydra-pp", tree = "auto", nodes = 7 }, label = "hydra-pp" }
+exp:add { drafter = { "eagle", tree = "2x1x1" }, label = "eagle" }
+exp:add { drafter = { "eagle2", depth = 3, topk = 3, total = 7 }, label = "eagle2" }
+exp:add { drafter = { "eagle3", depth = 3, topk = 3, total = 7 }, label = "eagle3" }
+exp:add { drafter = { "mlp-speculator", candidates = 2 }, label = "mlp-speculator" }
 exp:add { drafter = { "redrafter", k = 4, beams = 2 }, label = "redrafter" }
+-- Two that cost little, together: copies where there are some, guesses beside them.
+exp:add {
+  drafter = "merge:a='pld:k=5',b='small-lm:model=tiny-draft-distilled,k=3'",
+  label = "merge pld, small-lm distilled",
+}
 
 for run in exp:runs() do
   sb.log("%-20s %5.2f tokens per step", run.label, run.mat)

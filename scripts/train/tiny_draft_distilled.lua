@@ -1,4 +1,4 @@
--- The same drafter taught further: the target's distributions along texts that the target wrote (forward KL).
+-- The same drafter taught further: the target's distributions along the answers that it wrote itself (forward KL).
 -- After scripts/train/tiny_draft.lua and tiny_texts.lua.
 --   specbench train scripts/train/tiny_draft_distilled.lua
 return {
@@ -28,16 +28,16 @@ not under the MIT licence of the code.]],
     },
     distill = { teacher = "models/tiny", weight = 1 },
     train = {
-        steps = 500,
+        steps = 1000,
         batch_tokens = 4096,
         micro_tokens = 2048,
         seq_len = 512,
-        lr = 2e-3,
+        lr = 3e-3,
         warmup = 30,
         weight_decay = 0.05,
         clip = 1,
         seed = 20261122,
-        checkpoint_every = 50,
+        checkpoint_every = 100,
     },
-    data = { dir = "texts/tiny", files = { "generated.jsonl" }, held_out = 0.02 },
+    data = { dir = "texts/tiny", files = { "generated.jsonl" }, held_out = 0.02, loss_on = "answers" },
 }

@@ -79,6 +79,17 @@ bundled() { SPECBENCH_DATA=$work/data "$sb" generate --model "$ROOT/models/tiny"
 check_same "$(bundled --drafter medusa)" "$plain" "the bundled head"
 check_same "$(bundled --drafter medusa:head=tiny-medusa)" "$plain" "the bundled head by name"
 
+# The heads that come with the target: fewer steps, the same text, greedily and at a seed.
+unset SPECBENCH_DATA
+for drafter in medusa hydra hydra-pp eagle:tree=2x1x1 eagle2:depth=3,topk=2,total=6 eagle3:depth=3,topk=2,total=6 \
+    mlp-speculator redrafter:k=3,beams=2 small-lm:model=tiny-draft,k=3 small-lm:model=tiny-draft-distilled,k=3; do
+    check_same "$(generate --drafter "$drafter")" "$plain" "$drafter"
+    "$sb" generate --model tiny --prompt "The ship sailed" --max-new-tokens 40 --ignore-eos --drafter "$drafter" \
+        >"$work/out" 2>"$work/stats"
+    mat=$(sed -n 's/.*MAT \([0-9.]*\).*/\1/p' "$work/stats")
+    awk -v mat="$mat" 'BEGIN { exit !(mat > 1.1) }' || fail "$drafter: MAT $mat: $(cat "$work/stats")"
+done
+
 # A run is the run of these weights: the same command with another file is another run.
 cp sound.safetensors moving.safetensors
 run_moving() {
