@@ -242,7 +242,8 @@ static enum sb_status sample(struct run *r, struct sb_sampled *out, const struct
                                          .block = set->block,
                                          .n_blocks = set->n,
                                          .draws = set->draws * times,
-                                         .length = r->plan.length,
+                                         .length =
+                                             job->toy ? r->plan.toy_length : r->plan.real_length,
                                          .seed = seed,
                                          .stop = r->options->stop,
                                          .tick = times == 1 ? advance : NULL,

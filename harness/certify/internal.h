@@ -54,7 +54,7 @@ struct sb_certify_plan {
     struct sb_job *job;
     size_t n_jobs, cap_jobs;
     int64_t tables;
-    int32_t length; /* tokens of a sampled generation */
+    int32_t toy_length, real_length; /* tokens of a sampled generation */
     char skipped[4096];
 };
 

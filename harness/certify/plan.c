@@ -11,17 +11,18 @@ enum {
     TABLES_ALL = 1000,
     TOY_DRAWS = 300, /* per prompt */
     TOY_DRAWS_ALL = 2500,
-    POWER_DRAWS = 200, /* on a real model: enough for the faintest planted rule, which is off by */
+    POWER_DRAWS = 120, /* on a real model: enough for the faintest planted rule, which is off by */
     POWER_DRAWS_ALL = 400, /* about .03 per token */
     EVIDENT = 4,           /* the others take a part of them */
     PAIR_BUDGET = 3000,    /* generations of all pairs on a real model together */
     PAIR_BUDGET_ALL = 60000,
-    MIN_PAIR_DRAWS = 40,
+    MIN_PAIR_DRAWS = 12,
     MOST_PAIR_DRAWS = 100,
     MIXED_BLOCKS = 4,
-    LENGTH = 16,   /* tokens of a generation */
+    LENGTH = 16, /* tokens of a generation; on a real model less, where each costs a millisecond */
+    REAL_LENGTH = 8,
     QUESTIONS = 1, /* per task, of the greedy part */
-    ANSWER = 32,
+    ANSWER = 24,
     ANSWER_ALL = 64,
 };
 
@@ -532,7 +533,8 @@ static enum sb_status plan_greedy(struct sb_certify_plan *plan, const struct sb_
 enum sb_status sb_certify_plan_make(struct sb_certify_plan *out, const struct sb_certify_options *o,
                                     struct sb_models *models, struct sb_error *err)
 {
-    *out = (struct sb_certify_plan){ .length = LENGTH,
+    *out = (struct sb_certify_plan){ .toy_length = LENGTH,
+                                     .real_length = o->all ? LENGTH : REAL_LENGTH,
                                      .tables = size_of(o->tables, o->all, TABLES, TABLES_ALL) };
     enum sb_status rc = choose_verifiers(out, o, err);
     if (rc == SB_OK)

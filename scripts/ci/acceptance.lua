@@ -19,4 +19,7 @@ for _, name in ipairs { "anpd", "ngram-cache", "sam", "suffix-decoding" } do
   exp:add { drafter = name }
 end
 exp:add { drafter = { "token-recycling", nodes = 16 }, label = "token-recycling" }
+exp:add { drafter = { "medusa", tree = "2x2x1" }, label = "medusa" }
+exp:add { drafter = { "eagle", tree = "2x1x1" }, label = "eagle" }
+exp:add { drafter = { "mlp-speculator", candidates = 2 }, label = "mlp-speculator" }
 for _ in exp:runs() do end
