@@ -14,7 +14,7 @@ local exp <close> = sb.experiment {
 }
 exp:add { drafter = "none" } -- plain decoding, the baseline
 exp:add { drafter = { "pld", k = 5 }, label = "pld" } -- copies what followed the last n-gram where it occurred before
-exp:add { drafter = { "small-lm", model = "tiny-draft-distilled", tree = "3x1x1x1" }, label = "small-lm" }
+exp:add { drafter = { "small-lm", model = "tiny-draft-distilled", k = 4 }, label = "small-lm" }
 
 exp:report "tasks"
 local equal, compared, first = exp:equality()

@@ -15,15 +15,16 @@ enum {
     POWER_DRAWS_ALL = 400, /* about .03 per token */
     EVIDENT = 4,           /* the others take a part of them */
     PAIR_BUDGET = 3000,    /* generations of all pairs on a real model together */
-    PAIR_BUDGET_ALL = 60000,
+    PAIR_BUDGET_ALL = 30000,
     MIN_PAIR_DRAWS = 12,
+    MIN_PAIR_DRAWS_ALL = 24,
     MOST_PAIR_DRAWS = 100,
     MIXED_BLOCKS = 4,
     LENGTH = 16, /* tokens of a generation; on a real model less, where each costs a millisecond */
     REAL_LENGTH = 8,
     QUESTIONS = 1, /* per task, of the greedy part */
     ANSWER = 24,
-    ANSWER_ALL = 64,
+    ANSWER_ALL = 40,
 };
 
 static const struct sb_sampling settings[] = {
@@ -450,7 +451,8 @@ static enum sb_status plan_pairs(struct sb_certify_plan *plan, const struct sb_c
     size_t n_sets = o->all ? N_SETTINGS : 1;
     int64_t blocks = (int64_t)((pairs.n ? pairs.n : 1) * n_sets * MIXED_BLOCKS);
     int64_t draws = size_of(0, o->all, PAIR_BUDGET, PAIR_BUDGET_ALL) / blocks;
-    draws = draws < MIN_PAIR_DRAWS ? MIN_PAIR_DRAWS : draws;
+    int64_t least = o->all ? MIN_PAIR_DRAWS_ALL : MIN_PAIR_DRAWS;
+    draws = draws < least ? least : draws;
     draws = draws > MOST_PAIR_DRAWS ? MOST_PAIR_DRAWS : draws;
     draws = o->draws ? o->draws : draws;
     for (size_t s = 0; s < n_sets && rc == SB_OK && pairs.n; s++) {
@@ -534,7 +536,7 @@ enum sb_status sb_certify_plan_make(struct sb_certify_plan *out, const struct sb
                                     struct sb_models *models, struct sb_error *err)
 {
     *out = (struct sb_certify_plan){ .toy_length = LENGTH,
-                                     .real_length = o->all ? LENGTH : REAL_LENGTH,
+                                     .real_length = REAL_LENGTH,
                                      .tables = size_of(o->tables, o->all, TABLES, TABLES_ALL) };
     enum sb_status rc = choose_verifiers(out, o, err);
     if (rc == SB_OK)

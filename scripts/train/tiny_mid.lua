@@ -25,7 +25,7 @@ not under the MIT licence of the code.]],
         context = 2048,
     },
     train = {
-        steps = 700,
+        steps = 450,
         batch_tokens = 8192,
         micro_tokens = 2048,
         seq_len = 1024,
