@@ -15,7 +15,7 @@ local exp <close> = sb.experiment {
 exp:add { drafter = "none", verifier = "naive-sample" }
 
 local function arms(kind, draft, verifiers)
-  draft[1], draft.model = draft[1] or "small-lm", "tiny-draft"
+  draft[1], draft.model = draft[1] or "small-lm", "tiny-draft-distilled"
   for _, verifier in ipairs(verifiers) do
     exp:add { drafter = draft, verifier = verifier, label = kind .. " " .. verifier }
   end
