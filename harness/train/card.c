@@ -10,8 +10,10 @@
 
 #include "harness/core/alloc.h"
 #include "harness/model/chat.h"
+#include "harness/model/mapping.h"
 #include "harness/model/model.h"
 #include "harness/train/model_out.h"
+#include "kernels/prob.h"
 
 enum { SAMPLE_TOKENS = 60, CURVE_POINTS = 9 };
 
@@ -77,22 +79,14 @@ static void head_rows(const struct card *c)
 
 static enum sb_status file_hash(const struct card *c, char hash[17], struct sb_error *err)
 {
+    struct sb_mapping map;
     char *path = sb_strf("%s/model.safetensors", c->dir);
-    FILE *file = path ? fopen(path, "rb") : NULL;
-    XXH64_state_t *state = XXH64_createState();
-    enum sb_status status = SB_OK;
-    if (!file || !state) {
-        status = sb_fail(err, SB_EINPUT, "%s/model.safetensors: cannot be read", c->dir);
-    } else {
-        char block[65536];
-        XXH64_reset(state, 0);
-        for (size_t n; (n = fread(block, 1, sizeof block, file)) > 0;)
-            XXH64_update(state, block, n);
-        snprintf(hash, 17, "%016" PRIx64, (uint64_t)XXH64_digest(state));
+    enum sb_status status = path ? sb_mapping_open(&map, path, err)
+                                 : sb_fail(err, SB_ENOMEM, "%s: out of memory", c->dir);
+    if (status == SB_OK) {
+        snprintf(hash, 17, "%016" PRIx64, (uint64_t)XXH64(map.bytes, map.size, 0));
+        sb_mapping_close(&map);
     }
-    if (file)
-        fclose(file);
-    XXH64_freeState(state);
     sb_free(path);
     return status;
 }
@@ -233,11 +227,7 @@ static enum sb_status answer(const struct card *c, const char *question, struct 
         if (status != SB_OK)
             break;
         fed = ids.n;
-        const float *logits = sb_seq_logits(seq, row_at);
-        sb_token best = 0;
-        for (size_t i = 1; i < n_vocab; i++)
-            if (logits[i] > logits[best])
-                best = (sb_token)i;
+        sb_token best = (sb_token)sb_logits_argmax(sb_seq_logits(seq, row_at), n_vocab);
         if (best == sb_tokenizer_eos(tok))
             break;
         status = sb_tokens_push(&ids, &best, 1, err);
