@@ -289,44 +289,42 @@ static void add_listed(const struct item *it, size_t row, size_t first, size_t l
     }
 }
 
-/* A vector's scores of a chunk become weights; returns their sum. */
-static float weigh(const struct item *it, float *scores, size_t n, float *max)
-{
-    const struct attention *a = it->a;
-    *max = a->kernels->max_scaled(scores, n, a->scale);
-    return a->kernels->sum_exp(scores, scores, n, a->scale, *max);
-}
+/* What vectors of a block got out of one chunk: the largest score, and the sum of the weights. */
+struct chunk_result {
+    float max[BLOCK_VECTORS], total[BLOCK_VECTORS];
+};
 
-/* Join a chunk's sums to what a vector has so far; the first chunk starts it. */
-static void join(const struct item *it, size_t vector, bool start, float max, float total,
-                 const float *sums)
+/* Join the sums of a chunk to what vectors vector..vector+n-1 have so far; the first chunk starts them.
+ * Those that saw nothing of the chunk, with a total of 0, stay as they are. */
+static void join(const struct item *it, size_t vector, size_t n, bool start,
+                 const struct chunk_result *got)
 {
     size_t d = it->a->kv->head_dim;
-    float *out = out_of(it, vector), *so_far = &it->maxima[vector];
+    float *max = it->maxima + vector, *total = it->totals + vector;
     if (start) {
-        *so_far = max;
-        it->totals[vector] = total;
-        memcpy(out, sums, d * sizeof *out);
+        memcpy(max, got->max, n * sizeof *max);
+        memcpy(total, got->total, n * sizeof *total);
+        for (size_t v = 0; v < n; v++)
+            memcpy(out_of(it, vector + v), it->sums + v * it->a->at.ld, d * sizeof(float));
         return;
     }
-    bool higher = max > *so_far; /* the exponential of the other difference, 0, is 1 */
-    float a = higher ? sb_expf(*so_far - max) : 1, b = higher ? 1 : sb_expf(max - *so_far);
-    *so_far = higher ? max : *so_far;
-    it->totals[vector] = fmaf(it->totals[vector], a, total * b);
-    it->a->kernels->mix(out, a, sums, b, d);
+    float before[BLOCK_VECTORS], now[BLOCK_VECTORS];
+    it->a->kernels->rescale(max, total, got->max, got->total, before, now, n);
+    for (size_t v = 0; v < n; v++)
+        if (got->total[v] != 0)
+            it->a->kernels->mix(out_of(it, vector + v), before[v], it->sums + v * it->a->at.ld,
+                                now[v], d);
 }
 
 /* A chunk that lies in the prefix, for vectors vector..vector+n-1. */
 static void prefix_chunk(const struct item *it, size_t chunk, size_t vector, size_t n)
 {
-    float maxima[BLOCK_VECTORS], totals[BLOCK_VECTORS];
+    struct chunk_result got;
     score(it, vector, n, chunk, SB_CHUNK, it->scores, SB_CHUNK);
-    for (size_t v = 0; v < n; v++)
-        totals[v] = weigh(it, it->scores + v * SB_CHUNK, SB_CHUNK, &maxima[v]);
+    it->a->kernels->weigh(it->scores, SB_CHUNK, n, SB_CHUNK, it->a->scale, got.max, got.total);
     memset(it->sums, 0, n * it->a->at.ld * sizeof(float));
     add_values(it, chunk, SB_CHUNK, n, it->scores, it->sums);
-    for (size_t v = 0; v < n; v++)
-        join(it, vector + v, chunk == 0, maxima[v], totals[v], it->sums + v * it->a->at.ld);
+    join(it, vector, n, chunk == 0, &got);
 }
 
 /* A chunk that reaches beyond the prefix, of which `shared` elements lie in it. The scores of the
@@ -337,9 +335,10 @@ static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_
     const struct sb_visible *visible = a->visible;
     size_t n_prefix = visible->n_prefix, end = chunk + SB_CHUNK, ld = a->at.ld;
     size_t offset = n_prefix % SB_PANEL; /* of the batch's first slot in its panel */
-    float maxima[BLOCK_VECTORS], totals[BLOCK_VECTORS];
+    struct chunk_result got;
     if (shared > 0)
         score(it, vector, n, chunk, shared, it->scores, SB_CHUNK);
+    memset(it->sums, 0, n * ld * sizeof(float));
     for (size_t v = 0; v < n; v++) {
         size_t row = it->first + (vector + v) / a->group;
         size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
@@ -347,21 +346,22 @@ static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_
         const float *tail = it->tail + v * a->at.ld_tail + offset;
         for (size_t i = chunk + shared; i < last; i++)
             scores[i - chunk] = tail[visible->list[row][i - n_prefix]];
+        got.max[v] = -INFINITY;
+        got.total[v] = 0;
         if (last > chunk) /* else no element of the prefix is in this chunk either */
-            totals[v] = weigh(it, scores, last - chunk, &maxima[v]);
+            a->kernels->weigh(scores, SB_CHUNK, 1, last - chunk, a->scale, &got.max[v],
+                              &got.total[v]);
     }
-    memset(it->sums, 0, n * ld * sizeof(float));
     if (shared > 0)
         add_values(it, chunk, shared, n, it->scores, it->sums);
     for (size_t v = 0; v < n; v++) {
         size_t row = it->first + (vector + v) / a->group;
         size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
-        if (last <= chunk)
-            continue;
-        add_listed(it, row, chunk + shared, last, it->scores + v * SB_CHUNK + shared,
-                   it->sums + v * ld);
-        join(it, vector + v, chunk == 0, maxima[v], totals[v], it->sums + v * ld);
+        if (last > chunk)
+            add_listed(it, row, chunk + shared, last, it->scores + v * SB_CHUNK + shared,
+                       it->sums + v * ld);
     }
+    join(it, vector, n, chunk == 0, &got);
 }
 
 /* Slots that rows first..last-1 reach beyond the prefix. */

@@ -50,6 +50,12 @@ struct sb_kernel_table {
     float (*max_scaled)(const float *x, size_t n, float scale);        /* of x * scale */
     /* Sum over e = exp(x * scale - max), 16 lanes within chunks; e is stored when not NULL. */
     float (*sum_exp)(float *e, const float *x, size_t n, float scale, float max);
+    /* Rows of n <= SB_CHUNK scores become exp(x * scale - max) in place: the two above, for m rows abreast. */
+    void (*weigh)(float *x, size_t ldx, size_t m, size_t n, float scale, float *max, float *total);
+    /* Softmax so far, of n vectors, and that of one more chunk get one maximum: both totals are added under
+     * it, and sums of values are to be multiplied by `before` and `now`. */
+    void (*rescale)(float *max, float *total, const float *chunk_max, const float *chunk_total,
+                    float *before, float *now, size_t n);
     size_t (*argmax)(const float *x, size_t n);
     /* Rotate one head by n_pairs angles: second elements at x + half (half layout) or next door. */
     void (*rope)(float *x, const float *cos, const float *sin, size_t n_pairs,

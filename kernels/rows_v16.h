@@ -1,5 +1,7 @@
 /* Template: operations on rows. Include after a v16_<isa>.h. */
 
+enum { WEIGH_ROWS = 4 }; /* of scores that become weights abreast */
+
 /* exp, at most 1 ulp off: x = n ln 2 + r with |r| <= ln 2 / 2, Taylor's polynomial of degree 7 in r
  * (truncation below 6e-9 relative), then 2^n. The clamps are where the result is 0 or infinite;
  * they pass a NaN through. */
@@ -88,6 +90,11 @@ static void mix(float *y, float a, const float *x, float b, size_t n)
                   n - i);
 }
 
+static inline v16 v_weight(v16 x, v16 scale, v16 max)
+{
+    return v_exp(v_sub(v_mul(x, scale), max));
+}
+
 /* NaN never wins: v_max keeps its second operand then. */
 static float max_scaled(const float *x, size_t n, float scale)
 {
@@ -109,13 +116,13 @@ static float sum_exp(float *e, const float *x, size_t n, float scale, float max)
         size_t end = n - first < SB_CHUNK ? n : first + SB_CHUNK, i;
         v16 sum = v_zero();
         for (i = first; i + 16 <= end; i += 16) {
-            v16 a = v_exp(v_sub(v_mul(v_load(x + i), s), top));
+            v16 a = v_weight(v_load(x + i), s, top);
             if (e)
                 v_store(e + i, a);
             sum = v_add(sum, a);
         }
         if (i < end) {
-            v16 a = v_exp(v_sub(v_mul(v_load_n(x + i, end - i), s), top));
+            v16 a = v_weight(v_load_n(x + i, end - i), s, top);
             if (e)
                 v_store_n(e + i, a, end - i);
             sum = v_add(sum, v_keep_n(a, end - i, 0.0f));
@@ -123,6 +130,74 @@ static float sum_exp(float *e, const float *x, size_t n, float scale, float max)
         total = first == 0 ? v_sum(sum) : total + v_sum(sum);
     }
     return total;
+}
+
+/* The same two for `rows` rows at a time, a constant: chains of different rows hide each other's latency. */
+static inline __attribute__((always_inline)) void
+weigh_rows(int rows, float *x, size_t ldx, size_t n, float scale, float *max, float *total)
+{
+    const v16 s = v_set1(scale);
+    v16 best[WEIGH_ROWS], top[WEIGH_ROWS], sum[WEIGH_ROWS];
+    size_t i;
+    for (int r = 0; r < rows; r++)
+        best[r] = v_set1(-INFINITY);
+    for (i = 0; i + 16 <= n; i += 16)
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++)
+            best[r] = v_max(v_mul(v_load(x + (size_t)r * ldx + i), s), best[r]);
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+        if (i < n)
+            best[r] = v_max(
+                v_keep_n(v_mul(v_load_n(x + (size_t)r * ldx + i, n - i), s), n - i, -INFINITY),
+                best[r]);
+        max[r] = v_largest(best[r]);
+        top[r] = v_set1(max[r]);
+        sum[r] = v_zero();
+    }
+    for (i = 0; i + 16 <= n; i += 16)
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            float *at = x + (size_t)r * ldx + i;
+            v16 a = v_weight(v_load(at), s, top[r]);
+            v_store(at, a);
+            sum[r] = v_add(sum[r], a);
+        }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+        float *at = x + (size_t)r * ldx + i;
+        if (i < n) {
+            v16 a = v_weight(v_load_n(at, n - i), s, top[r]);
+            v_store_n(at, a, n - i);
+            sum[r] = v_add(sum[r], v_keep_n(a, n - i, 0.0f));
+        }
+        total[r] = v_sum(sum[r]);
+    }
+}
+
+static void weigh(float *x, size_t ldx, size_t m, size_t n, float scale, float *max, float *total)
+{
+    size_t r = 0;
+    for (; r + WEIGH_ROWS <= m; r += WEIGH_ROWS)
+        weigh_rows(WEIGH_ROWS, x + r * ldx, ldx, n, scale, max + r, total + r);
+    for (; r < m; r++)
+        weigh_rows(1, x + r * ldx, ldx, n, scale, max + r, total + r);
+}
+
+static void rescale(float *max, float *total, const float *chunk_max, const float *chunk_total,
+                    float *before, float *now, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        const size_t left = n - i;
+        v16 old = v_load_n(max + i, left), chunk = v_load_n(chunk_max + i, left);
+        v16 both = v_max(chunk, old), a = v_exp(v_sub(old, both)), b = v_exp(v_sub(chunk, both));
+        v_store_n(max + i, both, left);
+        v_store_n(before + i, a, left);
+        v_store_n(now + i, b, left);
+        v_store_n(total + i,
+                  v_fma(v_load_n(total + i, left), a, v_mul(v_load_n(chunk_total + i, left), b)),
+                  left);
+    }
 }
 
 static size_t argmax(const float *x, size_t n)

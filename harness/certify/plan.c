@@ -24,7 +24,7 @@ enum {
     REAL_LENGTH = 8,
     QUESTIONS = 1, /* per task, of the greedy part */
     ANSWER = 24,
-    ANSWER_ALL = 40,
+    ANSWER_ALL = 24,
 };
 
 static const struct sb_sampling settings[] = {
@@ -397,6 +397,12 @@ static enum sb_status pair_all(struct pairs *pairs, const struct sb_certify_plan
     return rc == SB_OK ? check_partners(pairs, plan, err) : rc;
 }
 
+/* Does this drafter draw its tokens, or choose them? */
+static bool is_drawing(const struct sb_chosen_drafter *d)
+{
+    return d->ops->kinds_sampling & ~SB_KIND_BIT(SB_DRAW_ONEHOT);
+}
+
 static bool has_verifier(const struct pairs *pairs, const struct sb_chosen_verifier *v)
 {
     for (size_t i = 0; i < pairs->n; i++)
@@ -434,39 +440,73 @@ static enum sb_status pair_some(struct pairs *pairs, const struct sb_certify_pla
                                v->guarantee == SB_DISTRIBUTION_EXACT;
                  d++) {
                 const struct sb_chosen_drafter *drafter = &plan->drafter[d];
-                bool draws = drafter->ops->kinds_sampling & ~SB_KIND_BIT(SB_DRAW_ONEHOT);
-                if (draws >= sampled && lawful(drafter, v->ops, &plain))
+                if (is_drawing(drafter) >= sampled && lawful(drafter, v->ops, &plain))
                     rc = add_pair(pairs, drafter, v, err);
             }
         }
     return rc;
 }
 
+/* A job for every pair on one set of prompts. */
+static enum sb_status add_pairs(struct sb_certify_plan *plan, const struct pairs *pairs, size_t set,
+                                struct sb_error *err)
+{
+    enum sb_status rc = SB_OK;
+    for (size_t i = 0; i < pairs->n && rc == SB_OK; i++)
+        rc = add_job(plan,
+                     (struct sb_job){ .kind = SB_JOB_SAMPLE,
+                                      .drafter = pairs->pair[i].drafter,
+                                      .verifier = pairs->pair[i].verifier,
+                                      .blocks = set },
+                     err);
+    return rc;
+}
+
+/* Of all pairs, each verifier with the first drafter that draws and the first that chooses. */
+static enum sb_status pair_verifiers(struct pairs *few, const struct pairs *all,
+                                     struct sb_error *err)
+{
+    enum sb_status rc = SB_OK;
+    for (size_t i = 0; i < all->n && rc == SB_OK; i++) {
+        const struct pair *p = &all->pair[i];
+        bool seen = false;
+        for (size_t k = 0; k < few->n; k++)
+            seen = seen || (few->pair[k].verifier == p->verifier &&
+                            is_drawing(few->pair[k].drafter) == is_drawing(p->drafter));
+        if (!seen)
+            rc = add_pair(few, p->drafter, p->verifier, err);
+    }
+    return rc;
+}
+
+/* Pairs on prompts with mixed settings; with `all` every lawful one, and besides every verifier under
+ * every setting by itself. */
 static enum sb_status plan_pairs(struct sb_certify_plan *plan, const struct sb_certify_options *o,
                                  struct sb_error *err)
 {
-    struct pairs pairs = { 0 };
+    struct pairs pairs = { 0 }, few = { 0 };
     enum sb_status rc = o->all || o->n_verifiers || o->subject ? pair_all(&pairs, plan, err)
                                                                : pair_some(&pairs, plan, err);
-    size_t n_sets = o->all ? N_SETTINGS : 1;
-    int64_t blocks = (int64_t)((pairs.n ? pairs.n : 1) * n_sets * MIXED_BLOCKS);
-    int64_t draws = size_of(0, o->all, PAIR_BUDGET, PAIR_BUDGET_ALL) / blocks;
+    size_t prompts = o->all ? N_SETTINGS : MIXED_BLOCKS, set;
+    int64_t draws = size_of(0, o->all, PAIR_BUDGET, PAIR_BUDGET_ALL) /
+                    (int64_t)((pairs.n ? pairs.n : 1) * prompts);
     int64_t least = o->all ? MIN_PAIR_DRAWS_ALL : MIN_PAIR_DRAWS;
     draws = draws < least ? least : draws;
     draws = draws > MOST_PAIR_DRAWS ? MOST_PAIR_DRAWS : draws;
     draws = o->draws ? o->draws : draws;
-    for (size_t s = 0; s < n_sets && rc == SB_OK && pairs.n; s++) {
-        size_t set = 0;
-        rc = add_set(plan, &set, false, s, o->all ? 1 : MIXED_BLOCKS, MIXED_BLOCKS, draws, err);
-        for (size_t i = 0; i < pairs.n && rc == SB_OK; i++)
-            rc = add_job(plan,
-                         (struct sb_job){ .kind = SB_JOB_SAMPLE,
-                                          .drafter = pairs.pair[i].drafter,
-                                          .verifier = pairs.pair[i].verifier,
-                                          .blocks = set },
-                         err);
+    if (rc == SB_OK && pairs.n)
+        rc = add_set(plan, &set, false, 0, prompts, prompts, draws, err);
+    if (rc == SB_OK)
+        rc = add_pairs(plan, &pairs, set, err);
+    if (rc == SB_OK && o->all)
+        rc = pair_verifiers(&few, &pairs, err);
+    for (size_t s = 0; s < N_SETTINGS && rc == SB_OK && few.n; s++) {
+        rc = add_set(plan, &set, false, s, 1, MIXED_BLOCKS, draws, err);
+        if (rc == SB_OK)
+            rc = add_pairs(plan, &few, set, err);
     }
     sb_free(pairs.pair);
+    sb_free(few.pair);
     return rc;
 }
 
@@ -505,8 +545,8 @@ static enum sb_status add_greedy(struct sb_certify_plan *plan, const struct sb_c
     return rc;
 }
 
-/* Every drafter with its own policy; every policy with every drafter, or with one that drafts by a
- * model. */
+/* Every drafter, however it draws, with its own policy; every policy with every drafter, or with one that
+ * drafts by a model. */
 static enum sb_status plan_greedy(struct sb_certify_plan *plan, const struct sb_certify_options *o,
                                   struct sb_error *err)
 {
@@ -524,7 +564,8 @@ static enum sb_status plan_greedy(struct sb_certify_plan *plan, const struct sb_
             const char *own = drafter->ops->default_policy;
             bool is_own = strcmp(sb_policies[p]->name, own ? own : "constant") == 0;
             bool drafts = strcmp(drafter->ops->name, "none") != 0;
-            if (!is_own && drafts && (o->all || drafter == modelled))
+            bool first = d == 0 || drafter->by_name || drafter[-1].ops != drafter->ops;
+            if (!is_own && drafts && (drafter == modelled || (o->all && first)))
                 rc = add_greedy(plan, drafter, sb_policies[p], err);
         }
     return rc;
