@@ -163,6 +163,8 @@ void sb_kv_copy(const struct sb_kv_layer *dst, const struct sb_kv_layer *src, si
 
 /* Query vectors that share a pass over a chunk, and pieces of scratch, which bound the members. */
 enum { BLOCK_VECTORS = 64, SLICES = 64 };
+/* Floats between rows of scores: see sb_row_stride. */
+enum { LD_SCORES = SB_CHUNK + 16 };
 
 /* A slice of scratch, for one KV head and some rows: query vectors, their state so far, and what a
  * block of them needs for one chunk. All in floats; sizes grow with m, so a scratch made for the largest
@@ -181,7 +183,7 @@ static struct layout layout_of(size_t m, size_t n_heads, size_t n_kv_heads, size
     at.maxima = at.vectors * at.ld;
     at.totals = at.maxima + at.vectors;
     at.scores = at.totals + at.vectors;
-    at.sums = at.scores + BLOCK_VECTORS * SB_CHUNK;
+    at.sums = at.scores + BLOCK_VECTORS * LD_SCORES;
     at.tail = at.sums + BLOCK_VECTORS * at.ld;
     at.slice = at.tail + BLOCK_VECTORS * at.ld_tail;
     return at;
@@ -267,7 +269,7 @@ static void add_values(const struct item *it, size_t slot, size_t slots, size_t 
         .k = slots,
         .m = n,
         .x = weights,
-        .ldx = SB_CHUNK,
+        .ldx = LD_SCORES,
         .y = sums,
         .ldy = it->a->at.ld,
     });
@@ -320,8 +322,8 @@ static void join(const struct item *it, size_t vector, size_t n, bool start,
 static void prefix_chunk(const struct item *it, size_t chunk, size_t vector, size_t n)
 {
     struct chunk_result got;
-    score(it, vector, n, chunk, SB_CHUNK, it->scores, SB_CHUNK);
-    it->a->kernels->weigh(it->scores, SB_CHUNK, n, SB_CHUNK, it->a->scale, got.max, got.total);
+    score(it, vector, n, chunk, SB_CHUNK, it->scores, LD_SCORES);
+    it->a->kernels->weigh(it->scores, LD_SCORES, n, SB_CHUNK, it->a->scale, got.max, got.total);
     memset(it->sums, 0, n * it->a->at.ld * sizeof(float));
     add_values(it, chunk, SB_CHUNK, n, it->scores, it->sums);
     join(it, vector, n, chunk == 0, &got);
@@ -337,19 +339,19 @@ static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_
     size_t offset = n_prefix % SB_PANEL; /* of the batch's first slot in its panel */
     struct chunk_result got;
     if (shared > 0)
-        score(it, vector, n, chunk, shared, it->scores, SB_CHUNK);
+        score(it, vector, n, chunk, shared, it->scores, LD_SCORES);
     memset(it->sums, 0, n * ld * sizeof(float));
     for (size_t v = 0; v < n; v++) {
         size_t row = it->first + (vector + v) / a->group;
         size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
-        float *scores = it->scores + v * SB_CHUNK;
+        float *scores = it->scores + v * LD_SCORES;
         const float *tail = it->tail + v * a->at.ld_tail + offset;
         for (size_t i = chunk + shared; i < last; i++)
             scores[i - chunk] = tail[visible->list[row][i - n_prefix]];
         got.max[v] = -INFINITY;
         got.total[v] = 0;
         if (last > chunk) /* else no element of the prefix is in this chunk either */
-            a->kernels->weigh(scores, SB_CHUNK, 1, last - chunk, a->scale, &got.max[v],
+            a->kernels->weigh(scores, LD_SCORES, 1, last - chunk, a->scale, &got.max[v],
                               &got.total[v]);
     }
     if (shared > 0)
@@ -358,7 +360,7 @@ static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_
         size_t row = it->first + (vector + v) / a->group;
         size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
         if (last > chunk)
-            add_listed(it, row, chunk + shared, last, it->scores + v * SB_CHUNK + shared,
+            add_listed(it, row, chunk + shared, last, it->scores + v * LD_SCORES + shared,
                        it->sums + v * ld);
     }
     join(it, vector, n, chunk == 0, &got);

@@ -63,6 +63,10 @@ void sb_packed_finish(struct sb_packed *w);
 /* Memory that n rows of k values take when packed. */
 size_t sb_packed_size(enum sb_dtype type, size_t n, size_t k);
 
+/* Floats from row to row of a product's input, n or a little more: an odd number of cache lines. Rows at a
+ * distance of a power of two would share the few lines of one set of a first-level cache. */
+size_t sb_row_stride(size_t n);
+
 /* y[m, n] = x[m, k] W^T (+ bias[n], added last, when not NULL); when `add`, y += that sum: the
  * product and bias first, then one addition. Each element of the product is one chain over k;
  * scaled, for quantised types. */

@@ -1,6 +1,12 @@
 /* Products with packed weights: panels are parts of a team's loop. */
 #include "kernels/internal.h"
 
+size_t sb_row_stride(size_t n)
+{
+    const size_t line = 16;
+    return ((n + line - 1) / line | 1) * line;
+}
+
 struct panel_loop {
     const struct sb_product *job;
     void (*product)(const struct sb_product *job, size_t first_panel, size_t last_panel);

@@ -124,7 +124,7 @@ static void read_pairs(struct sb_seq *seq, const struct sb_row *rows, size_t n)
     size_t d = c->d_model;
     for (size_t i = 0; i < n; i++) {
         const float *e = rows[i].embedding, *h = e + d;
-        float *pair = seq->pair + i * 2 * d;
+        float *pair = seq->pair + i * seq->ld_pair;
         sb_rmsnorm(NULL, pair, d, e, d, layer->attn_norm, d, 1, c->norm_eps);
         sb_rmsnorm(NULL, pair + d, d, h, d, layer->pair_norm, d, 1, c->norm_eps);
         memcpy(seq->x + i * d, c->input == SB_INPUT_PAIR_NORMED ? pair + d : h, d * sizeof *seq->x);
@@ -170,19 +170,25 @@ struct pass {
     const struct sb_forward_options *o;
 };
 
+struct rows_of_input {
+    const float *x;
+    size_t ld;
+};
+
 /* What the projections of a layer read: norm(x), but for what enum sb_input says of layer 0. */
-static const float *attention_input(const struct pass *pass, size_t index)
+static struct rows_of_input attention_input(const struct pass *pass, size_t index)
 {
     struct sb_seq *seq = pass->seq;
     const struct sb_config *c = sb_model_config(seq->model);
     size_t d = c->d_model;
     if (index == 0 && seq->pair)
-        return seq->pair;
+        return (struct rows_of_input){ seq->pair, seq->ld_pair };
     const float *norm = seq->model->layer[index].attn_norm;
     if (!norm)
-        return seq->x;
-    sb_rmsnorm(pass->team, seq->normed, d, seq->x, d, norm, d, pass->n_rows, c->norm_eps);
-    return seq->normed;
+        return (struct rows_of_input){ seq->x, d };
+    sb_rmsnorm(pass->team, seq->normed, seq->ld_normed, seq->x, d, norm, d, pass->n_rows,
+               c->norm_eps);
+    return (struct rows_of_input){ seq->normed, seq->ld_normed };
 }
 
 /* x += Wo attention(rope(Wq norm(x)), rope(Wk norm(x)), Wv norm(x)) */
@@ -197,16 +203,15 @@ static void attention_sublayer(const struct pass *pass, size_t index)
     const struct sb_kv_layer *kv = &seq->kv[index];
     size_t d = c->d_model, hd = c->head_dim, ld = model->q_width + 2 * model->kv_width;
     float *q = seq->qkv, *k = q + model->q_width, *v = k + model->kv_width;
-    const float *input = attention_input(pass, index);
-    sb_matrix_product(team, seq, q, ld, &layer->qkv, input, sb_matrix_inputs(&layer->qkv), n,
-                      false);
+    const struct rows_of_input input = attention_input(pass, index);
+    sb_matrix_product(team, seq, q, ld, &layer->qkv, input.x, input.ld, n, false);
     sb_rope_apply(team, &seq->rope, q, ld, c->n_heads, hd, seq->position, n);
     sb_rope_apply(team, &seq->rope, k, ld, c->n_kv_heads, hd, seq->position, n);
     sb_kv_write(team, kv, seq->length + pass->o->n_kept, k, v, ld, n);
     const struct sb_visible visible = { seq->length, seq->list, seq->n_list };
-    sb_attention(team, seq->attended, model->q_width, q, ld, c->n_heads, 1.0f / sqrtf((float)hd),
+    sb_attention(team, seq->attended, seq->ld_attended, q, ld, c->n_heads, 1.0f / sqrtf((float)hd),
                  kv, &visible, n, seq->attention_scratch);
-    sb_matrix_product(team, seq, seq->x, d, &layer->wo, seq->attended, model->q_width, n, true);
+    sb_matrix_product(team, seq, seq->x, d, &layer->wo, seq->attended, seq->ld_attended, n, true);
 }
 
 /* x += Wdown (silu(Wgate norm(x)) * Wup norm(x)) */
@@ -216,11 +221,12 @@ static void mlp_sublayer(const struct pass *pass, size_t index)
     const struct sb_team *team = pass->team;
     const struct sb_config *c = sb_model_config(seq->model);
     const struct sb_layer *layer = &seq->model->layer[index];
-    size_t d = c->d_model, ff = c->d_ff, n = pass->n_rows;
-    sb_rmsnorm(team, seq->normed, d, seq->x, d, layer->ffn_norm, d, n, c->norm_eps);
-    sb_matrix_product(team, seq, seq->ff, 2 * ff, &layer->gate_up, seq->normed, d, n, false);
-    sb_swiglu(team, seq->ff, 2 * ff, seq->ff + ff, 2 * ff, ff, n);
-    sb_matrix_product(team, seq, seq->x, d, &layer->w_down, seq->ff, 2 * ff, n, true);
+    size_t d = c->d_model, ff = c->d_ff, n = pass->n_rows, ld = seq->ld_ff;
+    sb_rmsnorm(team, seq->normed, seq->ld_normed, seq->x, d, layer->ffn_norm, d, n, c->norm_eps);
+    sb_matrix_product(team, seq, seq->ff, ld, &layer->gate_up, seq->normed, seq->ld_normed, n,
+                      false);
+    sb_swiglu(team, seq->ff, ld, seq->ff + ff, ld, ff, n);
+    sb_matrix_product(team, seq, seq->x, d, &layer->w_down, seq->ff, ld, n, true);
 }
 
 /* Final norm, and logits for the rows that want them. */
@@ -240,11 +246,12 @@ static void finish_rows(const struct pass *pass)
             sb_model_final_norm(model, o->taps[i].dst, seq->x, n);
     for (size_t i = 0; i < n; i++)
         if (logits_row[i] >= 0)
-            sb_model_final_norm(model, seq->normed + ((size_t)logits_row[i] - first) * d,
+            sb_model_final_norm(model,
+                                seq->normed + ((size_t)logits_row[i] - first) * seq->ld_normed,
                                 seq->x + i * d, 1);
     if (wanted > 0)
         sb_matrix_product(pass->team, seq, seq->logits + first * n_vocab, n_vocab, &model->head,
-                          seq->normed, d, wanted, false);
+                          seq->normed, seq->ld_normed, wanted, false);
 }
 
 static void run_pass(const struct pass *pass)

@@ -46,7 +46,8 @@ struct sb_seq {
     int32_t *logits_row;     /* [max_rows] row of `logits`, or -1 */
     size_t first_logits;     /* rows of `logits` that kept rows have */
 
-    /* Scratch, made at creation. */
+    /* Scratch, made at creation. What products read has rows sb_row_stride apart. */
+    size_t ld_normed, ld_attended, ld_ff, ld_pair;
     float *x, *normed, *qkv, *attended, *ff; /* [max_rows, ...] of the rows computed together */
     float *pair;                             /* [max_rows, 2 d_model] of a paired input, or NULL */
     float *logits;                           /* [max_rows, n_vocab] */

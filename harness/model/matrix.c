@@ -63,7 +63,7 @@ bool sb_pass_uses_blas(const struct sb_seq *seq, size_t m)
 void sb_matrix_product(const struct sb_team *team, struct sb_seq *seq, float *y, size_t ldy,
                        const struct sb_matrix *w, const float *x, size_t ldx, size_t m, bool add)
 {
-    size_t k = sb_matrix_inputs(w), from = 0, ldp = k / 2 + k % 2;
+    size_t k = sb_matrix_inputs(w), from = 0, ldp = sb_row_stride(k / 2 + k % 2);
     bool rounded = false;
     if (sb_pass_uses_blas(seq, m)) {
         blas_matrix(seq, y, ldy, w, x, ldx, m, add);

@@ -43,14 +43,18 @@ static enum sb_status create_scratch(struct sb_seq *seq, struct sb_error *err)
     seq->position = sb_alloc_array(rows, sizeof *seq->position);
     seq->logits_row = sb_alloc_array(rows, sizeof *seq->logits_row);
     seq->x = sb_alloc_aligned(rows * c->d_model, sizeof(float));
-    seq->normed = sb_alloc_aligned(rows * c->d_model, sizeof(float));
+    seq->ld_normed = sb_row_stride(c->d_model);
+    seq->ld_attended = sb_row_stride(model->q_width);
+    seq->ld_ff = sb_row_stride(2 * c->d_ff);
+    seq->ld_pair = sb_row_stride(2 * c->d_model);
+    seq->normed = sb_alloc_aligned(rows * seq->ld_normed, sizeof(float));
     seq->qkv = sb_alloc_aligned(rows * qkv, sizeof(float));
-    seq->attended = sb_alloc_aligned(rows * model->q_width, sizeof(float));
-    seq->ff = sb_alloc_aligned(rows * 2 * c->d_ff, sizeof(float));
+    seq->attended = sb_alloc_aligned(rows * seq->ld_attended, sizeof(float));
+    seq->ff = sb_alloc_aligned(rows * seq->ld_ff, sizeof(float));
     /* Touched only as far as logits are asked for, so an unused part costs no memory. */
     seq->logits = sb_alloc_aligned(sb_model_has_head(model) ? rows * c->n_vocab : 0, sizeof(float));
     if (c->input >= SB_INPUT_PAIR)
-        seq->pair = sb_alloc_aligned(rows * 2 * c->d_model, sizeof(float));
+        seq->pair = sb_alloc_aligned(rows * seq->ld_pair, sizeof(float));
     seq->list_memory = sb_alloc_array(rows * (rows + 1) / 2, sizeof *seq->list_memory);
     seq->list = sb_alloc_array(rows, sizeof *seq->list);
     seq->n_list = sb_alloc_array(rows, sizeof *seq->n_list);
@@ -72,7 +76,8 @@ static enum sb_status create_other(struct sb_seq *seq, struct sb_error *err)
     size_t d = sb_config_d_input(c), most = d > c->d_ff ? d : c->d_ff;
     most = most > model->q_width ? most : model->q_width;
     if (model->arithmetic.fast)
-        seq->pairs = sb_alloc_aligned(seq->max_rows * (most / 2 + 1), sizeof *seq->pairs);
+        seq->pairs =
+            sb_alloc_aligned(seq->max_rows * sb_row_stride(most / 2 + 1), sizeof *seq->pairs);
     if (model->arithmetic.blas_prefill)
         seq->blas_block = sb_alloc_aligned(SB_BLAS_ROWS * most, sizeof *seq->blas_block);
     if ((model->arithmetic.fast && !seq->pairs) ||
