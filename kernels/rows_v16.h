@@ -132,56 +132,47 @@ static float sum_exp(float *e, const float *x, size_t n, float scale, float max)
     return total;
 }
 
-/* The same two for `rows` rows at a time, a constant: chains of different rows hide each other's latency. */
-static inline __attribute__((always_inline)) void
-weigh_rows(int rows, float *x, size_t ldx, size_t n, float scale, float *max, float *total)
+/* The same two for WEIGH_ROWS rows of whole vectors, at most a chunk: chains of different rows hide each other's
+ * latency. */
+static void weigh_abreast(float *x, size_t ldx, size_t n, float scale, float *max, float *total)
 {
     const v16 s = v_set1(scale);
     v16 best[WEIGH_ROWS], top[WEIGH_ROWS], sum[WEIGH_ROWS];
-    size_t i;
-    for (int r = 0; r < rows; r++)
-        best[r] = v_set1(-INFINITY);
-    for (i = 0; i + 16 <= n; i += 16)
 #pragma GCC unroll 4
-        for (int r = 0; r < rows; r++)
+    for (int r = 0; r < WEIGH_ROWS; r++)
+        best[r] = v_set1(-INFINITY);
+    for (size_t i = 0; i < n; i += 16)
+#pragma GCC unroll 4
+        for (int r = 0; r < WEIGH_ROWS; r++)
             best[r] = v_max(v_mul(v_load(x + (size_t)r * ldx + i), s), best[r]);
 #pragma GCC unroll 4
-    for (int r = 0; r < rows; r++) {
-        if (i < n)
-            best[r] = v_max(
-                v_keep_n(v_mul(v_load_n(x + (size_t)r * ldx + i, n - i), s), n - i, -INFINITY),
-                best[r]);
+    for (int r = 0; r < WEIGH_ROWS; r++) {
         max[r] = v_largest(best[r]);
         top[r] = v_set1(max[r]);
         sum[r] = v_zero();
     }
-    for (i = 0; i + 16 <= n; i += 16)
+    for (size_t i = 0; i < n; i += 16)
 #pragma GCC unroll 4
-        for (int r = 0; r < rows; r++) {
+        for (int r = 0; r < WEIGH_ROWS; r++) {
             float *at = x + (size_t)r * ldx + i;
             v16 a = v_weight(v_load(at), s, top[r]);
             v_store(at, a);
             sum[r] = v_add(sum[r], a);
         }
 #pragma GCC unroll 4
-    for (int r = 0; r < rows; r++) {
-        float *at = x + (size_t)r * ldx + i;
-        if (i < n) {
-            v16 a = v_weight(v_load_n(at, n - i), s, top[r]);
-            v_store_n(at, a, n - i);
-            sum[r] = v_add(sum[r], v_keep_n(a, n - i, 0.0f));
-        }
+    for (int r = 0; r < WEIGH_ROWS; r++)
         total[r] = v_sum(sum[r]);
-    }
 }
 
 static void weigh(float *x, size_t ldx, size_t m, size_t n, float scale, float *max, float *total)
 {
     size_t r = 0;
-    for (; r + WEIGH_ROWS <= m; r += WEIGH_ROWS)
-        weigh_rows(WEIGH_ROWS, x + r * ldx, ldx, n, scale, max + r, total + r);
-    for (; r < m; r++)
-        weigh_rows(1, x + r * ldx, ldx, n, scale, max + r, total + r);
+    for (; r + WEIGH_ROWS <= m && n % 16 == 0; r += WEIGH_ROWS)
+        weigh_abreast(x + r * ldx, ldx, n, scale, max + r, total + r);
+    for (; r < m; r++) {
+        max[r] = max_scaled(x + r * ldx, n, scale);
+        total[r] = sum_exp(x + r * ldx, x + r * ldx, n, scale, max[r]);
+    }
 }
 
 static void rescale(float *max, float *total, const float *chunk_max, const float *chunk_total,

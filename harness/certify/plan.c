@@ -24,7 +24,6 @@ enum {
     REAL_LENGTH = 8,
     QUESTIONS = 1, /* per task, of the greedy part */
     ANSWER = 24,
-    ANSWER_ALL = 24,
 };
 
 static const struct sb_sampling settings[] = {
@@ -596,10 +595,7 @@ enum sb_status sb_certify_plan_make(struct sb_certify_plan *out, const struct sb
         rc = plan_greedy(out, o, err);
     if (rc == SB_OK)
         rc = sb_greedy_set_make(&out->greedy, &out->real, o->all ? 0 : QUESTIONS,
-                                o->draws ? ANSWER / 2
-                                : o->all ? ANSWER_ALL
-                                         : ANSWER,
-                                err);
+                                o->draws ? ANSWER / 2 : ANSWER, err);
     if (rc != SB_OK)
         sb_certify_plan_finish(out);
     return rc;

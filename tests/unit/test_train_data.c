@@ -167,8 +167,7 @@ static void bad_texts_are_refused_by_file_and_line(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_text(at("bad.jsonl"), bad[i].text);
         assert_int_not_equal(read_one(&corpus, "bad.jsonl", &err), SB_OK);
-        if (!strstr(err.message, bad[i].want))
-            fail_msg("expected '%s' in: %s", bad[i].want, err.message);
+        assert_says(err.message, bad[i].want);
     }
     assert_int_equal(read_one(&corpus, "absent.jsonl", &err), SB_EINPUT);
     assert_int_not_equal(read_one(&corpus, ".", &err), SB_OK); /* a directory */
@@ -208,8 +207,7 @@ static void records_of_tokens_are_checked(void **state)
             sb_corpus_finish(&corpus);
         }
         assert_int_equal(status, SB_EFORMAT);
-        if (!strstr(err.message, bad[i].want))
-            fail_msg("expected '%s' in: %s", bad[i].want, err.message);
+        assert_says(err.message, bad[i].want);
         sb_rendered_finish(&doc);
     }
     sb_tokenizer_close(tok);
@@ -291,8 +289,8 @@ static void bad_recipes_are_refused_with_what_is_right(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_text(at("bad.lua"), bad[i].text);
         assert_int_equal(sb_recipe_read(&recipe, at("bad.lua"), &err), SB_EUSAGE);
-        if (!strstr(err.message, bad[i].want) || !strstr(err.message, "bad.lua"))
-            fail_msg("expected '%s' in: %s", bad[i].want, err.message);
+        assert_says(err.message, bad[i].want);
+        assert_says(err.message, "bad.lua");
     }
     assert_int_equal(sb_recipe_read(&recipe, at("absent.lua"), &err), SB_EINPUT);
     assert_int_equal(sb_recipe_read(&recipe, dir, &err), SB_EINPUT);
@@ -318,8 +316,7 @@ static void recipes_that_do_not_fit_their_data_are_refused(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_recipe("bad.lua", bad[i].model, bad[i].train, bad[i].data, bad[i].more);
         assert_int_equal(sb_exit_code(sb_train_recipe(at("bad.lua"), &options, &err)), 2);
-        if (!strstr(err.message, bad[i].want))
-            fail_msg("expected '%s' in: %s", bad[i].want, err.message);
+        assert_says(err.message, bad[i].want);
     }
 }
 

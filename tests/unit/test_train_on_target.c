@@ -216,8 +216,7 @@ static void bad_head_recipes_are_refused_with_what_is_right(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_head_recipe("bad.lua", bad[i].arch, bad[i].train, bad[i].data, bad[i].more);
         assert_int_equal(sb_exit_code(sb_train_recipe(at("bad.lua"), &options, &err)), 2);
-        if (!strstr(err.message, bad[i].want))
-            fail_msg("expected '%s' in: %s", bad[i].want, err.message);
+        assert_says(err.message, bad[i].want);
     }
     write_recipe("bad.lua", "", ", lr = 1", ", generate = { prompts = 1, max_new_tokens = 4 }", "");
     assert_int_equal(sb_train_recipe(at("bad.lua"), &options, &err), SB_EUSAGE);
@@ -373,8 +372,7 @@ static void a_card_tells_what_was_trained(void **state)
                                           "Of no use.",        "| tokens (thousands) |", "| all |",
                                           "> **Well?**" };
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
-        if (!strstr(card, wanted[i]))
-            fail_msg("no '%s' in: %s", wanted[i], card);
+        assert_says(card, wanted[i]);
     sb_free(card);
     write_head_recipe("head.lua", "medusa", "", "", "");
     train_ok("head.lua", &head);

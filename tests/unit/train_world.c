@@ -18,7 +18,6 @@
 
 char dir[64];
 
-/* dir/name in one of 64 static buffers, more than a test asks for. */
 const char *at(const char *name)
 {
     static char path[64][256];
@@ -64,6 +63,12 @@ void assert_same_file(const char *a, const char *b)
     assert_memory_equal(x, y, n_a);
     sb_free(x);
     sb_free(y);
+}
+
+void assert_says(const char *text, const char *part)
+{
+    if (!strstr(text, part))
+        fail_msg("expected '%s' in: %s", part, text);
 }
 
 static const char *const words[] = { "river",  "stone", "walks", "under", "the",  "old",
@@ -154,7 +159,6 @@ void train_ok(const char *recipe, const struct sb_train_options *options)
         fail_msg("%s", err.message);
 }
 
-/* A recipe for a head of the toy target in dir/target, which is trained on first use. */
 void write_head_recipe(const char *name, const char *arch, const char *train, const char *data_more,
                        const char *more)
 {

@@ -23,6 +23,7 @@ void write_bytes(const char *path, const void *data, size_t size);
 void write_text(const char *path, const char *text);
 unsigned char *read_bytes(const char *path, size_t *size); /* the caller's, sb_free */
 void assert_same_file(const char *a, const char *b);
+void assert_says(const char *text, const char *part); /* part stands in text */
 
 /*
  * dir/name, the recipe of a two-layer model of width 16 in 12 steps, with more keys in these of its tables (", key = 1") and at its
