@@ -191,12 +191,17 @@ void sb_attention(const struct sb_team *team, float *out, size_t ldo, const floa
 
 /* ---- what this machine can do -------------------------------------------------------------- */
 
-/* Bytes per second that all threads read from 256 MiB, the best of several passes; 0 when memory runs
- * out. */
-double sb_measure_read_rate(void);
+/* Owned by the caller; NULL when memory (256 MiB, to be read) runs out. */
+struct sb_meter;
+struct sb_meter *sb_meter_create(void);
+void sb_meter_destroy(struct sb_meter *meter); /* accepts NULL */
+
+/* Bytes per second at which all threads read those 256 MiB once: some milliseconds. Memory that is shared
+ * with others changes its rate all the time, so what is held against it is measured in turn with it. */
+double sb_meter_read_rate(const struct sb_meter *meter);
 /* Floating-point operations per second, two for a multiply-add, of all threads in registers, with the
  * active variant. */
-double sb_measure_fma_rate(void);
+double sb_meter_fma_rate(void);
 
 /* ---- dispatch -------------------------------------------------------------------------------- */
 

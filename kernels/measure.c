@@ -1,48 +1,90 @@
 /* The two rates a forward is held against: reading memory, multiplying and adding. */
-#include <omp.h>
+#include <stdatomic.h>
 
 #include "harness/core/alloc.h"
 #include "harness/core/clock.h"
+#include "harness/core/threads.h"
 #include "kernels/internal.h"
 
-enum { PASSES = 5, BUFFER_FLOATS = 64 << 20, BLOCK_FLOATS = 1 << 16, SPINS = 1 << 18 };
+enum { BUFFER_FLOATS = 64 << 20, BLOCK_FLOATS = 1 << 16 }; /* far beyond any cache */
+enum { SPINS = 1 << 14, SPIN_PARTS = 128 };                /* some milliseconds */
 
-double sb_measure_read_rate(void)
+struct sb_meter {
+    float *buffer;
+};
+
+/* A loop, and where its parts leave what they did, so that none of it can be left out. */
+struct meter_loop {
+    const float *buffer;
+    atomic_size_t *operations;
+    _Atomic float *sink;
+};
+
+struct sb_meter *sb_meter_create(void)
 {
-    const struct sb_kernel_table *table = sb_kernels();
-    float *buffer = sb_alloc_aligned(BUFFER_FLOATS, sizeof *buffer);
-    double best = 0, sum = 0;
-    if (!buffer)
-        return 0;
-#pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < BUFFER_FLOATS; i++) /* by the threads that will read it */
-        buffer[i] = 1;
-    for (int pass = 0; pass < PASSES; pass++) {
-        uint64_t start = sb_now_ns();
-#pragma omp parallel for schedule(static) reduction(+ : sum)
-        for (size_t i = 0; i < BUFFER_FLOATS; i += BLOCK_FLOATS)
-            sum += (double)table->stream(buffer + i, BLOCK_FLOATS);
-        double rate = BUFFER_FLOATS * sizeof *buffer * 1e9 / (double)(sb_now_ns() - start);
-        best = rate > best ? rate : best;
+    struct sb_meter *meter = sb_alloc_zero(1, sizeof *meter);
+    if (!meter)
+        return NULL;
+    meter->buffer = sb_alloc_aligned(BUFFER_FLOATS, sizeof *meter->buffer);
+    if (!meter->buffer) {
+        sb_free(meter);
+        return NULL;
     }
-    sb_free(buffer);
-    return sum > 0 ? best : 0;
+    for (size_t i = 0; i < BUFFER_FLOATS; i++) /* pages that nobody wrote to share one */
+        meter->buffer[i] = 1;
+    return meter;
 }
 
-double sb_measure_fma_rate(void)
+void sb_meter_destroy(struct sb_meter *meter)
 {
-    const struct sb_kernel_table *table = sb_kernels();
-    double best = 0;
-    for (int pass = 0; pass < PASSES; pass++) {
-        double operations = 0;
-        uint64_t start = sb_now_ns();
-#pragma omp parallel reduction(+ : operations)
-        {
-            float sink[16];
-            operations += 2.0 * (double)table->spin(sb_cpu_active() ? SPINS : SPINS / 64, sink);
-        }
-        double rate = operations * 1e9 / (double)(sb_now_ns() - start);
-        best = rate > best ? rate : best;
-    }
-    return best;
+    if (!meter)
+        return;
+    sb_free(meter->buffer);
+    sb_free(meter);
+}
+
+static double seconds_of(size_t n, void (*part)(const void *, size_t, size_t, size_t),
+                         const struct meter_loop *loop)
+{
+    const struct sb_team *team = sb_team_begin((size_t)sb_threads_get());
+    uint64_t start = sb_now_ns();
+    sb_team_for(team, n, 1, BUFFER_FLOATS, part, loop);
+    double seconds = (double)(sb_now_ns() - start) * 1e-9;
+    sb_team_end(team);
+    return seconds;
+}
+
+static void read_blocks(const void *arg, size_t first, size_t last, size_t member)
+{
+    const struct meter_loop *loop = arg;
+    float sum =
+        sb_kernels()->stream(loop->buffer + first * BLOCK_FLOATS, (last - first) * BLOCK_FLOATS);
+    atomic_store_explicit(loop->sink, sum, memory_order_relaxed);
+}
+
+double sb_meter_read_rate(const struct sb_meter *meter)
+{
+    _Atomic float sink = 0;
+    const struct meter_loop loop = { .buffer = meter->buffer, .sink = &sink };
+    return BUFFER_FLOATS * sizeof *meter->buffer /
+           seconds_of(BUFFER_FLOATS / BLOCK_FLOATS, read_blocks, &loop);
+}
+
+static void spin_parts(const void *arg, size_t first, size_t last, size_t member)
+{
+    const struct meter_loop *loop = arg;
+    size_t spins = (sb_cpu_active() ? SPINS : SPINS / 64) * (last - first);
+    float sink[16];
+    atomic_fetch_add_explicit(loop->operations, 2 * sb_kernels()->spin(spins, sink),
+                              memory_order_relaxed);
+    atomic_store_explicit(loop->sink, sink[0], memory_order_relaxed);
+}
+
+double sb_meter_fma_rate(void)
+{
+    _Atomic float sink = 0;
+    atomic_size_t operations = 0;
+    const struct meter_loop loop = { .operations = &operations, .sink = &sink };
+    double seconds = seconds_of(SPIN_PARTS, spin_parts, &loop);
+    return (double)operations / seconds;
 }

@@ -30,7 +30,7 @@ static const struct sb_usage usage = {
         "c = median over rounds of time(M) / time(1) of the same round, with a 95 % interval of that\n"
         "median; the row `A/A` measures M = 1 once more: how far its interval reaches from 1 is the\n"
         "noise floor. of_floor = time / max(bytes / read rate, operations / multiply-add rate), both\n"
-        "rates measured in the same run. --random makes a model of a stated shape in memory (15m, 110m,\n"
+        "rates measured in every round too, and medians of all. --random makes a model of a stated shape in memory (15m, 110m,\n"
         "1b, or layers x width x heads x KV heads x feed-forward x vocabulary), for figures that anyone\n"
         "can repeat.",
 };
@@ -62,6 +62,10 @@ static enum sb_status measure(struct sb_curve *c, struct sb_model *model, const 
 {
     size_t context = (size_t)o->context, most = 64;
     struct sb_seq *seq = NULL;
+    struct sb_meter *meter = sb_meter_create();
+    if (!meter)
+        return sb_fail(err, SB_ENOMEM, "out of memory for a measure of memory");
+    c->meter = meter;
     for (size_t i = 0; i < c->n; i++)
         most = (size_t)c->rows[i] > most ? (size_t)c->rows[i] : most;
     enum sb_status rc = sb_seq_create(&seq, model, context + most, most, err);
@@ -70,6 +74,8 @@ static enum sb_status measure(struct sb_curve *c, struct sb_model *model, const 
     if (rc == SB_OK)
         rc = sb_curve_measure(c, seq, o->tree, 0, NULL, err);
     sb_seq_destroy(seq);
+    c->meter = NULL;
+    sb_meter_destroy(meter);
     return rc;
 }
 
@@ -103,21 +109,28 @@ struct point {
 struct report {
     struct point *point; /* [n]; point[1] is the A/A arm */
     size_t n;
-    double read_rate, fma_rate;
+    double read_rate, fma_rate; /* medians over rounds */
     struct work work;
 };
+
+/* The median of n values, which end up sorted in `room`. */
+static double median_of(const double *values, size_t n, double *room)
+{
+    memcpy(room, values, n * sizeof *room);
+    return sb_median(room, n);
+}
 
 static enum sb_status summarise(struct report *r, const struct sb_curve *c, struct sb_error *err)
 {
     double *values = sb_alloc_array(c->rounds, sizeof *values);
     r->point = sb_alloc_zero(c->n, sizeof *r->point);
     r->n = c->n;
-    r->read_rate = sb_measure_read_rate();
-    r->fma_rate = sb_measure_fma_rate();
     if (!values || !r->point) {
         sb_free(values);
         return sb_fail(err, SB_ENOMEM, "out of memory for %zu rounds", c->rounds);
     }
+    r->fma_rate = median_of(c->fma_rate, c->rounds, values);
+    r->read_rate = median_of(c->read_rate, c->rounds, values);
     for (size_t i = 0; i < c->n; i++) {
         r->point[i].ns = sb_curve_sorted(c, i, false, values);
         r->point[i].c.estimate = sb_curve_sorted(c, i, true, values);

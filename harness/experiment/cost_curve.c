@@ -22,7 +22,9 @@ enum sb_status sb_curve_init(struct sb_curve *c, const int32_t *rows, size_t n, 
     *c = (struct sb_curve){ .n = n, .most_rounds = most_rounds };
     c->rows = sb_alloc_array(n, sizeof *c->rows);
     c->ns = most_rounds <= SIZE_MAX / n ? sb_alloc_array(n * most_rounds, sizeof *c->ns) : NULL;
-    if (!c->rows || !c->ns) {
+    c->read_rate = sb_alloc_array(most_rounds, sizeof *c->read_rate);
+    c->fma_rate = sb_alloc_array(most_rounds, sizeof *c->fma_rate);
+    if (!c->rows || !c->ns || !c->read_rate || !c->fma_rate) {
         sb_curve_finish(c);
         return sb_fail(err, SB_ENOMEM, "out of memory for %zu rounds", most_rounds);
     }
@@ -34,6 +36,8 @@ void sb_curve_finish(struct sb_curve *c)
 {
     sb_free(c->rows);
     sb_free(c->ns);
+    sb_free(c->read_rate);
+    sb_free(c->fma_rate);
     *c = (struct sb_curve){ 0 };
 }
 
@@ -105,6 +109,10 @@ static enum sb_status one_round(struct sb_curve *c, struct sb_seq *seq, const st
     enum sb_status rc = SB_OK;
     for (size_t i = 0; i < c->n; i++)
         order[i] = i;
+    if (c->meter) {
+        c->read_rate[c->rounds] = sb_meter_read_rate(c->meter);
+        c->fma_rate[c->rounds] = sb_meter_fma_rate();
+    }
     sb_rng_shuffle(rng, order, c->n);
     for (size_t k = 0; k < c->n && rc == SB_OK; k++)
         rc = time_forward(seq, rows, (size_t)c->rows[order[k]],

@@ -11,6 +11,9 @@ struct sb_curve {
     int32_t *rows; /* [n] */
     double *ns;    /* [n, most_rounds]; only the first `rounds` of each are there */
     size_t n, rounds, most_rounds;
+    /* With a meter, not owned, each round measures what the machine can do as well: [most_rounds]. */
+    const struct sb_meter *meter;
+    double *read_rate, *fma_rate; /* bytes and operations per second */
 };
 enum sb_status sb_curve_init(struct sb_curve *curve, const int32_t *rows, size_t n,
                              size_t most_rounds, struct sb_error *err);
