@@ -75,55 +75,86 @@ static unsigned char *values_at(const struct sb_kv_layer *kv, size_t slot, size_
            (panel * kv->n_slots + slot) * value_step(kv);
 }
 
-/* to[0], to[stride], ... = x[n], rounded to the cache's type; stride in bytes. */
-static void store(enum sb_dtype type, unsigned char *to, size_t stride, const float *x, size_t n)
+/* to[0], to[stride], ... = x[0], x[ldx], ..., n of them, rounded to the cache's type; stride in bytes. */
+static inline __attribute__((always_inline)) void
+store(enum sb_dtype type, unsigned char *to, size_t stride, const float *x, size_t ldx, size_t n)
 {
     switch (type) {
     case SB_F32:
         for (size_t i = 0; i < n; i++)
-            memcpy(to + i * stride, x + i, sizeof *x);
+            memcpy(to + i * stride, x + i * ldx, sizeof *x);
         break;
     case SB_F16:
         for (size_t i = 0; i < n; i++)
-            memcpy(to + i * stride, &(uint16_t){ sb_f32_to_f16(x[i]) }, 2);
+            memcpy(to + i * stride, &(uint16_t){ sb_f32_to_f16(x[i * ldx]) }, 2);
         break;
     default:
         for (size_t i = 0; i < n; i++)
-            memcpy(to + i * stride, &(uint16_t){ sb_f32_to_bf16(x[i]) }, 2);
+            memcpy(to + i * stride, &(uint16_t){ sb_f32_to_bf16(x[i * ldx]) }, 2);
         break;
     }
 }
 
-/* One head's key and value of a slot. */
-static void write_slot(const struct sb_kv_layer *kv, size_t slot, size_t head, const float *key,
-                       const float *value)
+/* Keys of n slots that lie in one panel, which are neighbours in a line of memory for every element. */
+static void write_keys(const struct sb_kv_layer *kv, size_t slot, size_t head, const float *k,
+                       size_t ld, size_t n)
 {
-    size_t d = kv->head_dim;
-    if (kv->type == SB_BF16) /* two steps to a word */
-        for (size_t i = 0; i < d; i++)
-            store(SB_BF16, key_at(kv, slot, head, i), 0, key + i, 1);
-    else
-        store(kv->type, key_at(kv, slot, head, 0), value_step(kv), key, d);
-    for (size_t i = 0; i < d; i += SB_PANEL)
-        store(kv->type, values_at(kv, slot, head, i / SB_PANEL), element_bytes(kv), value + i,
+    unsigned char *to = key_at(kv, slot, head, 0);
+    for (size_t i = 0; i < kv->head_dim; i++) {
+        switch (kv->type) {
+        case SB_F32:
+            store(SB_F32, to + i * 128, 4, k + i, ld, n);
+            break;
+        case SB_F16:
+            store(SB_F16, to + i * 64, 2, k + i, ld, n);
+            break;
+        default: /* two steps to a word */
+            store(SB_BF16, to + i / 2 * 128 + i % 2 * 2, 4, k + i, ld, n);
+            break;
+        }
+    }
+}
+
+static void write_values(const struct sb_kv_layer *kv, size_t slot, size_t head, const float *v)
+{
+    for (size_t i = 0, d = kv->head_dim; i < d; i += SB_PANEL)
+        store(kv->type, values_at(kv, slot, head, i / SB_PANEL), element_bytes(kv), v + i, 1,
               d - i < SB_PANEL ? d - i : SB_PANEL);
+}
+
+/* All lines of a head's next slots are on their way at once. */
+static void ask_for_slots(const struct sb_kv_layer *kv, size_t slot, size_t head, size_t n)
+{
+    const unsigned char *k = key_at(kv, slot, head, 0);
+    size_t step = value_step(kv), steps = kv->type == SB_BF16 ? kv->head_dim / 2 : kv->head_dim;
+    for (size_t i = 0; i < steps; i++)
+        __builtin_prefetch(k + i * (kv->type == SB_F16 ? 64 : 128), 1);
+    for (size_t p = 0; p < value_panels(kv); p++) {
+        const unsigned char *v = values_at(kv, slot, head, p);
+        for (size_t at = 0; at < n * step; at += 64)
+            __builtin_prefetch(v + at, 1);
+    }
 }
 
 struct write_loop {
     const struct sb_kv_layer *kv;
     size_t slot;
     const float *k, *v;
-    size_t ld, m;
+    size_t ld, m, runs; /* of slots in one panel */
 };
 
-/* Head by head: neighbouring slots share cache lines. */
-static void write_slots(const void *arg, size_t first, size_t last, size_t member)
+static void write_runs(const void *arg, size_t first, size_t last, size_t member)
 {
     const struct write_loop *l = arg;
-    size_t d = l->kv->head_dim;
+    const size_t offset = l->slot % SB_PANEL, d = l->kv->head_dim;
     for (size_t i = first; i < last; i++) {
-        size_t row = i % l->m, h = i / l->m, at = row * l->ld + h * d;
-        write_slot(l->kv, l->slot + row, h, l->k + at, l->v + at);
+        size_t head = i / l->runs, run = i % l->runs;
+        size_t row = run > 0 ? run * SB_PANEL - offset : 0, end = (run + 1) * SB_PANEL - offset;
+        size_t n = (end < l->m ? end : l->m) - row, at = row * l->ld + head * d;
+        ask_for_slots(l->kv, l->slot + row, head, n);
+        write_keys(l->kv, l->slot + row, head, l->k + at, l->ld, n);
+        for (size_t r = 0; r < n; r++)
+            write_values(l->kv, l->slot + row + r, head, l->v + at + r * l->ld);
     }
 }
 
@@ -131,9 +162,11 @@ void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_
                  const float *k, const float *v, size_t ld, size_t m)
 {
     enum { WORK = 32 }; /* multiply-adds in the time of an element of k and of v */
-    const struct write_loop loop = { kv, slot, k, v, ld, m };
-    size_t n = m * kv->n_kv_heads;
-    sb_team_for(team, n, 1, WORK * n * kv->head_dim, write_slots, &loop);
+    const size_t runs = (slot % SB_PANEL + m + SB_PANEL - 1) / SB_PANEL;
+    const struct write_loop loop = { kv, slot, k, v, ld, m, runs };
+    if (m > 0)
+        sb_team_for(team, runs * kv->n_kv_heads, 1, WORK * m * kv->n_kv_heads * kv->head_dim,
+                    write_runs, &loop);
 }
 
 void sb_kv_move(const struct sb_kv_layer *kv, size_t dst, size_t src)

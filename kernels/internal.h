@@ -19,6 +19,8 @@ struct sb_product {
     size_t ldy;
     const float *bias; /* [n] or NULL */
     bool add;
+    /* What many rows ask the memory for during the last panel, instead of what lies behind it; or NULL. */
+    const unsigned char *then;
 };
 
 /* Besides the types of weights, tiles read bfloat16 step by step: the form of cached values, of which
@@ -47,8 +49,9 @@ struct sb_kernel_table {
     void (*add)(float *y, const float *x, size_t n);
     void (*divide)(float *x, size_t n, float by);
     void (*mix)(float *y, float a, const float *x, float b, size_t n); /* y = fma(y, a, x * b) */
-    float (*max_scaled)(const float *x, size_t n, float scale);        /* of x * scale */
-    /* Sum over e = exp(x * scale - max), 16 lanes within chunks; e is stored when not NULL. */
+    float (*max_scaled)(const float *x, size_t n, float scale);        /* of x * scale; scale > 0 */
+    /* Sum over e = exp(x * scale - max), 16 lanes within chunks; e is stored when not NULL. No x * scale is
+     * above max. */
     float (*sum_exp)(float *e, const float *x, size_t n, float scale, float max);
     /* Rows of n <= SB_CHUNK scores become exp(x * scale - max) in place: the two above, for m rows abreast. */
     void (*weigh)(float *x, size_t ldx, size_t m, size_t n, float scale, float *max, float *total);
@@ -69,8 +72,9 @@ struct sb_kernel_table {
 extern const struct sb_kernel_table sb_kernels_generic;
 extern const struct sb_kernel_table sb_kernels_avx2, sb_kernels_avx512; /* x86-64 builds only */
 
-/* A product by a variant's function, in parts of whole panels. */
+/* A product by a variant's function, in parts of whole panels; `next` as in struct sb_packed. */
 void sb_product_run(const struct sb_team *team, const struct sb_product *job,
+                    const struct sb_panels *next,
                     void (*product)(const struct sb_product *job, size_t first_panel,
                                     size_t last_panel));
 void sb_product_avx512_bf16(const struct sb_product *job, size_t first_panel, size_t last_panel);

@@ -124,6 +124,12 @@ int sb_packed_init(struct sb_packed *w, enum sb_dtype type, size_t n, size_t k, 
     return 0;
 }
 
+void sb_packed_follow(struct sb_packed *w, const struct sb_packed *next)
+{
+    w->next = (struct sb_panels){ next->data, next->n / SB_PANEL + (next->n % SB_PANEL != 0),
+                                  sb_panel_bytes(next->type, next->k) };
+}
+
 void sb_packed_finish(struct sb_packed *w)
 {
     if (w == NULL)

@@ -9,24 +9,36 @@ size_t sb_row_stride(size_t n)
 
 struct panel_loop {
     const struct sb_product *job;
+    const struct sb_panels *next;
+    size_t panels, members;
     void (*product)(const struct sb_product *job, size_t first_panel, size_t last_panel);
 };
 
 static void run_panels(const void *arg, size_t first, size_t last, size_t member)
 {
     const struct panel_loop *loop = arg;
-    loop->product(loop->job, first, last);
+    const struct sb_panels *next = loop->next;
+    struct sb_product job = *loop->job;
+    if (next->data && last == loop->panels * (member + 1) / loop->members) /* the last of its own */
+        job.then = next->data + next->n * member / loop->members * next->bytes;
+    loop->product(&job, first, last);
 }
 
 void sb_product_run(const struct sb_team *team, const struct sb_product *job,
+                    const struct sb_panels *next,
                     void (*product)(const struct sb_product *job, size_t first_panel,
                                     size_t last_panel))
 {
     enum { WIDEST = 4 }; /* panels that tiles go over at once */
-    const struct panel_loop loop = { job, product };
+    const struct panel_loop loop = {
+        .job = job,
+        .next = next,
+        .panels = job->n / SB_PANEL + (job->n % SB_PANEL != 0),
+        .members = team ? team->count : 1,
+        .product = product,
+    };
     if (job->m > 0)
-        sb_team_for(team, job->n / SB_PANEL + (job->n % SB_PANEL != 0), WIDEST,
-                    job->m * job->n * job->k, run_panels, &loop);
+        sb_team_for(team, loop.panels, WIDEST, job->m * job->n * job->k, run_panels, &loop);
 }
 
 void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
@@ -46,7 +58,7 @@ void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb
         .bias = bias,
         .add = add,
     };
-    sb_product_run(team, &job, sb_kernels()->product);
+    sb_product_run(team, &job, &w->next, sb_kernels()->product);
 }
 
 enum { PICK_ROWS = 64 };

@@ -430,11 +430,13 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
             size_t k = job->k - k0 < block ? job->k - k0 : block,
                    bytes = packed_bytes(job->type, k);
             size_t share = group_bytes(job->type) / n_tiles;
+            const unsigned char *next =
+                job->then && p + 1 == last && k0 + k == job->k ? job->then : w + bytes;
             for (size_t t = 0; t < n_tiles; t++) {
                 size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
                 tiles[rows - 1][job->type - FIRST_TYPE](
                     w, 0, job->x + row * job->ldx + k0, job->ldx, k, to.at + row * to.ld, to.ld,
-                    k0 > 0, (struct ahead){ w + bytes + bytes * t / n_tiles, share });
+                    k0 > 0, (struct ahead){ next + bytes * t / n_tiles, share });
             }
             w += bytes;
         }

@@ -1,28 +1,65 @@
 /* Template: operations on rows. Include after a v16_<isa>.h. */
 
-enum { WEIGH_ROWS = 4 }; /* of scores that become weights abreast */
+#define EACH(i, count) _Pragma("GCC unroll 4") for (int i = 0; i < (count); i++)
+
+enum { ABREAST = 4 }; /* vectors whose exponentials are computed together */
+
+/* Of `left` elements the first 16, or all. */
+static inline v16 v_load_left(const float *p, size_t left)
+{
+    return left >= 16 ? v_load(p) : v_load_n(p, left);
+}
+
+static inline void v_store_left(float *p, v16 a, size_t left)
+{
+    if (left >= 16)
+        v_store(p, a);
+    else
+        v_store_n(p, a, left);
+}
 
 /* exp, at most 1 ulp off: x = n ln 2 + r with |r| <= ln 2 / 2, Taylor's polynomial of degree 7 in r
  * (truncation below 6e-9 relative), then 2^n. The clamps are where the result is 0 or infinite;
- * they pass a NaN through. */
-static inline v16 v_exp(v16 x)
+ * they pass a NaN through. Each step is done for all n <= ABREAST vectors before the next: what waits in a
+ * chain of fifteen operations would keep a core from seeing the other chains. n is a constant at every call,
+ * and so is whether any x may be positive. */
+static inline __attribute__((always_inline)) void v_exp_each(v16 *x, int n, bool positive)
 {
     const v16 shift = v_set1(0x1.8p23f);
-    v16 p, t, n, r;
-    x = v_min(v_set1(89.0f), v_max(v_set1(-104.0f), x));
-    t = v_fma(x, v_set1(0x1.715476p0f), shift);
-    n = v_sub(t, shift);
-    r = v_fma(n, v_set1(-0x1.62e4p-1f), x);    /* ln 2 to 16 bits: the product is exact */
-    r = v_fma(n, v_set1(-0x1.7f7d1cp-20f), r); /* and the rest of it */
-    p = v_set1(1.0f / 5040);
-    p = v_fma(p, r, v_set1(1.0f / 720));
-    p = v_fma(p, r, v_set1(1.0f / 120));
-    p = v_fma(p, r, v_set1(1.0f / 24));
-    p = v_fma(p, r, v_set1(1.0f / 6));
-    p = v_fma(p, r, v_set1(0.5f));
-    p = v_fma(v_mul(r, r), p, r);
-    p = v_add(p, v_set1(1.0f));
-    return v_scale_by_power(p, t);
+    v16 p[ABREAST], t[ABREAST], whole[ABREAST];
+    EACH (i, n)
+        x[i] = v_max(v_set1(-104.0f), x[i]);
+    if (positive)
+        EACH (i, n)
+            x[i] = v_min(v_set1(89.0f), x[i]);
+    EACH (i, n)
+        t[i] = v_fma(x[i], v_set1(0x1.715476p0f), shift);
+    EACH (i, n)
+        whole[i] = v_sub(t[i], shift);
+    EACH (i, n)
+        x[i] = v_fma(whole[i], v_set1(-0x1.62e4p-1f), x[i]); /* ln 2 to 16 bits: exact */
+    EACH (i, n)
+        x[i] = v_fma(whole[i], v_set1(-0x1.7f7d1cp-20f), x[i]); /* and the rest of it */
+    EACH (i, n)
+        p[i] = v_fma(v_set1(1.0f / 5040), x[i], v_set1(1.0f / 720));
+    EACH (i, n)
+        p[i] = v_fma(p[i], x[i], v_set1(1.0f / 120));
+    EACH (i, n)
+        p[i] = v_fma(p[i], x[i], v_set1(1.0f / 24));
+    EACH (i, n)
+        p[i] = v_fma(p[i], x[i], v_set1(1.0f / 6));
+    EACH (i, n)
+        p[i] = v_fma(p[i], x[i], v_set1(0.5f));
+    EACH (i, n)
+        p[i] = v_fma(v_mul(x[i], x[i]), p[i], x[i]);
+    EACH (i, n)
+        x[i] = v_scale_by_power(v_add(p[i], v_set1(1.0f)), t[i]);
+}
+
+static inline v16 v_exp(v16 x)
+{
+    v_exp_each(&x, 1, true);
+    return x;
 }
 
 static void rmsnorm(float *y, const float *x, const float *weight, size_t d, float eps)
@@ -45,19 +82,30 @@ static void rmsnorm(float *y, const float *x, const float *weight, size_t d, flo
                   d - i);
 }
 
-static inline v16 v_swiglu(v16 gate, v16 up)
+/* gate = silu(gate) * up for n <= 16 * vectors elements; vectors is a constant at every call. */
+static inline __attribute__((always_inline)) void swiglu_some(float *gate, const float *up,
+                                                              size_t n, int vectors)
 {
-    v16 denominator = v_add(v_set1(1.0f), v_exp(v_sub(v_zero(), gate)));
-    return v_mul(v_div(gate, denominator), up);
+    v16 g[ABREAST], e[ABREAST];
+    EACH (k, vectors) {
+        g[k] = v_load_left(gate + k * 16, n - (size_t)k * 16);
+        e[k] = v_sub(v_zero(), g[k]);
+    }
+    v_exp_each(e, vectors, true);
+    EACH (k, vectors) {
+        const size_t left = n - (size_t)k * 16;
+        v16 silu = v_div(g[k], v_add(v_set1(1.0f), e[k]));
+        v_store_left(gate + k * 16, v_mul(silu, v_load_left(up + k * 16, left)), left);
+    }
 }
 
 static void swiglu(float *gate, const float *up, size_t n)
 {
     size_t i;
-    for (i = 0; i + 16 <= n; i += 16)
-        v_store(gate + i, v_swiglu(v_load(gate + i), v_load(up + i)));
-    if (i < n)
-        v_store_n(gate + i, v_swiglu(v_load_n(gate + i, n - i), v_load_n(up + i, n - i)), n - i);
+    for (i = 0; i + ABREAST * 16 <= n; i += ABREAST * 16)
+        swiglu_some(gate + i, up + i, ABREAST * 16, ABREAST);
+    for (; i < n; i += 16)
+        swiglu_some(gate + i, up + i, n - i, 1);
 }
 
 static void add(float *y, const float *x, size_t n)
@@ -90,22 +138,31 @@ static void mix(float *y, float a, const float *x, float b, size_t n)
                   n - i);
 }
 
-static inline v16 v_weight(v16 x, v16 scale, v16 max)
+/* max[r] = the largest of a row of x, times scale > 0: rounding keeps an order. NaN never wins: v_max keeps its
+ * second operand then. `rows` is a constant at every call; chains of different rows hide each other's latency. */
+static inline __attribute__((always_inline)) void max_of_rows(const float *x, size_t ldx, int rows,
+                                                              size_t n, float scale, float *max)
 {
-    return v_exp(v_sub(v_mul(x, scale), max));
+    v16 best[ABREAST];
+    size_t i;
+    EACH (r, rows)
+        best[r] = v_set1(-INFINITY);
+    for (i = 0; i + 16 <= n; i += 16)
+        EACH (r, rows)
+            best[r] = v_max(v_load(x + (size_t)r * ldx + i), best[r]);
+    EACH (r, rows) {
+        if (i < n)
+            best[r] = v_max(v_keep_n(v_load_n(x + (size_t)r * ldx + i, n - i), n - i, -INFINITY),
+                            best[r]);
+        max[r] = v_largest(best[r]) * scale;
+    }
 }
 
-/* NaN never wins: v_max keeps its second operand then. */
 static float max_scaled(const float *x, size_t n, float scale)
 {
-    const v16 s = v_set1(scale);
-    v16 best = v_set1(-INFINITY);
-    size_t i;
-    for (i = 0; i + 16 <= n; i += 16)
-        best = v_max(v_mul(v_load(x + i), s), best);
-    if (i < n)
-        best = v_max(v_keep_n(v_mul(v_load_n(x + i, n - i), s), n - i, -INFINITY), best);
-    return v_largest(best);
+    float max;
+    max_of_rows(x, 0, 1, n, scale, &max);
+    return max;
 }
 
 static float sum_exp(float *e, const float *x, size_t n, float scale, float max)
@@ -114,65 +171,39 @@ static float sum_exp(float *e, const float *x, size_t n, float scale, float max)
     float total = 0.0f;
     for (size_t first = 0; first < n; first += SB_CHUNK) {
         size_t end = n - first < SB_CHUNK ? n : first + SB_CHUNK, i;
-        v16 sum = v_zero();
-        for (i = first; i + 16 <= end; i += 16) {
-            v16 a = v_weight(v_load(x + i), s, top);
-            if (e)
-                v_store(e + i, a);
-            sum = v_add(sum, a);
+        v16 sum = v_zero(), a[ABREAST];
+        for (i = first; i + ABREAST * 16 <= end; i += ABREAST * 16) {
+            EACH (k, ABREAST)
+                a[k] = v_sub(v_mul(v_load(x + i + (size_t)k * 16), s), top);
+            v_exp_each(a, ABREAST, false);
+            EACH (k, ABREAST) {
+                if (e)
+                    v_store(e + i + (size_t)k * 16, a[k]);
+                sum = v_add(sum, a[k]);
+            }
         }
-        if (i < end) {
-            v16 a = v_weight(v_load_n(x + i, end - i), s, top);
+        for (; i < end; i += 16) {
+            const size_t left = end - i;
+            a[0] = v_sub(v_mul(v_load_left(x + i, left), s), top);
+            v_exp_each(a, 1, false);
             if (e)
-                v_store_n(e + i, a, end - i);
-            sum = v_add(sum, v_keep_n(a, end - i, 0.0f));
+                v_store_left(e + i, a[0], left);
+            sum = v_add(sum, left >= 16 ? a[0] : v_keep_n(a[0], left, 0.0f));
         }
         total = first == 0 ? v_sum(sum) : total + v_sum(sum);
     }
     return total;
 }
 
-/* The same two for WEIGH_ROWS rows of whole vectors, at most a chunk: chains of different rows hide each other's
- * latency. */
-static void weigh_abreast(float *x, size_t ldx, size_t n, float scale, float *max, float *total)
-{
-    const v16 s = v_set1(scale);
-    v16 best[WEIGH_ROWS], top[WEIGH_ROWS], sum[WEIGH_ROWS];
-#pragma GCC unroll 4
-    for (int r = 0; r < WEIGH_ROWS; r++)
-        best[r] = v_set1(-INFINITY);
-    for (size_t i = 0; i < n; i += 16)
-#pragma GCC unroll 4
-        for (int r = 0; r < WEIGH_ROWS; r++)
-            best[r] = v_max(v_mul(v_load(x + (size_t)r * ldx + i), s), best[r]);
-#pragma GCC unroll 4
-    for (int r = 0; r < WEIGH_ROWS; r++) {
-        max[r] = v_largest(best[r]);
-        top[r] = v_set1(max[r]);
-        sum[r] = v_zero();
-    }
-    for (size_t i = 0; i < n; i += 16)
-#pragma GCC unroll 4
-        for (int r = 0; r < WEIGH_ROWS; r++) {
-            float *at = x + (size_t)r * ldx + i;
-            v16 a = v_weight(v_load(at), s, top[r]);
-            v_store(at, a);
-            sum[r] = v_add(sum[r], a);
-        }
-#pragma GCC unroll 4
-    for (int r = 0; r < WEIGH_ROWS; r++)
-        total[r] = v_sum(sum[r]);
-}
-
 static void weigh(float *x, size_t ldx, size_t m, size_t n, float scale, float *max, float *total)
 {
     size_t r = 0;
-    for (; r + WEIGH_ROWS <= m && n % 16 == 0; r += WEIGH_ROWS)
-        weigh_abreast(x + r * ldx, ldx, n, scale, max + r, total + r);
-    for (; r < m; r++) {
-        max[r] = max_scaled(x + r * ldx, n, scale);
+    for (; r + ABREAST <= m; r += ABREAST)
+        max_of_rows(x + r * ldx, ldx, ABREAST, n, scale, max + r);
+    for (; r < m; r++)
+        max_of_rows(x + r * ldx, ldx, 1, n, scale, max + r);
+    for (r = 0; r < m; r++)
         total[r] = sum_exp(x + r * ldx, x + r * ldx, n, scale, max[r]);
-    }
 }
 
 static void rescale(float *max, float *total, const float *chunk_max, const float *chunk_total,

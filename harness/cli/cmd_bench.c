@@ -29,10 +29,10 @@ static const struct sb_usage usage = {
         "Times forwards over M rows after a context of N tokens, all M interleaved in every round.\n"
         "c = median over rounds of time(M) / time(1) of the same round, with a 95 % interval of that\n"
         "median; the row `A/A` measures M = 1 once more: how far its interval reaches from 1 is the\n"
-        "noise floor. of_floor = time / max(bytes / read rate, operations / multiply-add rate), both\n"
-        "rates measured in every round too, and medians of all. --random makes a model of a stated shape in memory (15m, 110m,\n"
-        "1b, or layers x width x heads x KV heads x feed-forward x vocabulary), for figures that anyone\n"
-        "can repeat.",
+        "noise floor. of_floor = median of time / max(bytes / read rate, operations / multiply-add rate),\n"
+        "with both rates as the same round measured them. --random makes a model of a stated shape in\n"
+        "memory (15m, 110m, 1b, or layers x width x heads x KV heads x feed-forward x vocabulary), for\n"
+        "figures that anyone can repeat.",
 };
 
 struct options {
@@ -120,6 +120,18 @@ static double median_of(const double *values, size_t n, double *room)
     return sb_median(room, n);
 }
 
+/* The median over rounds of time(M) / the floor by what the same round measured. */
+static double of_floor(const struct sb_curve *c, size_t i, const struct work *work, double *room)
+{
+    for (size_t k = 0; k < c->rounds; k++) {
+        double by_bytes = work->bytes / c->read_rate[k],
+               by_flops = c->rows[i] * work->flops / c->fma_rate[k];
+        room[k] =
+            c->ns[i * c->most_rounds + k] * 1e-9 / (by_bytes > by_flops ? by_bytes : by_flops);
+    }
+    return sb_median(room, c->rounds);
+}
+
 static enum sb_status summarise(struct report *r, const struct sb_curve *c, struct sb_error *err)
 {
     double *values = sb_alloc_array(c->rounds, sizeof *values);
@@ -138,9 +150,7 @@ static enum sb_status summarise(struct report *r, const struct sb_curve *c, stru
         r->point[i].quartile[0] = values[c->rounds / 4];
         r->point[i].quartile[1] = values[c->rounds - 1 - c->rounds / 4];
         r->point[i].rows = c->rows[i];
-        double by_bytes = r->work.bytes / r->read_rate,
-               by_flops = c->rows[i] * r->work.flops / r->fma_rate;
-        r->point[i].of_floor = r->point[i].ns * 1e-9 / (by_bytes > by_flops ? by_bytes : by_flops);
+        r->point[i].of_floor = of_floor(c, i, &r->work, values);
     }
     sb_free(values);
     return SB_OK;

@@ -205,8 +205,8 @@ static void attention_sublayer(const struct pass *pass, size_t index)
     float *q = seq->qkv, *k = q + model->q_width, *v = k + model->kv_width;
     const struct rows_of_input input = attention_input(pass, index);
     sb_matrix_product(team, seq, q, ld, &layer->qkv, input.x, input.ld, n, false);
-    sb_rope_apply(team, &seq->rope, q, ld, c->n_heads, hd, seq->position, n);
-    sb_rope_apply(team, &seq->rope, k, ld, c->n_kv_heads, hd, seq->position, n);
+    /* Heads of k follow those of q. */
+    sb_rope_apply(team, &seq->rope, q, ld, c->n_heads + c->n_kv_heads, hd, seq->position, n);
     sb_kv_write(team, kv, seq->length + pass->o->n_kept, k, v, ld, n);
     const struct sb_visible visible = { seq->length, seq->list, seq->n_list };
     sb_attention(team, seq->attended, seq->ld_attended, q, ld, c->n_heads, 1.0f / sqrtf((float)hd),

@@ -112,6 +112,28 @@ static enum sb_status pack_layer(struct sb_model *model, struct sb_layer *layer,
     return rc;
 }
 
+/* Matrices in the order in which a forward reads them. */
+static void follow(struct sb_packed **last, struct sb_matrix *w)
+{
+    for (size_t i = 0; i < w->n_parts; i++) {
+        if (*last)
+            sb_packed_follow(*last, &w->part[i]);
+        *last = &w->part[i];
+    }
+}
+
+static void link_matrices(struct sb_model *model)
+{
+    struct sb_packed *last = NULL;
+    for (size_t i = 0; i < model->n_layers; i++) {
+        follow(&last, &model->layer[i].qkv);
+        follow(&last, &model->layer[i].wo);
+        follow(&last, &model->layer[i].gate_up);
+        follow(&last, &model->layer[i].w_down);
+    }
+    follow(&last, &model->head);
+}
+
 /* What loaders check as they read. Norm and head of a body may be absent, not of another shape. */
 static enum sb_status check_body(struct sb_weights *w, struct sb_error *err)
 {
@@ -188,6 +210,7 @@ static enum sb_status make(struct sb_model **out, struct sb_weights *weights,
     for (size_t i = 0; rc == SB_OK && i < c->n_layers; i++)
         rc = pack_layer(model, &model->layer[i], &weights->layers[i], err);
     if (rc == SB_OK) {
+        link_matrices(model);
         *out = model;
         return SB_OK;
     }
