@@ -29,7 +29,7 @@ void sb_product_run(const struct sb_team *team, const struct sb_product *job,
                     void (*product)(const struct sb_product *job, size_t first_panel,
                                     size_t last_panel))
 {
-    enum { WIDEST = 4 }; /* panels that tiles go over at once */
+    enum { WIDEST = 2 }; /* panels that tiles go over at once */
     const struct panel_loop loop = {
         .job = job,
         .next = next,

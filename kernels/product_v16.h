@@ -1,9 +1,9 @@
 /* Template: products over packed panels. Include after a v16_<isa>.h.
  *
  * Every element is one chain over k, so the shape of a tile, blocking over k (the chain continues
- * from memory) and conversion of weights ahead of time are free choices. Few rows: several panels
- * side by side, so that enough independent chains hide the latency of the fma. More rows: weights
- * are converted once per block into floats that stay in the first-level cache. */
+ * from memory) and conversion of weights ahead of time are free choices. Few rows of quantised weights:
+ * two panels side by side, so that more chains hide the latency of unpacking; else one stream of memory is
+ * faster. Very many rows: weights are converted once per block into floats that stay in the first-level cache. */
 
 #define TILE_INLINE static inline __attribute__((always_inline))
 
@@ -75,7 +75,7 @@ TILE_INLINE v16 weights(int type, const struct group *g, int step, int c)
     case SB_Q8_0:
         return v_sub(v_fraction(g->w[c], 8 * step, 8), v_set1(1.5f));
     default:
-        return v_sub(v_fraction(g->w[c], 4 * step, 4), v_set1(1.5f));
+        return v_nibble(g->w[c], step);
     }
 }
 
@@ -139,7 +139,7 @@ TILE_INLINE void tile(int type, int rows, int panels, const unsigned char *w, si
                       const float *x, size_t ldx, size_t k, float *out, size_t ldo, bool resume,
                       struct ahead ahead)
 {
-    v16 acc[SB_TILE_ROWS][2 * 4];
+    v16 acc[SB_TILE_ROWS][4];
     const bool quantised = is_quantised(type);
     const int steps = (int)group_steps(type);
     const size_t block = quantised ? SB_QUANT_BLOCK : k;
@@ -153,15 +153,15 @@ TILE_INLINE void tile(int type, int rows, int panels, const unsigned char *w, si
         }
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++)
-#pragma GCC unroll 8
+#pragma GCC unroll 4
             for (int c = 0; c < 2 * panels; c++)
                 acc[r][c] = resume && !quantised ? v_load(out + (size_t)r * ldo + (size_t)c * 16)
                                                  : v_zero();
         for (size_t i = i0; i < i0 + block; i += (size_t)steps, w += group_bytes(type)) {
-            struct group g[4];
-            const unsigned char *wide = w + PREFETCH_BYTES_WIDE;
+            struct group g[2];
+            const unsigned char *wide = w + (type == SB_Q4_0 ? 2 : 1) * PREFETCH_BYTES_WIDE;
             wide += wide < end ? 0 : (size_t)(panels - 1) * stride;
-#pragma GCC unroll 4
+#pragma GCC unroll 2
             for (int p = 0; p < panels; p++) {
                 const unsigned char *next = panels > 1 ? wide + (size_t)p * stride : ahead.from;
                 __builtin_prefetch(next);
@@ -172,10 +172,10 @@ TILE_INLINE void tile(int type, int rows, int panels, const unsigned char *w, si
             ahead.from += ahead.step;
 #pragma GCC unroll 8
             for (int s = 0; s < steps; s++, x++) {
-                v16 wi[4][2];
+                v16 wi[2][2];
                 if (type == SB_BF16 && s == 1 && i + 1 == k) /* the padded step of an odd k */
                     break;
-#pragma GCC unroll 4
+#pragma GCC unroll 2
                 for (int p = 0; p < panels; p++) {
                     wi[p][0] = weights(type, &g[p], s, 0);
                     wi[p][1] = weights(type, &g[p], s, 1);
@@ -185,14 +185,14 @@ TILE_INLINE void tile(int type, int rows, int panels, const unsigned char *w, si
                     if (r == 0)
                         hide_rows(&x, &by);
                     v16 xi = v_set1(row_value(x, r, &by));
-#pragma GCC unroll 8
+#pragma GCC unroll 4
                     for (int c = 0; c < 2 * panels; c++)
                         acc[r][c] = multiply_add(type, xi, wi[c / 2][c % 2], acc[r][c]);
                 }
             }
         }
         hide_out(&out, &ldo);
-#pragma GCC unroll 8
+#pragma GCC unroll 4
         for (int c = 0; c < 2 * panels; c++) {
             v16 d = v_zero();
             if (quantised)
@@ -258,15 +258,6 @@ DEFINE_TILES(10, 1)
 DEFINE_TILES(11, 1)
 DEFINE_TILES(12, 1)
 #endif
-#if SB_WIDE_1 == 2
-DEFINE_TILES(1, 2)
-#endif
-#if SB_WIDE_1 == 4
-DEFINE_TILES(1, 4)
-DEFINE_TILES(2, 2)
-DEFINE_TILES(3, 2)
-DEFINE_TILES(4, 2)
-#endif
 
 /* By rows - 1 and type. */
 static tile_fn *const tiles[SB_TILE_ROWS][TYPES] = {
@@ -279,19 +270,38 @@ static tile_fn *const tiles[SB_TILE_ROWS][TYPES] = {
     TILES_OF(9, 1), TILES_OF(10, 1), TILES_OF(11, 1), TILES_OF(12, 1),
 #endif
 };
-/* Side by side, by rows - 1 and type; empty where one panel has chains enough. */
-static tile_fn *const wide_tiles[SB_TILE_ROWS][TYPES] = {
-#if SB_WIDE_1 == 2
-    TILES_OF(1, 2),
+
+#if SB_WIDE_ROWS > 0 && !defined(SB_DOT_PRODUCTS)
+#define DEFINE_WIDE_TILES(rows) DEFINE_TILE(SB_Q8_0, rows, 2) DEFINE_TILE(SB_Q4_0, rows, 2)
+#define WIDE_TILES_OF(rows)                              \
+    {                                                    \
+        tile_SB_Q8_0_##rows##_2, tile_SB_Q4_0_##rows##_2 \
+    }
+DEFINE_WIDE_TILES(1)
+#if SB_WIDE_ROWS == 4
+DEFINE_WIDE_TILES(2)
+DEFINE_WIDE_TILES(3)
+DEFINE_WIDE_TILES(4)
 #endif
-#if SB_WIDE_1 == 4
-    TILES_OF(1, 4), TILES_OF(2, 2), TILES_OF(3, 2), TILES_OF(4, 2),
+
+/* Over two panels side by side, by rows - 1 and quantised type. */
+static tile_fn *const wide_tiles[SB_WIDE_ROWS][2] = {
+    WIDE_TILES_OF(1),
+#if SB_WIDE_ROWS == 4
+    WIDE_TILES_OF(2),
+    WIDE_TILES_OF(3),
+    WIDE_TILES_OF(4),
 #endif
 };
+#endif
 
-static int wide_panels(size_t rows)
+static tile_fn *tile_of(int type, size_t rows, size_t panels)
 {
-    return rows == 1 ? SB_WIDE_1 : rows == 2 ? SB_WIDE_2 : rows <= 4 ? SB_WIDE_4 : 1;
+#if SB_WIDE_ROWS > 0 && !defined(SB_DOT_PRODUCTS)
+    if (panels == 2)
+        return wide_tiles[rows - 1][type == SB_Q4_0];
+#endif
+    return tiles[rows - 1][type - FIRST_TYPE];
 }
 
 /* y[rows, n] = acc (+ bias), or y + (acc + bias). */
@@ -333,13 +343,11 @@ static struct sums sums_of(const struct sb_product *job, size_t panel, size_t pa
 /* At most SB_TILE_ROWS rows: the weights stream by once. */
 static void product_few(const struct sb_product *job, size_t first, size_t last)
 {
-    _Alignas(64) float acc[SB_TILE_ROWS * SB_PANEL > 4 * 2 * SB_PANEL ? SB_TILE_ROWS * SB_PANEL
-                                                                      : 4 * 2 * SB_PANEL];
-    size_t m = job->m, wide = (size_t)wide_panels(m);
+    _Alignas(64) float acc[(SB_TILE_ROWS > 8 ? SB_TILE_ROWS : 8) * SB_PANEL];
+    const size_t m = job->m, wide = is_quantised(job->type) && m <= SB_WIDE_ROWS ? 2 : 1;
     for (size_t p = first; p < last;) {
         size_t panels = last - p >= wide ? wide : 1;
-        tile_fn *fn = panels > 1 ? wide_tiles[m - 1][job->type - FIRST_TYPE]
-                                 : tiles[m - 1][job->type - FIRST_TYPE];
+        tile_fn *fn = tile_of(job->type, m, panels);
         const unsigned char *w = job->w + p * job->panel_stride;
         const struct sums to = sums_of(job, p, panels, acc);
         fn(w, job->panel_stride, job->x, job->ldx, job->k, to.at, to.ld, false,
@@ -358,9 +366,9 @@ static void chain_rows(float *acc, size_t ldacc, const float *w, const float *x,
     size_t n_tiles = (m + SB_TILE_ROWS - 1) / SB_TILE_ROWS;
     for (size_t t = 0; t < n_tiles; t++) {
         size_t row = m * t / n_tiles, rows = m * (t + 1) / n_tiles - row;
-        tiles[rows - 1][SB_F32 - FIRST_TYPE]((const unsigned char *)w, 0, x + row * ldx, ldx, k,
-                                             acc + row * ldacc, ldacc, resume,
-                                             (struct ahead){ (const unsigned char *)w, 0 });
+        tile_of(SB_F32, rows, 1)((const unsigned char *)w, 0, x + row * ldx, ldx, k,
+                                 acc + row * ldacc, ldacc, resume,
+                                 (struct ahead){ (const unsigned char *)w, 0 });
     }
 }
 
@@ -434,9 +442,9 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
                 job->then && p + 1 == last && k0 + k == job->k ? job->then : w + bytes;
             for (size_t t = 0; t < n_tiles; t++) {
                 size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
-                tiles[rows - 1][job->type - FIRST_TYPE](
-                    w, 0, job->x + row * job->ldx + k0, job->ldx, k, to.at + row * to.ld, to.ld,
-                    k0 > 0, (struct ahead){ next + bytes * t / n_tiles, share });
+                tile_of(job->type, rows, 1)(w, 0, job->x + row * job->ldx + k0, job->ldx, k,
+                                            to.at + row * to.ld, to.ld, k0 > 0,
+                                            (struct ahead){ next + bytes * t / n_tiles, share });
             }
             w += bytes;
         }
@@ -496,9 +504,9 @@ static void add_to_sums(const struct sb_sums *job)
             if (n_tiles > 1)
                 ahead = (struct ahead){ w + job->k * step + job->k * step * t / n_tiles,
                                         step / n_tiles };
-            tiles[rows - 1][job->type - FIRST_TYPE](w, 0, job->x + row * job->ldx, job->ldx, job->k,
-                                                    job->y + row * job->ldy + p * SB_PANEL,
-                                                    job->ldy, true, ahead);
+            tile_of(job->type, rows, 1)(w, 0, job->x + row * job->ldx, job->ldx, job->k,
+                                        job->y + row * job->ldy + p * SB_PANEL, job->ldy, true,
+                                        ahead);
         }
 }
 #endif

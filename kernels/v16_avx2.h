@@ -9,9 +9,7 @@
 
 #define SB_V16_TABLE sb_kernels_avx2
 #define SB_TILE_ROWS 3 /* 3 x 2 x 2 accumulators of 16 registers */
-#define SB_WIDE_1    2
-#define SB_WIDE_2    1
-#define SB_WIDE_4    1
+#define SB_WIDE_ROWS 1
 
 typedef struct {
     __m256 lo, hi;
@@ -194,6 +192,12 @@ static inline __attribute__((always_inline)) __m256 fraction(__m256i w, int from
 static inline __attribute__((always_inline)) v16 v_fraction(v16_words w, int from, int bits)
 {
     return (v16){ fraction(w.a, from, bits), fraction(w.b, from, bits) };
+}
+
+/* (u - 8) / 16, where u is a nibble, a constant one of eight. */
+static inline __attribute__((always_inline)) v16 v_nibble(v16_words w, int nibble)
+{
+    return v_sub(v_fraction(w, 4 * nibble, 4), v_set1(1.5f));
 }
 
 #endif

@@ -9,9 +9,7 @@
 
 #define SB_V16_TABLE sb_kernels_avx512
 #define SB_TILE_ROWS 12 /* 12 x 2 accumulators of 32 registers */
-#define SB_WIDE_1    4
-#define SB_WIDE_2    2
-#define SB_WIDE_4    2
+#define SB_WIDE_ROWS 4
 
 typedef __m512 v16;
 
@@ -152,6 +150,15 @@ static inline __attribute__((always_inline)) v16 v_fraction(v16_words w, int fro
     __m512i u =
         left > 0 ? _mm512_slli_epi32(w, (unsigned)left) : _mm512_srli_epi32(w, (unsigned)-left);
     return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(u, mask, one, 0xea)); /* u & mask | one */
+}
+
+/* A look-up: of an index it reads the four low bits. */
+static inline __attribute__((always_inline)) v16 v_nibble(v16_words w, int nibble)
+{
+    const v16 values = _mm512_setr_ps(-8 / 16.0f, -7 / 16.0f, -6 / 16.0f, -5 / 16.0f, -4 / 16.0f,
+                                      -3 / 16.0f, -2 / 16.0f, -1 / 16.0f, 0, 1 / 16.0f, 2 / 16.0f,
+                                      3 / 16.0f, 4 / 16.0f, 5 / 16.0f, 6 / 16.0f, 7 / 16.0f);
+    return _mm512_permutexvar_ps(_mm512_srli_epi32(w, (unsigned)(4 * nibble)), values);
 }
 
 #endif

@@ -9,11 +9,9 @@
 #include "kernels/internal.h"
 
 #define SB_V16_TABLE sb_kernels_generic
-/* Rows of a product tile, and panels side by side for 1, 2 and 3..4 rows. */
+/* Rows of a product tile; up to how many it goes over two panels of quantised weights at once. */
 #define SB_TILE_ROWS 4
-#define SB_WIDE_1    1
-#define SB_WIDE_2    1
-#define SB_WIDE_4    1
+#define SB_WIDE_ROWS 0
 
 typedef struct {
     float l[16];
@@ -200,5 +198,11 @@ static inline v16 v_fraction(v16_words w, int from, int bits)
 }
 
 #undef EACH_LANE
+
+/* (u - 8) / 16, where u is a nibble, a constant one of eight. */
+static inline __attribute__((always_inline)) v16 v_nibble(v16_words w, int nibble)
+{
+    return v_sub(v_fraction(w, 4 * nibble, 4), v_set1(1.5f));
+}
 
 #endif
