@@ -281,10 +281,8 @@ static size_t spin(size_t n, float *sink)
 
 static float stream(const float *x, size_t n)
 {
-    enum {
-        SUMS = 8,
-        AHEAD = 1024
-    }; /* 4 KB: 3 % faster than what the hardware asks for by itself */
+    /* Asked for 4 KB ahead: 3 % faster than what the hardware asks for by itself. */
+    enum { SUMS = 8, AHEAD = 1024 };
     v16 sum[SUMS];
     float lanes[16];
     for (size_t j = 0; j < SUMS; j++)

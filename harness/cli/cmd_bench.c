@@ -64,7 +64,8 @@ static enum sb_status measure(struct sb_curve *c, struct sb_model *model, const 
     struct sb_seq *seq = NULL;
     struct sb_meter *meter = sb_meter_create();
     if (!meter)
-        return sb_fail(err, SB_ENOMEM, "out of memory for a measure of memory");
+        return sb_fail(err, SB_ENOMEM,
+                       "out of memory for the 256 MiB that the read rate is measured on");
     c->meter = meter;
     for (size_t i = 0; i < c->n; i++)
         most = (size_t)c->rows[i] > most ? (size_t)c->rows[i] : most;
