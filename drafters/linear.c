@@ -100,14 +100,14 @@ void sb_silu(const struct sb_team *team, float *x, size_t ldx, size_t n, size_t 
 void sb_gelu(const struct sb_team *team, float *x, size_t ldx, size_t n, size_t m)
 {
     const struct columns loop = { .x = x, .ldx = ldx, .n = n, .m = m };
-    sb_team_for(team, n, 1, GELU_WORK * m * n, gelu_columns, &loop);
+    sb_team_for(team, n, GELU_WORK * m * n, gelu_columns, &loop);
 }
 
 void sb_silu_add(const struct sb_team *team, float *y, size_t ldy, float *x, size_t ldx, size_t n,
                  size_t m)
 {
     const struct columns loop = { x, y, ldx, ldy, n, m };
-    sb_team_for(team, (n + COLUMNS - 1) / COLUMNS, 1, SILU_WORK * m * n, silu_columns, &loop);
+    sb_team_for(team, (n + COLUMNS - 1) / COLUMNS, SILU_WORK * m * n, silu_columns, &loop);
 }
 
 void sb_residual_block(const struct sb_team *team, const struct sb_linear *linear, float *x,

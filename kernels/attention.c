@@ -165,7 +165,7 @@ void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_
     const size_t runs = (slot % SB_PANEL + m + SB_PANEL - 1) / SB_PANEL;
     const struct write_loop loop = { kv, slot, k, v, ld, m, runs };
     if (m > 0)
-        sb_team_for(team, runs * kv->n_kv_heads, 1, WORK * m * kv->n_kv_heads * kv->head_dim,
+        sb_team_for(team, runs * kv->n_kv_heads, WORK * m * kv->n_kv_heads * kv->head_dim,
                     write_runs, &loop);
 }
 
@@ -491,6 +491,6 @@ void sb_attention(const struct sb_team *team, float *out, size_t ldo, const floa
     size_t count = team ? team->count : 1;
     const struct sb_team some = { count < slices ? count : slices };
     a.blocks = row_blocks(heads, some.count, m);
-    sb_team_for(team ? &some : NULL, a.blocks * heads, 1,
+    sb_team_for(team ? &some : NULL, a.blocks * heads,
                 2 * m * n_heads * kv->head_dim * (visible->n_prefix + m), attend_items, &a);
 }

@@ -38,7 +38,7 @@ void sb_round_pairs(const struct sb_team *team, uint32_t *pairs, size_t ldp, con
 {
     enum { WORK = 16 }; /* multiply-adds in the time of an element */
     const struct pair_loop loop = { pairs, ldp, x, ldx, k, m };
-    sb_team_for(team, k / 2 + k % 2, 1, WORK * m * k, round_words, &loop);
+    sb_team_for(team, k / 2 + k % 2, WORK * m * k, round_words, &loop);
 }
 
 void sb_matmul_fast(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,

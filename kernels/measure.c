@@ -48,7 +48,7 @@ static double seconds_of(size_t n, void (*part)(const void *, size_t, size_t, si
 {
     const struct sb_team *team = sb_team_begin((size_t)sb_threads_get());
     uint64_t start = sb_now_ns();
-    sb_team_for(team, n, 1, BUFFER_FLOATS, part, loop);
+    sb_team_for(team, n, BUFFER_FLOATS, part, loop);
     double seconds = (double)(sb_now_ns() - start) * 1e-9;
     sb_team_end(team);
     return seconds;

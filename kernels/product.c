@@ -29,7 +29,6 @@ void sb_product_run(const struct sb_team *team, const struct sb_product *job,
                     void (*product)(const struct sb_product *job, size_t first_panel,
                                     size_t last_panel))
 {
-    enum { WIDEST = 2 }; /* panels that tiles go over at once */
     const struct panel_loop loop = {
         .job = job,
         .next = next,
@@ -38,7 +37,7 @@ void sb_product_run(const struct sb_team *team, const struct sb_product *job,
         .product = product,
     };
     if (job->m > 0)
-        sb_team_for(team, loop.panels, WIDEST, job->m * job->n * job->k, run_panels, &loop);
+        sb_team_for(team, loop.panels, job->m * job->n * job->k, run_panels, &loop);
 }
 
 void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
@@ -117,5 +116,5 @@ void sb_matmul_rows(const struct sb_team *team, float *y, size_t ldy, const stru
                     const int32_t *rows, size_t n_rows, const float *x, size_t ldx, size_t m)
 {
     const struct row_loop loop = { y, ldy, w, rows, x, ldx, m };
-    sb_team_for(team, n_rows, 1, m * n_rows * w->k, pick_rows, &loop);
+    sb_team_for(team, n_rows, m * n_rows * w->k, pick_rows, &loop);
 }

@@ -1,19 +1,19 @@
 /* Template: products over packed panels. Include after a v16_<isa>.h.
  *
  * Every element is one chain over k, so the shape of a tile, blocking over k (the chain continues
- * from memory) and conversion of weights ahead of time are free choices. Few rows of quantised weights:
- * two panels side by side, so that more chains hide the latency of unpacking; else one stream of memory is
- * faster. Very many rows: weights are converted once per block into floats that stay in the first-level cache. */
+ * from memory) and conversion of weights ahead of time are free choices. One panel at a time: a single
+ * stream of memory is the fastest. Very many rows: weights are converted once per block into floats that stay
+ * in the first-level cache. */
 
 #define TILE_INLINE static inline __attribute__((always_inline))
 
 enum { BLOCK_ROWS = 256, BLOCK_PANELS = 4, BLOCK_K = 256 };
 enum { SOME_ROWS = 64, SOME_BYTES = 128 * 1024 };
+enum { BLOCKS_ABREAST = 4 }; /* at most: quantised blocks that few rows go over at once */
 
 /* How far ahead of its loads a tile that streams from memory asks for weights: what a core must have on
- * the way, bandwidth times latency, is about 8 KB. The hardware does not run that far ahead by itself.
- * Side by side each panel asks, those of Q4_0 twice as far, as their steps are half as long. */
-enum { PREFETCH_BYTES = 16 * 1024, PREFETCH_BYTES_WIDE = 4096 };
+ * the way, bandwidth times latency, is about 8 KB. The hardware does not run that far ahead by itself. */
+enum { PREFETCH_BYTES = 16 * 1024 };
 
 TILE_INLINE size_t packed_bytes(int type, size_t k)
 {
@@ -74,7 +74,7 @@ TILE_INLINE v16 weights(int type, const struct group *g, int step, int c)
     case SB_BF16:
         return step == 0 ? v_low_bf16(g->w[c]) : v_high_bf16(g->w[c]);
     case SB_Q8_0:
-        return v_sub(v_fraction(g->w[c], 8 * step, 8), v_set1(1.5f));
+        return v_field(g->w[c], 8 * step, 8);
     default:
         return v_nibble(g->w[c], step);
     }
@@ -95,12 +95,19 @@ TILE_INLINE v16 multiply_add(int type, v16 x, v16 w, v16 acc)
     return v_fma(x, w, acc);
 }
 
-/* What a tile of one panel asks of the memory while it computes: `step` bytes per group of steps, from
- * `from` on. Panels side by side ask for their own weights, and near their end for the next such panels'. */
+/* What a tile asks of the memory while it computes: `step` bytes per group of steps, from `from` on. */
 struct ahead {
     const unsigned char *from;
     size_t step;
 };
+
+TILE_INLINE void ask(int type, struct ahead *ahead)
+{
+    __builtin_prefetch(ahead->from);
+    if (group_bytes(type) > 64)
+        __builtin_prefetch(ahead->from + 64);
+    ahead->from += ahead->step;
+}
 
 /* Odd multiples of the distance between rows of x, in bytes: an address of a base plus 1, 2, 4 or 8 times
  * one of these costs an x86 core nothing, where a pointer per row would not fit its registers. */
@@ -134,174 +141,194 @@ TILE_INLINE void hide_out(float **out, size_t *ldo)
     __asm__("" : "+r"(*out), "+r"(*ldo));
 }
 
-/* out[rows, panels * 32] = sums over k in the order of kernels.h, from +0 or continued from out. Panels
- * lie `stride` bytes apart. rows, panels and type are constants at every call. */
-TILE_INLINE void tile(int type, int rows, int panels, const unsigned char *w, size_t stride,
-                      const float *x, size_t ldx, size_t k, float *out, size_t ldo, bool resume,
-                      struct ahead ahead)
+/* out[rows, 32] = sums over k in the order of kernels.h, from +0 or continued from out. rows and type are
+ * constants at every call. */
+TILE_INLINE void tile(int type, int rows, const unsigned char *w, const float *x, size_t ldx,
+                      size_t k, float *out, size_t ldo, bool resume, struct ahead ahead)
 {
-    v16 acc[SB_TILE_ROWS][4];
-    const bool quantised = is_quantised(type);
+    v16 acc[SB_TILE_ROWS][2];
     const int steps = (int)group_steps(type);
-    const size_t block = quantised ? SB_QUANT_BLOCK : k;
-    const unsigned char *end = w + stride;
     struct row_steps by = row_steps(ldx);
-    for (size_t i0 = 0; i0 < k; i0 += block, resume = true) {
-        const unsigned char *scales = w;
-        if (quantised) {
-            w += 2 * SB_PANEL;
-            ahead.from += ahead.step / 2; /* the scales are half as long as a group */
-        }
 #pragma GCC unroll 16
-        for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-            for (int c = 0; c < 2 * panels; c++)
-                acc[r][c] = resume && !quantised ? v_load(out + (size_t)r * ldo + (size_t)c * 16)
-                                                 : v_zero();
-        for (size_t i = i0; i < i0 + block; i += (size_t)steps, w += group_bytes(type)) {
-            struct group g[2];
-            const unsigned char *wide = w + (type == SB_Q4_0 ? 2 : 1) * PREFETCH_BYTES_WIDE;
-            wide += wide < end ? 0 : (size_t)(panels - 1) * stride;
+    for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
-            for (int p = 0; p < panels; p++) {
-                const unsigned char *next = panels > 1 ? wide + (size_t)p * stride : ahead.from;
-                __builtin_prefetch(next);
-                if (group_bytes(type) > 64)
-                    __builtin_prefetch(next + 64);
-                g[p] = load_group(type, w + (size_t)p * stride);
+        for (int c = 0; c < 2; c++)
+            acc[r][c] = resume ? v_load(out + (size_t)r * ldo + (size_t)c * 16) : v_zero();
+    for (size_t i = 0; i < k; i += (size_t)steps, w += group_bytes(type)) {
+        const struct group g = load_group(type, w);
+        ask(type, &ahead);
+#pragma GCC unroll 2
+        for (int s = 0; s < steps; s++, x++) {
+            const v16 w0 = weights(type, &g, s, 0), w1 = weights(type, &g, s, 1);
+            if (type == SB_BF16 && s == 1 && i + 1 == k) /* the padded step of an odd k */
+                break;
+#pragma GCC unroll 16
+            for (int r = 0; r < rows; r++) { /* one row of x at a time: registers are scarce */
+                if (r == 0)
+                    hide_rows(&x, &by);
+                v16 xi = v_set1(row_value(x, r, &by));
+                acc[r][0] = multiply_add(type, xi, w0, acc[r][0]);
+                acc[r][1] = multiply_add(type, xi, w1, acc[r][1]);
             }
-            ahead.from += ahead.step;
-#pragma GCC unroll 8
-            for (int s = 0; s < steps; s++, x++) {
-                v16 wi[2][2];
-                if (type == SB_BF16 && s == 1 && i + 1 == k) /* the padded step of an odd k */
-                    break;
-#pragma GCC unroll 2
-                for (int p = 0; p < panels; p++) {
-                    wi[p][0] = weights(type, &g[p], s, 0);
-                    wi[p][1] = weights(type, &g[p], s, 1);
-                }
+        }
+    }
+    hide_out(&out, &ldo);
 #pragma GCC unroll 16
-                for (int r = 0; r < rows; r++) { /* one row of x at a time: registers are scarce */
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int c = 0; c < 2; c++)
+            v_store(out + (size_t)r * ldo + (size_t)c * 16, acc[r][c]);
+}
+
+/* The same over `abreast` quantised blocks: each is a chain of its own, which its scale then joins to the
+ * sums, so that the chains of neighbours hide each other's latency. abreast is a constant at every call. */
+TILE_INLINE void tile_of_blocks(int type, int rows, int abreast, const unsigned char *w,
+                                const float *x, struct row_steps by, float *out, size_t ldo,
+                                bool resume, struct ahead *ahead)
+{
+    v16 acc[SB_TILE_ROWS][2 * BLOCKS_ABREAST];
+    const size_t scales = 2 * SB_PANEL, steps = group_steps(type);
+    const size_t bytes = scales + SB_QUANT_BLOCK / steps * group_bytes(type);
+    const unsigned char *groups = w + scales;
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int c = 0; c < 2 * abreast; c++)
+            acc[r][c] = v_zero();
+    ahead->from += ahead->step * scales / group_bytes(type) * (size_t)abreast;
+    for (size_t i = 0; i < SB_QUANT_BLOCK; i += steps, groups += group_bytes(type)) {
+        struct group g[BLOCKS_ABREAST];
+#pragma GCC unroll 4
+        for (int b = 0; b < abreast; b++) {
+            ask(type, ahead);
+            g[b] = load_group(type, groups + (size_t)b * bytes);
+        }
+#pragma GCC unroll 8
+        for (int s = 0; s < (int)steps; s++, x++)
+#pragma GCC unroll 4
+            for (int b = 0; b < abreast; b++) {
+                const v16 w0 = weights(type, &g[b], s, 0), w1 = weights(type, &g[b], s, 1);
+#pragma GCC unroll 16
+                for (int r = 0; r < rows; r++) {
                     if (r == 0)
                         hide_rows(&x, &by);
-                    v16 xi = v_set1(row_value(x, r, &by));
-#pragma GCC unroll 4
-                    for (int c = 0; c < 2 * panels; c++)
-                        acc[r][c] = multiply_add(type, xi, wi[c / 2][c % 2], acc[r][c]);
+                    v16 xi = v_set1(row_value(x + b * SB_QUANT_BLOCK, r, &by));
+                    acc[r][2 * b] = multiply_add(type, xi, w0, acc[r][2 * b]);
+                    acc[r][2 * b + 1] = multiply_add(type, xi, w1, acc[r][2 * b + 1]);
                 }
             }
-        }
-        hide_out(&out, &ldo);
+    }
+    hide_out(&out, &ldo);
+#pragma GCC unroll 2
+    for (int c = 0; c < 2; c++) {
+        v16 d[BLOCKS_ABREAST];
 #pragma GCC unroll 4
-        for (int c = 0; c < 2 * panels; c++) {
-            v16 d = v_zero();
-            if (quantised)
-                d = block_scale(type, scales + (size_t)(c / 2) * stride, c % 2);
+        for (int b = 0; b < abreast; b++)
+            d[b] = block_scale(type, w + (size_t)b * bytes, c);
 #pragma GCC unroll 16
-            for (int r = 0; r < rows; r++) {
-                float *to = out + (size_t)r * ldo + (size_t)c * 16;
-                if (quantised)
-                    acc[r][c] = v_fma(d, acc[r][c], resume ? v_load(to) : v_zero());
-                v_store(to, acc[r][c]);
-            }
+        for (int r = 0; r < rows; r++) {
+            float *to = out + (size_t)r * ldo + (size_t)c * 16;
+            v16 sum = resume ? v_load(to) : v_zero();
+#pragma GCC unroll 4
+            for (int b = 0; b < abreast; b++)
+                sum = v_fma(d[b], acc[r][2 * b + c], sum);
+            v_store(to, sum);
         }
     }
 }
 
-typedef void tile_fn(const unsigned char *w, size_t stride, const float *x, size_t ldx, size_t k,
-                     float *out, size_t ldo, bool resume, struct ahead ahead);
+TILE_INLINE int blocks_abreast(int rows)
+{
+    const int n = SB_BLOCK_CHAINS / (2 * rows);
+    return n < 1 ? 1 : n < BLOCKS_ABREAST ? n : BLOCKS_ABREAST;
+}
 
-#define DEFINE_TILE(type, rows, panels)                                                           \
-    static void tile_##type##_##rows##_##panels(const unsigned char *w, size_t stride,            \
-                                                const float *x, size_t ldx, size_t k, float *out, \
-                                                size_t ldo, bool resume, struct ahead ahead)      \
-    {                                                                                             \
-        tile(type, rows, panels, w, stride, x, ldx, k, out, ldo, resume, ahead);                  \
+TILE_INLINE void quantised_tile(int type, int rows, const unsigned char *w, const float *x,
+                                size_t ldx, size_t k, float *out, size_t ldo, bool resume,
+                                struct ahead ahead)
+{
+    const int abreast = blocks_abreast(rows);
+    const struct row_steps by = row_steps(ldx);
+    const size_t block = sb_panel_bytes((enum sb_dtype)type, SB_QUANT_BLOCK);
+    size_t left = k / SB_QUANT_BLOCK;
+    for (; left >= (size_t)abreast; left -= (size_t)abreast, resume = true) {
+        tile_of_blocks(type, rows, abreast, w, x, by, out, ldo, resume, &ahead);
+        w += (size_t)abreast * block;
+        x += abreast * SB_QUANT_BLOCK;
+    }
+    for (; left > 0; left--, resume = true) {
+        tile_of_blocks(type, rows, 1, w, x, by, out, ldo, resume, &ahead);
+        w += block;
+        x += SB_QUANT_BLOCK;
+    }
+}
+
+typedef void tile_fn(const unsigned char *w, const float *x, size_t ldx, size_t k, float *out,
+                     size_t ldo, bool resume, struct ahead ahead);
+
+#define DEFINE_TILE(type, rows)                                                                    \
+    static void tile_##type##_##rows(const unsigned char *w, const float *x, size_t ldx, size_t k, \
+                                     float *out, size_t ldo, bool resume, struct ahead ahead)      \
+    {                                                                                              \
+        if (is_quantised(type))                                                                    \
+            quantised_tile(type, rows, w, x, ldx, k, out, ldo, resume, ahead);                     \
+        else                                                                                       \
+            tile(type, rows, w, x, ldx, k, out, ldo, resume, ahead);                               \
     }
 #ifdef SB_DOT_PRODUCTS
 enum { FIRST_TYPE = SB_BF16_DOT, TYPES = 1 };
-#define DEFINE_TILES(rows, panels) DEFINE_TILE(SB_BF16_DOT, rows, panels)
-#define TILES_OF(rows, panels)             \
-    {                                      \
-        tile_SB_BF16_DOT_##rows##_##panels \
+#define DEFINE_TILES(rows) DEFINE_TILE(SB_BF16_DOT, rows)
+#define TILES_OF(rows)          \
+    {                           \
+        tile_SB_BF16_DOT_##rows \
     }
 #else
 enum { FIRST_TYPE = 0, TYPES = SB_TILE_TYPES };
-#define DEFINE_TILES(rows, panels)     \
-    DEFINE_TILE(SB_F32, rows, panels)  \
-    DEFINE_TILE(SB_F16, rows, panels)  \
-    DEFINE_TILE(SB_BF16, rows, panels) \
-    DEFINE_TILE(SB_Q8_0, rows, panels) \
-    DEFINE_TILE(SB_Q4_0, rows, panels) \
-    DEFINE_TILE(SB_BF16_STEPS, rows, panels)
-#define TILES_OF(rows, panels)                                                   \
-    {                                                                            \
-        tile_SB_F32_##rows##_##panels, tile_SB_F16_##rows##_##panels,            \
-            tile_SB_BF16_##rows##_##panels, tile_SB_Q8_0_##rows##_##panels,      \
-            tile_SB_Q4_0_##rows##_##panels, tile_SB_BF16_STEPS_##rows##_##panels \
+#define DEFINE_TILES(rows)     \
+    DEFINE_TILE(SB_F32, rows)  \
+    DEFINE_TILE(SB_F16, rows)  \
+    DEFINE_TILE(SB_BF16, rows) \
+    DEFINE_TILE(SB_Q8_0, rows) \
+    DEFINE_TILE(SB_Q4_0, rows) \
+    DEFINE_TILE(SB_BF16_STEPS, rows)
+#define TILES_OF(rows)                                                                    \
+    {                                                                                     \
+        tile_SB_F32_##rows, tile_SB_F16_##rows, tile_SB_BF16_##rows, tile_SB_Q8_0_##rows, \
+            tile_SB_Q4_0_##rows, tile_SB_BF16_STEPS_##rows                                \
     }
 #endif
 
-DEFINE_TILES(1, 1)
-DEFINE_TILES(2, 1)
-DEFINE_TILES(3, 1)
+DEFINE_TILES(1)
+DEFINE_TILES(2)
+DEFINE_TILES(3)
 #if SB_TILE_ROWS >= 4
-DEFINE_TILES(4, 1)
+DEFINE_TILES(4)
 #endif
 #if SB_TILE_ROWS == 12
-DEFINE_TILES(5, 1)
-DEFINE_TILES(6, 1)
-DEFINE_TILES(7, 1)
-DEFINE_TILES(8, 1)
-DEFINE_TILES(9, 1)
-DEFINE_TILES(10, 1)
-DEFINE_TILES(11, 1)
-DEFINE_TILES(12, 1)
+DEFINE_TILES(5)
+DEFINE_TILES(6)
+DEFINE_TILES(7)
+DEFINE_TILES(8)
+DEFINE_TILES(9)
+DEFINE_TILES(10)
+DEFINE_TILES(11)
+DEFINE_TILES(12)
 #endif
 
 /* By rows - 1 and type. */
 static tile_fn *const tiles[SB_TILE_ROWS][TYPES] = {
-    TILES_OF(1, 1), TILES_OF(2, 1),  TILES_OF(3, 1),
+    TILES_OF(1), TILES_OF(2),  TILES_OF(3),
 #if SB_TILE_ROWS >= 4
-    TILES_OF(4, 1),
+    TILES_OF(4),
 #endif
 #if SB_TILE_ROWS == 12
-    TILES_OF(5, 1), TILES_OF(6, 1),  TILES_OF(7, 1),  TILES_OF(8, 1),
-    TILES_OF(9, 1), TILES_OF(10, 1), TILES_OF(11, 1), TILES_OF(12, 1),
+    TILES_OF(5), TILES_OF(6),  TILES_OF(7),  TILES_OF(8),
+    TILES_OF(9), TILES_OF(10), TILES_OF(11), TILES_OF(12),
 #endif
 };
 
-#if SB_WIDE_ROWS > 0 && !defined(SB_DOT_PRODUCTS)
-#define DEFINE_WIDE_TILES(rows) DEFINE_TILE(SB_Q8_0, rows, 2) DEFINE_TILE(SB_Q4_0, rows, 2)
-#define WIDE_TILES_OF(rows)                              \
-    {                                                    \
-        tile_SB_Q8_0_##rows##_2, tile_SB_Q4_0_##rows##_2 \
-    }
-DEFINE_WIDE_TILES(1)
-#if SB_WIDE_ROWS == 4
-DEFINE_WIDE_TILES(2)
-DEFINE_WIDE_TILES(3)
-DEFINE_WIDE_TILES(4)
-#endif
-
-/* Over two panels side by side, by rows - 1 and quantised type. */
-static tile_fn *const wide_tiles[SB_WIDE_ROWS][2] = {
-    WIDE_TILES_OF(1),
-#if SB_WIDE_ROWS == 4
-    WIDE_TILES_OF(2),
-    WIDE_TILES_OF(3),
-    WIDE_TILES_OF(4),
-#endif
-};
-#endif
-
-static tile_fn *tile_of(int type, size_t rows, size_t panels)
+static tile_fn *tile_of(int type, size_t rows)
 {
-#if SB_WIDE_ROWS > 0 && !defined(SB_DOT_PRODUCTS)
-    if (panels == 2)
-        return wide_tiles[rows - 1][type == SB_Q4_0];
-#endif
     return tiles[rows - 1][type - FIRST_TYPE];
 }
 
@@ -328,34 +355,31 @@ static size_t columns_from(const struct sb_product *job, size_t panel, size_t pa
     return job->n - col < n ? job->n - col : n;
 }
 
-/* Where tiles put the sums of some panels: where they belong, unless more is to be done with them. */
+/* Where tiles put the sums of a panel: where they belong, unless more is to be done with them. */
 struct sums {
     float *at;
     size_t ld;
 };
 
-static struct sums sums_of(const struct sb_product *job, size_t panel, size_t panels, float *acc)
+static struct sums sums_of(const struct sb_product *job, size_t panel, float *acc)
 {
-    bool whole = !job->bias && !job->add && columns_from(job, panel, panels) == panels * SB_PANEL;
+    bool whole = !job->bias && !job->add && columns_from(job, panel, 1) == SB_PANEL;
     return whole ? (struct sums){ job->y + panel * SB_PANEL, job->ldy }
-                 : (struct sums){ acc, panels * SB_PANEL };
+                 : (struct sums){ acc, SB_PANEL };
 }
 
 /* At most SB_TILE_ROWS rows: the weights stream by once. */
 static void product_few(const struct sb_product *job, size_t first, size_t last)
 {
-    _Alignas(64) float acc[(SB_TILE_ROWS > 8 ? SB_TILE_ROWS : 8) * SB_PANEL];
-    const size_t m = job->m, wide = is_quantised(job->type) && m <= SB_WIDE_ROWS ? 2 : 1;
-    for (size_t p = first; p < last;) {
-        size_t panels = last - p >= wide ? wide : 1;
-        tile_fn *fn = tile_of(job->type, m, panels);
+    _Alignas(64) float acc[SB_TILE_ROWS * SB_PANEL];
+    tile_fn *fn = tile_of(job->type, job->m);
+    for (size_t p = first; p < last; p++) {
         const unsigned char *w = job->w + p * job->panel_stride;
-        const struct sums to = sums_of(job, p, panels, acc);
-        fn(w, job->panel_stride, job->x, job->ldx, job->k, to.at, to.ld, false,
+        const struct sums to = sums_of(job, p, acc);
+        fn(w, job->x, job->ldx, job->k, to.at, to.ld, false,
            (struct ahead){ w + PREFETCH_BYTES, group_bytes(job->type) });
         if (to.at == acc)
-            finish(job, m, p * SB_PANEL, columns_from(job, p, panels), acc, panels * SB_PANEL);
-        p += panels;
+            finish(job, job->m, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
     }
 }
 
@@ -367,9 +391,8 @@ static void chain_rows(float *acc, size_t ldacc, const float *w, const float *x,
     size_t n_tiles = (m + SB_TILE_ROWS - 1) / SB_TILE_ROWS;
     for (size_t t = 0; t < n_tiles; t++) {
         size_t row = m * t / n_tiles, rows = m * (t + 1) / n_tiles - row;
-        tile_of(SB_F32, rows, 1)((const unsigned char *)w, 0, x + row * ldx, ldx, k,
-                                 acc + row * ldacc, ldacc, resume,
-                                 (struct ahead){ (const unsigned char *)w, 0 });
+        tile_of(SB_F32, rows)((const unsigned char *)w, x + row * ldx, ldx, k, acc + row * ldacc,
+                              ldacc, resume, (struct ahead){ (const unsigned char *)w, 0 });
     }
 }
 
@@ -434,7 +457,7 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
     const size_t block = most < job->k ? most / SB_QUANT_BLOCK * SB_QUANT_BLOCK : job->k;
     for (size_t p = first; p < last; p++) {
         const unsigned char *w = job->w + p * job->panel_stride;
-        const struct sums to = sums_of(job, p, 1, acc);
+        const struct sums to = sums_of(job, p, acc);
         for (size_t k0 = 0; k0 < job->k; k0 += block) {
             size_t k = job->k - k0 < block ? job->k - k0 : block,
                    bytes = packed_bytes(job->type, k);
@@ -443,9 +466,9 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
                 job->then && p + 1 == last && k0 + k == job->k ? job->then : w + bytes;
             for (size_t t = 0; t < n_tiles; t++) {
                 size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
-                tile_of(job->type, rows, 1)(w, 0, job->x + row * job->ldx + k0, job->ldx, k,
-                                            to.at + row * to.ld, to.ld, k0 > 0,
-                                            (struct ahead){ next + bytes * t / n_tiles, share });
+                tile_of(job->type, rows)(w, job->x + row * job->ldx + k0, job->ldx, k,
+                                         to.at + row * to.ld, to.ld, k0 > 0,
+                                         (struct ahead){ next + bytes * t / n_tiles, share });
             }
             w += bytes;
         }
@@ -505,9 +528,8 @@ static void add_to_sums(const struct sb_sums *job)
             if (n_tiles > 1)
                 ahead = (struct ahead){ w + job->k * step + job->k * step * t / n_tiles,
                                         step / n_tiles };
-            tile_of(job->type, rows, 1)(w, 0, job->x + row * job->ldx, job->ldx, job->k,
-                                        job->y + row * job->ldy + p * SB_PANEL, job->ldy, true,
-                                        ahead);
+            tile_of(job->type, rows)(w, job->x + row * job->ldx, job->ldx, job->k,
+                                     job->y + row * job->ldy + p * SB_PANEL, job->ldy, true, ahead);
         }
 }
 #endif

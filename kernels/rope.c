@@ -65,5 +65,5 @@ void sb_rope_apply(const struct sb_team *team, const struct sb_rope *rope, float
 {
     enum { WORK = 4 }; /* multiply-adds in the time of an element */
     const struct rope_loop loop = { rope, x, ldx, head_dim, pos, m };
-    sb_team_for(team, m * n_heads, 1, WORK * m * n_heads * head_dim, rotate_heads, &loop);
+    sb_team_for(team, m * n_heads, WORK * m * n_heads * head_dim, rotate_heads, &loop);
 }

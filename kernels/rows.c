@@ -28,7 +28,7 @@ void sb_rmsnorm(const struct sb_team *team, float *y, size_t ldy, const float *x
                 const float *weight, size_t d, size_t m, float eps)
 {
     const struct norm_loop loop = { y, ldy, x, ldx, weight, d, eps };
-    sb_team_for(team, m, 1, NORM_WORK * m * d, norm_rows, &loop);
+    sb_team_for(team, m, NORM_WORK * m * d, norm_rows, &loop);
 }
 
 enum { COLUMNS = 64 };
@@ -53,7 +53,7 @@ void sb_swiglu(const struct sb_team *team, float *gate, size_t ldg, const float 
                size_t n, size_t m)
 {
     const struct swiglu_loop loop = { gate, ldg, up, ldu, n, m };
-    sb_team_for(team, (n + COLUMNS - 1) / COLUMNS, 1, SWIGLU_WORK * m * n, swiglu_columns, &loop);
+    sb_team_for(team, (n + COLUMNS - 1) / COLUMNS, SWIGLU_WORK * m * n, swiglu_columns, &loop);
 }
 
 void sb_add(float *y, const float *x, size_t n)

@@ -58,7 +58,7 @@ static struct {
     _Alignas(64) atomic_uint_least64_t loop;
     void (*part)(const void *arg, size_t first, size_t last, size_t member);
     const void *arg;
-    size_t n, grain;
+    size_t n;
     /* Set by who is about to sleep, cleared by who wakes it. */
     _Alignas(64) atomic_uint workers_asleep;
     _Alignas(64) atomic_size_t done; /* parts of the open loop that workers did */
@@ -161,7 +161,7 @@ static size_t claim_part(struct claim *claim, uint64_t number, size_t each)
 static size_t cut_at(size_t of, size_t count, size_t i, size_t each)
 {
     size_t first = pool.n * of / count, last = pool.n * (of + 1) / count;
-    return i < each ? first + (last - first) * i / each / pool.grain * pool.grain : last;
+    return i < each ? first + (last - first) * i / each : last;
 }
 
 /* Take parts, one's own and then the others', until none is left; returns how many. */
@@ -184,7 +184,7 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-void sb_team_for(const struct sb_team *team, size_t n, size_t grain, size_t work,
+void sb_team_for(const struct sb_team *team, size_t n, size_t work,
                  void (*part)(const void *arg, size_t first, size_t last, size_t member),
                  const void *arg)
 {
@@ -194,14 +194,13 @@ void sb_team_for(const struct sb_team *team, size_t n, size_t grain, size_t work
             part(arg, 0, n, 0);
         return;
     }
-    size_t each = least(PARTS_EACH, least(work / WORTH_A_PART, n / grain) / count);
+    size_t each = least(PARTS_EACH, least(work / WORTH_A_PART, n) / count);
     each = each > 0 ? each : 1;
     uint64_t last = atomic_load_explicit(&pool.loop, memory_order_relaxed) >> LOW_BITS;
     uint64_t word = (last + 1) << LOW_BITS | each << COUNT_BITS | count;
     pool.part = part;
     pool.arg = arg;
     pool.n = n;
-    pool.grain = grain;
     atomic_store_explicit(&pool.done, 0, memory_order_relaxed);
     atomic_store(&pool.loop, word);
     wake_sleepers(&pool.workers_asleep);

@@ -28,9 +28,8 @@ void sb_team_end(const struct sb_team *team); /* accepts NULL */
 /* Call part(arg, first, last, member) for ranges that make up 0..n-1, each once; `member` tells calls that
  * run at the same time apart. Returns when all are done, with what they wrote. `work` is what the loop
  * takes, in multiply-adds: little is done in one part by the caller. Members begin with ranges of their
- * own, the same at every call of one size, so what they read may still be in their caches; a range is cut
- * at multiples of `grain` from its start. */
-void sb_team_for(const struct sb_team *team, size_t n, size_t grain, size_t work,
+ * own, the same at every call of one size, so what they read may still be in their caches. */
+void sb_team_for(const struct sb_team *team, size_t n, size_t work,
                  void (*part)(const void *arg, size_t first, size_t last, size_t member),
                  const void *arg);
 

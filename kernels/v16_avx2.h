@@ -5,11 +5,12 @@
 #include <immintrin.h>
 #include <math.h>
 
+#include "kernels/field.h"
 #include "kernels/internal.h"
 
-#define SB_V16_TABLE sb_kernels_avx2
-#define SB_TILE_ROWS 3 /* 3 x 2 x 2 accumulators of 16 registers */
-#define SB_WIDE_ROWS 1
+#define SB_V16_TABLE    sb_kernels_avx2
+#define SB_TILE_ROWS    3 /* 3 x 2 x 2 accumulators of 16 registers */
+#define SB_BLOCK_CHAINS 4
 
 typedef struct {
     __m256 lo, hi;
@@ -180,24 +181,23 @@ static inline v16 v_high_bf16(v16_words w)
                   _mm256_castsi256_ps(_mm256_and_si256(w.b, high)) };
 }
 
-static inline __attribute__((always_inline)) __m256 fraction(__m256i w, int from, int bits)
+static inline __attribute__((always_inline)) __m256 field(__m256i w, const struct sb_field *f)
 {
-    const int left = 23 - bits - from;
-    const __m256i mask = _mm256_set1_epi32(((1 << bits) - 1) << (23 - bits)),
-                  one = _mm256_set1_epi32(0x3f800000);
-    __m256i u = left > 0 ? _mm256_slli_epi32(w, left) : _mm256_srli_epi32(w, -left);
-    return _mm256_castsi256_ps(_mm256_or_si256(one, _mm256_and_si256(u, mask)));
+    const __m256i u = f->down ? _mm256_srli_epi32(w, f->down) : w,
+                  top = _mm256_castps_si256(_mm256_set1_ps(f->top));
+    __m256i bits = _mm256_or_si256(top, _mm256_and_si256(u, _mm256_set1_epi32(f->mask)));
+    return _mm256_sub_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(f->top + 0.5f));
 }
 
-static inline __attribute__((always_inline)) v16 v_fraction(v16_words w, int from, int bits)
+static inline __attribute__((always_inline)) v16 v_field(v16_words w, int from, int bits)
 {
-    return (v16){ fraction(w.a, from, bits), fraction(w.b, from, bits) };
+    const struct sb_field f = sb_field(from, bits);
+    return (v16){ field(w.a, &f), field(w.b, &f) };
 }
 
-/* (u - 8) / 16, where u is a nibble, a constant one of eight. */
 static inline __attribute__((always_inline)) v16 v_nibble(v16_words w, int nibble)
 {
-    return v_sub(v_fraction(w, 4 * nibble, 4), v_set1(1.5f));
+    return v_field(w, 4 * nibble, 4);
 }
 
 #endif

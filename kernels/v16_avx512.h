@@ -5,11 +5,12 @@
 #include <immintrin.h>
 #include <math.h>
 
+#include "kernels/field.h"
 #include "kernels/internal.h"
 
-#define SB_V16_TABLE sb_kernels_avx512
-#define SB_TILE_ROWS 12 /* 12 x 2 accumulators of 32 registers */
-#define SB_WIDE_ROWS 4
+#define SB_V16_TABLE    sb_kernels_avx512
+#define SB_TILE_ROWS    12 /* 12 x 2 accumulators of 32 registers */
+#define SB_BLOCK_CHAINS 20
 
 typedef __m512 v16;
 
@@ -142,14 +143,14 @@ static inline v16 v_high_bf16(v16_words w)
     return _mm512_castsi512_ps(_mm512_and_si512(w, _mm512_set1_epi32((int)0xffff0000)));
 }
 
-static inline __attribute__((always_inline)) v16 v_fraction(v16_words w, int from, int bits)
+static inline __attribute__((always_inline)) v16 v_field(v16_words w, int from, int bits)
 {
-    const int left = 23 - bits - from;
-    const __m512i mask = _mm512_set1_epi32(((1 << bits) - 1) << (23 - bits)),
-                  one = _mm512_set1_epi32(0x3f800000);
-    __m512i u =
-        left > 0 ? _mm512_slli_epi32(w, (unsigned)left) : _mm512_srli_epi32(w, (unsigned)-left);
-    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(u, mask, one, 0xea)); /* u & mask | one */
+    const struct sb_field f = sb_field(from, bits);
+    const __m512i u = f.down ? _mm512_srli_epi32(w, (unsigned)f.down) : w,
+                  top = _mm512_castps_si512(v_set1(f.top));
+    return v_sub(_mm512_castsi512_ps(_mm512_ternarylogic_epi32(u, _mm512_set1_epi32(f.mask), top,
+                                                               0xea)), /* u & mask | top */
+                 v_set1(f.top + 0.5f));
 }
 
 /* A look-up: of an index it reads the four low bits. */

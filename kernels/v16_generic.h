@@ -9,9 +9,9 @@
 #include "kernels/internal.h"
 
 #define SB_V16_TABLE sb_kernels_generic
-/* Rows of a product tile; up to how many it goes over two panels of quantised weights at once. */
-#define SB_TILE_ROWS 4
-#define SB_WIDE_ROWS 0
+/* Rows of a product tile; vectors of sums among which few rows may spread quantised blocks. */
+#define SB_TILE_ROWS    4
+#define SB_BLOCK_CHAINS 0
 
 typedef struct {
     float l[16];
@@ -190,19 +190,20 @@ static inline v16 v_high_bf16(v16_words w)
     EACH_LANE(float_of_bits(w.l[j] & 0xffff0000u));
 }
 
-/* 1 + u / 2^bits, where u is the number of `bits` bits from bit `from` on, written into a mantissa;
- * both are constants at every call. */
-static inline v16 v_fraction(v16_words w, int from, int bits)
+/* (u - 2^(bits - 1)) / 2^bits, where u is the number of `bits` bits from bit `from` on; both are constants
+ * at every call. */
+static inline v16 v_field(v16_words w, int from, int bits)
 {
-    EACH_LANE(float_of_bits(0x3f800000u | (w.l[j] >> from & ((1u << bits) - 1)) << (23 - bits)));
+    EACH_LANE((float)((int)(w.l[j] >> from & ((1u << bits) - 1)) - (1 << (bits - 1))) /
+              (float)(1 << bits));
 }
-
-#undef EACH_LANE
 
 /* (u - 8) / 16, where u is a nibble, a constant one of eight. */
 static inline __attribute__((always_inline)) v16 v_nibble(v16_words w, int nibble)
 {
-    return v_sub(v_fraction(w, 4 * nibble, 4), v_set1(1.5f));
+    return v_field(w, 4 * nibble, 4);
 }
+
+#undef EACH_LANE
 
 #endif

@@ -27,6 +27,6 @@ void sb_each(void (*job)(void *self, size_t i), void *self, size_t n)
     const struct crew crew = { job, self, n, &next };
     size_t threads = (size_t)sb_threads_get();
     const struct sb_team *team = sb_team_begin(threads < n ? threads : n);
-    sb_team_for(team, team ? team->count : 1, 1, SIZE_MAX, work, &crew);
+    sb_team_for(team, team ? team->count : 1, SIZE_MAX, work, &crew);
     sb_team_end(team);
 }

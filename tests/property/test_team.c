@@ -49,7 +49,7 @@ static bool all_once(const struct sb_team *team, struct loop *loop, size_t n, si
     memset(loop->times, 0, n);
     loop->n = n;
     loop->members = team ? team->count : 1;
-    sb_team_for(team, n, 1 + n % 5, work, mark, &loop);
+    sb_team_for(team, n, work, mark, &loop);
     for (size_t i = 0; i < n; i++)
         if (loop->times[i] != 1)
             return false;
@@ -140,7 +140,7 @@ static void a_part_works_alone(void **state)
     const struct sb_team *team = sb_team_begin(3);
     assert_non_null(team);
     for (int i = 0; i < 200; i++)
-        sb_team_for(team, 12, 1, MUCH, nest, &arg);
+        sb_team_for(team, 12, MUCH, nest, &arg);
     sb_team_end(team);
     assert_false(atomic_load(&broken));
 }
