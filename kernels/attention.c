@@ -195,7 +195,7 @@ void sb_kv_copy(const struct sb_kv_layer *dst, const struct sb_kv_layer *src, si
 /* ---- one call ---------------------------------------------------------------------------------- */
 
 /* Query vectors that share a pass over a chunk, and pieces of scratch, which bound the members. */
-enum { BLOCK_VECTORS = 64, SLICES = 64 };
+enum { BLOCK_VECTORS = SB_WEIGH_ROWS, SLICES = 64 };
 /* Floats between rows of scores: see sb_row_stride. */
 enum { LD_SCORES = SB_CHUNK + 16 };
 
@@ -205,7 +205,7 @@ enum { LD_SCORES = SB_CHUNK + 16 };
 struct layout {
     size_t ld;      /* head_dim padded to a panel */
     size_t ld_tail; /* scores of the batch's own slots, with the panel they begin in */
-    size_t vectors, maxima, totals, scores, sums, tail, slice;
+    size_t vectors, sums, maxima, totals, scores, tail, slice;
 };
 
 static struct layout layout_of(size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim)
@@ -213,11 +213,11 @@ static struct layout layout_of(size_t m, size_t n_heads, size_t n_kv_heads, size
     struct layout at = { .ld = round_up(head_dim, SB_PANEL),
                          .ld_tail = round_up(m, SB_PANEL) + 64 };
     at.vectors = round_up(m * (n_heads / n_kv_heads), 16);
-    at.maxima = at.vectors * at.ld;
+    at.sums = at.vectors * at.ld;
+    at.maxima = at.sums + at.vectors * at.ld;
     at.totals = at.maxima + at.vectors;
     at.scores = at.totals + at.vectors;
-    at.sums = at.scores + BLOCK_VECTORS * LD_SCORES;
-    at.tail = at.sums + BLOCK_VECTORS * at.ld;
+    at.tail = at.scores + BLOCK_VECTORS * LD_SCORES;
     at.slice = at.tail + BLOCK_VECTORS * at.ld_tail;
     return at;
 }
@@ -247,7 +247,7 @@ struct attention {
 struct item {
     const struct attention *a;
     size_t head, first, rows, vectors;
-    float *queries, *maxima, *totals, *scores, *sums, *tail;
+    float *queries, *sums, *maxima, *totals, *scores, *tail;
 };
 
 static float *out_of(const struct item *it, size_t vector)
@@ -324,42 +324,24 @@ static void add_listed(const struct item *it, size_t row, size_t first, size_t l
     }
 }
 
-/* What vectors of a block got out of one chunk: the largest score, and the sum of the weights. */
-struct chunk_result {
-    float max[BLOCK_VECTORS], total[BLOCK_VECTORS];
-};
-
-/* Join the sums of a chunk to what vectors vector..vector+n-1 have so far; the first chunk starts them.
- * Those that saw nothing of the chunk, with a total of 0, stay as they are. */
-static void join(const struct item *it, size_t vector, size_t n, bool start,
-                 const struct chunk_result *got)
+/* n rows of scores become weights; the sums of vectors vector..vector+n-1 are brought under their maximum. */
+static void weigh(const struct item *it, size_t vector, size_t n, float *scores, size_t count)
 {
-    size_t d = it->a->kv->head_dim;
-    float *max = it->maxima + vector, *total = it->totals + vector;
-    if (start) {
-        memcpy(max, got->max, n * sizeof *max);
-        memcpy(total, got->total, n * sizeof *total);
-        for (size_t v = 0; v < n; v++)
-            memcpy(out_of(it, vector + v), it->sums + v * it->a->at.ld, d * sizeof(float));
-        return;
-    }
-    float before[BLOCK_VECTORS], now[BLOCK_VECTORS];
-    it->a->kernels->rescale(max, total, got->max, got->total, before, now, n);
+    const struct attention *a = it->a;
+    float keep[BLOCK_VECTORS];
+    a->kernels->weigh(scores, LD_SCORES, n, count, a->scale, it->maxima + vector,
+                      it->totals + vector, keep);
     for (size_t v = 0; v < n; v++)
-        if (got->total[v] != 0)
-            it->a->kernels->mix(out_of(it, vector + v), before[v], it->sums + v * it->a->at.ld,
-                                now[v], d);
+        if (keep[v] != 1) /* mostly, after the first chunks, it is */
+            a->kernels->multiply(it->sums + (vector + v) * a->at.ld, a->kv->head_dim, keep[v]);
 }
 
 /* A chunk that lies in the prefix, for vectors vector..vector+n-1. */
 static void prefix_chunk(const struct item *it, size_t chunk, size_t vector, size_t n)
 {
-    struct chunk_result got;
     score(it, vector, n, chunk, SB_CHUNK, it->scores, LD_SCORES);
-    it->a->kernels->weigh(it->scores, LD_SCORES, n, SB_CHUNK, it->a->scale, got.max, got.total);
-    memset(it->sums, 0, n * it->a->at.ld * sizeof(float));
-    add_values(it, chunk, SB_CHUNK, n, it->scores, it->sums);
-    join(it, vector, n, chunk == 0, &got);
+    weigh(it, vector, n, it->scores, SB_CHUNK);
+    add_values(it, chunk, SB_CHUNK, n, it->scores, it->sums + vector * it->a->at.ld);
 }
 
 /* A chunk that reaches beyond the prefix, of which `shared` elements lie in it. The scores of the
@@ -370,10 +352,9 @@ static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_
     const struct sb_visible *visible = a->visible;
     size_t n_prefix = visible->n_prefix, end = chunk + SB_CHUNK, ld = a->at.ld;
     size_t offset = n_prefix % SB_PANEL; /* of the batch's first slot in its panel */
-    struct chunk_result got;
+    float *sums = it->sums + vector * ld;
     if (shared > 0)
         score(it, vector, n, chunk, shared, it->scores, LD_SCORES);
-    memset(it->sums, 0, n * ld * sizeof(float));
     for (size_t v = 0; v < n; v++) {
         size_t row = it->first + (vector + v) / a->group;
         size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
@@ -381,22 +362,18 @@ static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_
         const float *tail = it->tail + v * a->at.ld_tail + offset;
         for (size_t i = chunk + shared; i < last; i++)
             scores[i - chunk] = tail[visible->list[row][i - n_prefix]];
-        got.max[v] = -INFINITY;
-        got.total[v] = 0;
         if (last > chunk) /* else no element of the prefix is in this chunk either */
-            a->kernels->weigh(scores, LD_SCORES, 1, last - chunk, a->scale, &got.max[v],
-                              &got.total[v]);
+            weigh(it, vector + v, 1, scores, last - chunk);
     }
     if (shared > 0)
-        add_values(it, chunk, shared, n, it->scores, it->sums);
+        add_values(it, chunk, shared, n, it->scores, sums);
     for (size_t v = 0; v < n; v++) {
         size_t row = it->first + (vector + v) / a->group;
         size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
         if (last > chunk)
             add_listed(it, row, chunk + shared, last, it->scores + v * LD_SCORES + shared,
-                       it->sums + v * ld);
+                       sums + v * ld);
     }
-    join(it, vector, n, chunk == 0, &got);
 }
 
 /* Slots that rows first..last-1 reach beyond the prefix. */
@@ -417,6 +394,11 @@ static void attend(const struct item *it)
     size_t n_prefix = a->visible->n_prefix, whole = n_prefix / SB_CHUNK * SB_CHUNK;
     size_t own = reach(a->visible, it->first, it->first + it->rows);
     gather_queries(it);
+    memset(it->sums, 0, it->vectors * a->at.ld * sizeof(float));
+    for (size_t v = 0; v < it->vectors; v++) {
+        it->maxima[v] = -INFINITY;
+        it->totals[v] = 0;
+    }
     /* A chunk of keys and values stays in the cache for all vectors. */
     for (size_t chunk = 0; chunk < whole; chunk += SB_CHUNK)
         for (size_t v = 0; v < it->vectors; v += BLOCK_VECTORS)
@@ -430,7 +412,7 @@ static void attend(const struct item *it)
             last_chunk(it, chunk, n_prefix > chunk ? n_prefix - chunk : 0, v, n);
     }
     for (size_t v = 0; v < it->vectors; v++)
-        a->kernels->divide(out_of(it, v), a->kv->head_dim, it->totals[v]);
+        a->kernels->divide(out_of(it, v), it->sums + v * a->at.ld, a->kv->head_dim, it->totals[v]);
 }
 
 /* Pieces that the rows are cut into, so that items come out even for the team. */
@@ -456,10 +438,10 @@ static void attend_items(const void *arg, size_t first_item, size_t last_item, s
             .rows = rows,
             .vectors = rows * a->group,
             .queries = slice,
+            .sums = slice + a->at.sums,
             .maxima = slice + a->at.maxima,
             .totals = slice + a->at.totals,
             .scores = slice + a->at.scores,
-            .sums = slice + a->at.sums,
             .tail = slice + a->at.tail,
         };
         attend(&it);

@@ -2,35 +2,34 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/exp.h"
 #include "kernels/internal.h"
 
-/* One lane of v_exp in rows_v16.h, operation by operation; at most 1 ulp off. */
+const float sb_exp_table[16] = {
+    0x1.000000p0f, 0x1.0b5586p0f, 0x1.172b84p0f, 0x1.2387a6p0f, 0x1.306fe0p0f, 0x1.3dea64p0f,
+    0x1.4bfdaep0f, 0x1.5ab07ep0f, 0x1.6a09e6p0f, 0x1.7a1148p0f, 0x1.8ace54p0f, 0x1.9c4918p0f,
+    0x1.ae89fap0f, 0x1.c199bep0f, 0x1.d5818ep0f, 0x1.ea4afap0f,
+};
+
+const uint32_t sb_power_table[16] = {
+    0x3f800000u, 0x3f7daac3u, 0x3f7b95c2u, 0x3f79c3d3u, 0x3f7837f0u, 0x3f76f532u,
+    0x3f75fed7u, 0x3f75583fu, 0x3f7504f3u, 0x3f7508a4u, 0x3f75672au, 0x3f76248cu,
+    0x3f7744fdu, 0x3f78ccdfu, 0x3f7ac0c7u, 0x3f7d257du,
+};
+
+/* One lane of v_exp_each in rows_v16.h, operation by operation. */
 float sb_expf(float x)
 {
-    uint32_t bits, half, rest;
-    float t, n, r, p, a, b;
+    float t, r, p, root;
     x = -104.0f > x ? -104.0f : x;
     x = 89.0f < x ? 89.0f : x;
-    t = fmaf(x, 0x1.715476p0f, 0x1.8p23f);
-    n = t - 0x1.8p23f;
-    r = fmaf(n, -0x1.62e4p-1f, x);
-    r = fmaf(n, -0x1.7f7d1cp-20f, r);
-    p = 1.0f / 5040;
-    p = fmaf(p, r, 1.0f / 720);
-    p = fmaf(p, r, 1.0f / 120);
-    p = fmaf(p, r, 1.0f / 24);
-    p = fmaf(p, r, 1.0f / 6);
-    p = fmaf(p, r, 0.5f);
-    p = fmaf(r * r, p, r);
-    p = p + 1.0f;
-    memcpy(&bits, &t, sizeof bits);
-    bits -= 0x4b400000u;
-    half = (uint32_t)((int32_t)bits >> 1);
-    rest = (bits - half + 127u) << 23;
-    half = (half + 127u) << 23;
-    memcpy(&a, &half, sizeof a);
-    memcpy(&b, &rest, sizeof b);
-    return p * a * b;
+    t = fmaf(x, SB_LOG2E, SB_EXP_SHIFT);
+    r = fmaf(x, SB_LOG2E, SB_EXP_SHIFT - t);
+    r = fmaf(x, SB_LOG2E_REST, r);
+    root = sb_exp_root(t);
+    p = fmaf(SB_EXP_C3, r, SB_EXP_C2);
+    p = fmaf(p, r, SB_EXP_C1);
+    return sb_exp_scale(fmaf(p, r * root, root), t);
 }
 
 /* Abramowitz and Stegun 7.1.26: 1 - (a1 t + ... + a5 t^5) exp(-x^2), t = 1 / (1 + p |x|). */

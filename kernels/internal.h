@@ -41,24 +41,25 @@ struct sb_sums {
     size_t ldy;
 };
 
+enum { SB_WEIGH_ROWS = 64 };
+
 struct sb_kernel_table {
     void (*product)(const struct sb_product *job, size_t first_panel, size_t last_panel);
     void (*add_to_sums)(const struct sb_sums *job);
     void (*rmsnorm)(float *y, const float *x, const float *weight, size_t d, float eps);
     void (*swiglu)(float *gate, const float *up, size_t n);
     void (*add)(float *y, const float *x, size_t n);
-    void (*divide)(float *x, size_t n, float by);
-    void (*mix)(float *y, float a, const float *x, float b, size_t n); /* y = fma(y, a, x * b) */
-    float (*max_scaled)(const float *x, size_t n, float scale);        /* of x * scale; scale > 0 */
-    /* Sum over e = exp(x * scale - max), 16 lanes within chunks; e is stored when not NULL. No x * scale is
-     * above max. */
+    void (*divide)(float *y, const float *x, size_t n, float by);
+    void (*multiply)(float *x, size_t n, float by);
+    float (*largest)(const float *x, size_t n);
+    /* Sum over e = exp((x - max) * scale), 16 lanes within chunks; e is stored when not NULL. scale > 0, and no
+     * x is above max. */
     float (*sum_exp)(float *e, const float *x, size_t n, float scale, float max);
-    /* Rows of n <= SB_CHUNK scores become exp(x * scale - max) in place: the two above, for m rows abreast. */
-    void (*weigh)(float *x, size_t ldx, size_t m, size_t n, float scale, float *max, float *total);
-    /* Softmax so far, of n vectors, and that of one more chunk get one maximum: both totals are added under
-     * it, and sums of values are to be multiplied by `before` and `now`. */
-    void (*rescale)(float *max, float *total, const float *chunk_max, const float *chunk_total,
-                    float *before, float *now, size_t n);
+    /* Softmax goes on, for m <= SB_WEIGH_ROWS rows abreast: max[r] becomes the larger of itself and the row's n <=
+     * SB_CHUNK scores, keep[r] what the old one is worth under the new one, exp((old - new) * scale); scores
+     * become weights under the new one in place, and total[r] = fma(total[r], keep[r], their sum). */
+    void (*weigh)(float *x, size_t ldx, size_t m, size_t n, float scale, float *max, float *total,
+                  float *keep);
     size_t (*argmax)(const float *x, size_t n);
     /* Rotate one head by n_pairs angles: second elements at x + half (half layout) or next door. */
     void (*rope)(float *x, const float *cos, const float *sin, size_t n_pairs,

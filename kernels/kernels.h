@@ -187,11 +187,10 @@ struct sb_visible {
 size_t sb_attention_scratch_bytes(size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim);
 
 /* out[m, n_heads * head_dim] = softmax(q k^T * scale) v, grouped-query: head h reads KV head
- * h / (n_heads / n_kv_heads). Scores: chain over head_dim, then one multiplication by scale. The visible
- * sequence is cut into chunks of SB_CHUNK; in each, weights are exponentials of scores less the chunk's
- * maximum, their sum is taken by 16 lanes, and values are weighted by chains. Chunks join in ascending
- * order: with M the larger of the maximum so far and the chunk's, a = exp(so far - M) and
- * b = exp(chunk's - M), both sums become fma(sum, a, chunk's * b). Division by the sum of weights last.
+ * h / (n_heads / n_kv_heads). Scores: chains over head_dim. The visible sequence is cut into chunks of
+ * SB_CHUNK, in ascending order: M becomes the largest score so far, what is summed up so far is multiplied by
+ * exp((old M - M) * scale), weights are exp((score - M) * scale), their sum is taken by 16 lanes and joins the
+ * total by one fma, and weighted values go on in their chains. Division by the sum of weights last.
  * scratch: 64-byte aligned, sb_attention_scratch_bytes. */
 void sb_attention(const struct sb_team *team, float *out, size_t ldo, const float *q, size_t ldq,
                   size_t n_heads, float scale, const struct sb_kv_layer *kv,

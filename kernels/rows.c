@@ -61,25 +61,25 @@ void sb_add(float *y, const float *x, size_t n)
     sb_kernels()->add(y, x, n);
 }
 
-static float log_sum(float max, float sum)
+static float log_sum(float max, float scale, float sum)
 {
-    return (float)((double)max + sb_log((double)sum));
+    return (float)((double)max * (double)scale + sb_log((double)sum));
 }
 
 float sb_softmax(float *prob, const float *x, size_t n, float scale)
 {
     const struct sb_kernel_table *kernels = sb_kernels();
-    float max = kernels->max_scaled(x, n, scale);
+    float max = kernels->largest(x, n);
     float sum = kernels->sum_exp(prob, x, n, scale, max);
-    kernels->divide(prob, n, sum);
-    return log_sum(max, sum);
+    kernels->divide(prob, prob, n, sum);
+    return log_sum(max, scale, sum);
 }
 
 float sb_logsumexp(const float *x, size_t n)
 {
     const struct sb_kernel_table *kernels = sb_kernels();
-    float max = kernels->max_scaled(x, n, 1.0f);
-    return log_sum(max, kernels->sum_exp(NULL, x, n, 1.0f, max));
+    float max = kernels->largest(x, n);
+    return log_sum(max, 1.0f, kernels->sum_exp(NULL, x, n, 1.0f, max));
 }
 
 size_t sb_argmax(const float *x, size_t n)

@@ -18,48 +18,58 @@ static inline void v_store_left(float *p, v16 a, size_t left)
         v_store_n(p, a, left);
 }
 
-/* exp, at most 1 ulp off: x = n ln 2 + r with |r| <= ln 2 / 2, Taylor's polynomial of degree 7 in r
- * (truncation below 6e-9 relative), then 2^n. The clamps are where the result is 0 or infinite;
- * they pass a NaN through. Each step is done for all n <= ABREAST vectors before the next: what waits in a
- * chain of fifteen operations would keep a core from seeing the other chains. n is a constant at every call,
- * and so is whether any x may be positive. */
-static inline __attribute__((always_inline)) void v_exp_each(v16 *x, int n, bool positive)
+/* 2^y (2^x - 1) / x for |x| <= 1/32: Taylor's polynomial of degree 2, with what is linear of the next term (what
+ * remains is 3e-9 of the power). Each step is done for all n <= ABREAST vectors before the next: what
+ * waits in a chain of operations would keep a core from seeing the other chains. n is a constant at every call. */
+static inline __attribute__((always_inline)) void v_power_each(v16 *x, const v16 *power, int n)
 {
-    const v16 shift = v_set1(0x1.8p23f);
-    v16 p[ABREAST], t[ABREAST], whole[ABREAST];
+    v16 p[ABREAST];
     EACH (i, n)
-        x[i] = v_max(v_set1(-104.0f), x[i]);
-    if (positive)
-        EACH (i, n)
-            x[i] = v_min(v_set1(89.0f), x[i]);
+        p[i] = v_fma(v_set1(SB_EXP_C3), x[i], v_set1(SB_EXP_C2));
     EACH (i, n)
-        t[i] = v_fma(x[i], v_set1(0x1.715476p0f), shift);
+        p[i] = v_fma(p[i], x[i], v_set1(SB_EXP_C1));
     EACH (i, n)
-        whole[i] = v_sub(t[i], shift);
+        x[i] = v_mul(x[i], power[i]);
     EACH (i, n)
-        x[i] = v_fma(whole[i], v_set1(-0x1.62e4p-1f), x[i]); /* ln 2 to 16 bits: exact */
-    EACH (i, n)
-        x[i] = v_fma(whole[i], v_set1(-0x1.7f7d1cp-20f), x[i]); /* and the rest of it */
-    EACH (i, n)
-        p[i] = v_fma(v_set1(1.0f / 5040), x[i], v_set1(1.0f / 720));
-    EACH (i, n)
-        p[i] = v_fma(p[i], x[i], v_set1(1.0f / 120));
-    EACH (i, n)
-        p[i] = v_fma(p[i], x[i], v_set1(1.0f / 24));
-    EACH (i, n)
-        p[i] = v_fma(p[i], x[i], v_set1(1.0f / 6));
-    EACH (i, n)
-        p[i] = v_fma(p[i], x[i], v_set1(0.5f));
-    EACH (i, n)
-        p[i] = v_fma(v_mul(x[i], x[i]), p[i], x[i]);
-    EACH (i, n)
-        x[i] = v_scale_by_power(v_add(p[i], v_set1(1.0f)), t[i]);
+        x[i] = v_fma(p[i], x[i], power[i]);
 }
 
-static inline v16 v_exp(v16 x)
+/* exp, at most 1.01 ulp off. The clamps are where the result is 0 or infinite; they pass a NaN through. */
+static inline __attribute__((always_inline)) void v_exp_each(v16 *x, int n)
 {
-    v_exp_each(&x, 1, true);
-    return x;
+    const v16 shift = v_set1(SB_EXP_SHIFT), factor = v_set1(SB_LOG2E);
+    v16 t[ABREAST], y[ABREAST];
+    EACH (i, n)
+        x[i] = v_min(v_set1(89.0f), v_max(v_set1(-104.0f), x[i]));
+    EACH (i, n)
+        t[i] = v_fma(x[i], factor, shift);
+    EACH (i, n)
+        y[i] = v_fma(x[i], factor, v_sub(shift, t[i]));
+    EACH (i, n)
+        x[i] = v_fma(x[i], v_set1(SB_LOG2E_REST), y[i]);
+    EACH (i, n)
+        y[i] = v_root(t[i]);
+    v_power_each(x, y, n);
+    EACH (i, n)
+        x[i] = v_scale_by_power(x[i], t[i]);
+}
+
+/* x = 2^((x - max) by), 0 where that is below 2^-126; at most 1.01 ulp off for the rounded product. */
+static inline __attribute__((always_inline)) void v_exp_below(v16 *x, v16 max, v16 by, int n)
+{
+    const v16 shift = v_set1(SB_EXP_SHIFT);
+    v16 t[ABREAST], power[ABREAST], exponent[ABREAST];
+    EACH (i, n)
+        exponent[i] = v_mul(v_sub(x[i], max), by);
+    EACH (i, n)
+        t[i] = v_add(exponent[i], shift);
+    EACH (i, n)
+        x[i] = v_sub(exponent[i], v_sub(t[i], shift)); /* exactly */
+    EACH (i, n)
+        power[i] = v_power(t[i]);
+    v_power_each(x, power, n);
+    EACH (i, n)
+        x[i] = v_zero_if_below(x[i], exponent[i], -126.0f);
 }
 
 static void rmsnorm(float *y, const float *x, const float *weight, size_t d, float eps)
@@ -91,7 +101,7 @@ static inline __attribute__((always_inline)) void swiglu_some(float *gate, const
         g[k] = v_load_left(gate + k * 16, n - (size_t)k * 16);
         e[k] = v_sub(v_zero(), g[k]);
     }
-    v_exp_each(e, vectors, true);
+    v_exp_each(e, vectors);
     EACH (k, vectors) {
         const size_t left = n - (size_t)k * 16;
         v16 silu = v_div(g[k], v_add(v_set1(1.0f), e[k]));
@@ -117,31 +127,30 @@ static void add(float *y, const float *x, size_t n)
         v_store_n(y + i, v_add(v_load_n(y + i, n - i), v_load_n(x + i, n - i)), n - i);
 }
 
-static void divide(float *x, size_t n, float by)
+static void divide(float *y, const float *x, size_t n, float by)
 {
     const v16 b = v_set1(by);
     size_t i;
     for (i = 0; i + 16 <= n; i += 16)
-        v_store(x + i, v_div(v_load(x + i), b));
+        v_store(y + i, v_div(v_load(x + i), b));
     if (i < n)
-        v_store_n(x + i, v_div(v_load_n(x + i, n - i), b), n - i);
+        v_store_n(y + i, v_div(v_load_n(x + i, n - i), b), n - i);
 }
 
-static void mix(float *y, float a, const float *x, float b, size_t n)
+static void multiply(float *x, size_t n, float by)
 {
-    const v16 va = v_set1(a), vb = v_set1(b);
+    const v16 b = v_set1(by);
     size_t i;
     for (i = 0; i + 16 <= n; i += 16)
-        v_store(y + i, v_fma(v_load(y + i), va, v_mul(v_load(x + i), vb)));
+        v_store(x + i, v_mul(v_load(x + i), b));
     if (i < n)
-        v_store_n(y + i, v_fma(v_load_n(y + i, n - i), va, v_mul(v_load_n(x + i, n - i), vb)),
-                  n - i);
+        v_store_n(x + i, v_mul(v_load_n(x + i, n - i), b), n - i);
 }
 
-/* max[r] = the largest of a row of x, times scale > 0: rounding keeps an order. NaN never wins: v_max keeps its
- * second operand then. `rows` is a constant at every call; chains of different rows hide each other's latency. */
-static inline __attribute__((always_inline)) void max_of_rows(const float *x, size_t ldx, int rows,
-                                                              size_t n, float scale, float *max)
+/* largest[r] = of a row of x. NaN never wins: v_max keeps its second operand then. `rows` is a constant at every
+ * call; chains of different rows hide each other's latency. */
+static inline __attribute__((always_inline)) void
+largest_of_rows(const float *x, size_t ldx, int rows, size_t n, float *largest)
 {
     v16 best[ABREAST];
     size_t i;
@@ -154,28 +163,28 @@ static inline __attribute__((always_inline)) void max_of_rows(const float *x, si
         if (i < n)
             best[r] = v_max(v_keep_n(v_load_n(x + (size_t)r * ldx + i, n - i), n - i, -INFINITY),
                             best[r]);
-        max[r] = v_largest(best[r]) * scale;
+        largest[r] = v_largest(best[r]);
     }
 }
 
-static float max_scaled(const float *x, size_t n, float scale)
+static float largest(const float *x, size_t n)
 {
     float max;
-    max_of_rows(x, 0, 1, n, scale, &max);
+    largest_of_rows(x, 0, 1, n, &max);
     return max;
 }
 
 static float sum_exp(float *e, const float *x, size_t n, float scale, float max)
 {
-    const v16 s = v_set1(scale), top = v_set1(max);
+    const v16 by = v_set1(scale * SB_LOG2E), top = v_set1(max);
     float total = 0.0f;
     for (size_t first = 0; first < n; first += SB_CHUNK) {
         size_t end = n - first < SB_CHUNK ? n : first + SB_CHUNK, i;
         v16 sum = v_zero(), a[ABREAST];
         for (i = first; i + ABREAST * 16 <= end; i += ABREAST * 16) {
             EACH (k, ABREAST)
-                a[k] = v_sub(v_mul(v_load(x + i + (size_t)k * 16), s), top);
-            v_exp_each(a, ABREAST, false);
+                a[k] = v_load(x + i + (size_t)k * 16);
+            v_exp_below(a, top, by, ABREAST);
             EACH (k, ABREAST) {
                 if (e)
                     v_store(e + i + (size_t)k * 16, a[k]);
@@ -184,8 +193,8 @@ static float sum_exp(float *e, const float *x, size_t n, float scale, float max)
         }
         for (; i < end; i += 16) {
             const size_t left = end - i;
-            a[0] = v_sub(v_mul(v_load_left(x + i, left), s), top);
-            v_exp_each(a, 1, false);
+            a[0] = v_load_left(x + i, left);
+            v_exp_below(a, top, by, 1);
             if (e)
                 v_store_left(e + i, a[0], left);
             sum = v_add(sum, left >= 16 ? a[0] : v_keep_n(a[0], left, 0.0f));
@@ -195,36 +204,29 @@ static float sum_exp(float *e, const float *x, size_t n, float scale, float max)
     return total;
 }
 
-static void weigh(float *x, size_t ldx, size_t m, size_t n, float scale, float *max, float *total)
+static void weigh(float *x, size_t ldx, size_t m, size_t n, float scale, float *max, float *total,
+                  float *keep)
 {
+    float got[SB_WEIGH_ROWS];
     size_t r = 0;
     for (; r + ABREAST <= m; r += ABREAST)
-        max_of_rows(x + r * ldx, ldx, ABREAST, n, scale, max + r);
+        largest_of_rows(x + r * ldx, ldx, ABREAST, n, got + r);
     for (; r < m; r++)
-        max_of_rows(x + r * ldx, ldx, 1, n, scale, max + r);
-    for (r = 0; r < m; r++)
-        total[r] = sum_exp(x + r * ldx, x + r * ldx, n, scale, max[r]);
-}
-
-static void rescale(float *max, float *total, const float *chunk_max, const float *chunk_total,
-                    float *before, float *now, size_t n)
-{
-    for (size_t i = 0; i < n; i += 16) {
-        const size_t left = n - i;
-        v16 old = v_load_n(max + i, left), chunk = v_load_n(chunk_max + i, left);
-        v16 both = v_max(chunk, old), a = v_exp(v_sub(old, both)), b = v_exp(v_sub(chunk, both));
-        v_store_n(max + i, both, left);
-        v_store_n(before + i, a, left);
-        v_store_n(now + i, b, left);
-        v_store_n(total + i,
-                  v_fma(v_load_n(total + i, left), a, v_mul(v_load_n(chunk_total + i, left), b)),
-                  left);
+        largest_of_rows(x + r * ldx, ldx, 1, n, got + r);
+    for (r = 0; r < m; r += 16) {
+        const size_t left = m - r;
+        v16 old = v_load_n(max + r, left), new = v_max(v_load_n(got + r, left), old);
+        v_exp_below(&old, new, v_set1(scale * SB_LOG2E), 1);
+        v_store_n(max + r, new, left);
+        v_store_n(keep + r, old, left);
     }
+    for (r = 0; r < m; r++)
+        total[r] = fmaf(total[r], keep[r], sum_exp(x + r * ldx, x + r * ldx, n, scale, max[r]));
 }
 
 static size_t argmax(const float *x, size_t n)
 {
-    float best = max_scaled(x, n, 1.0f);
+    float best = largest(x, n);
     size_t i;
     for (i = 0; i + 16 <= n; i += 16) {
         unsigned mask = v_equal_mask(v_load(x + i), best);

@@ -5,6 +5,7 @@
 #include <immintrin.h>
 #include <math.h>
 
+#include "kernels/exp.h"
 #include "kernels/field.h"
 #include "kernels/internal.h"
 
@@ -127,10 +128,43 @@ static inline float v_largest(v16 a)
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
 
+static inline __m256 root_of(const float *table, __m256 t)
+{
+    const __m256i index = _mm256_castps_si256(t);
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index),
+                            _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), index),
+                            _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+}
+
+static inline v16 v_root(v16 t)
+{
+    return (v16){ root_of(sb_exp_table, t.lo), root_of(sb_exp_table, t.hi) };
+}
+
+static inline __m256 power(__m256 t)
+{
+    const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(t), 19),
+                  root = _mm256_castps_si256(root_of((const float *)sb_power_table, t));
+    return _mm256_castsi256_ps(_mm256_add_epi32(n, root));
+}
+
+static inline v16 v_power(v16 t)
+{
+    return (v16){ power(t.lo), power(t.hi) };
+}
+
+static inline v16 v_zero_if_below(v16 a, v16 x, float least)
+{
+    const __m256 b = _mm256_set1_ps(least);
+    return (v16){ _mm256_and_ps(a.lo, _mm256_cmp_ps(x.lo, b, _CMP_NLT_UQ)),
+                  _mm256_and_ps(a.hi, _mm256_cmp_ps(x.hi, b, _CMP_NLT_UQ)) };
+}
+
 static inline __m256 scale_half(__m256 p, __m256 t)
 {
     const __m256i bias = _mm256_set1_epi32(127);
-    __m256i n = _mm256_sub_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(0x4b400000));
+    __m256i n = _mm256_srai_epi32(
+        _mm256_sub_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(SB_EXP_SHIFT_BITS)), 4);
     __m256i half = _mm256_srai_epi32(n, 1), rest = _mm256_sub_epi32(n, half);
     half = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
     rest = _mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23);

@@ -5,6 +5,7 @@
 #include <immintrin.h>
 #include <math.h>
 
+#include "kernels/exp.h"
 #include "kernels/field.h"
 #include "kernels/internal.h"
 
@@ -110,9 +111,26 @@ static inline float v_largest(v16 a)
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
 
+static inline v16 v_root(v16 t)
+{
+    return _mm512_permutexvar_ps(_mm512_castps_si512(t), _mm512_loadu_ps(sb_exp_table));
+}
+
+static inline v16 v_power(v16 t)
+{
+    const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(t), 19);
+    return _mm512_castsi512_ps(_mm512_add_epi32(
+        n, _mm512_permutexvar_epi32(_mm512_castps_si512(t), _mm512_loadu_si512(sb_power_table))));
+}
+
+static inline v16 v_zero_if_below(v16 a, v16 x, float least)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, v_set1(least), _CMP_NLT_UQ), a);
+}
+
 static inline v16 v_scale_by_power(v16 p, v16 t)
 {
-    return _mm512_scalef_ps(p, _mm512_sub_ps(t, v_set1(0x1.8p23f)));
+    return _mm512_scalef_ps(p, _mm512_sub_ps(t, v_set1(SB_EXP_SHIFT)));
 }
 
 static inline v16 v_load_f16(const void *p)

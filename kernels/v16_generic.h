@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/exp.h"
 #include "kernels/internal.h"
 
 #define SB_V16_TABLE sb_kernels_generic
@@ -122,26 +123,29 @@ static inline float v_largest(v16 a)
     return a.l[0];
 }
 
-/* p * 2^n, where t = 1.5 * 2^23 + n holds n in its low bits, for |n| <= 252; two multiplications
- * of which only the second can round. */
-static inline float scale_by_power(float p, float t)
+/* 2^(y - floor y), where t is SB_EXP_SHIFT plus y, a multiple of 1/16. */
+static inline v16 v_root(v16 t)
 {
-    uint32_t bits, lo, hi;
-    float a, b;
-    memcpy(&bits, &t, sizeof bits);
-    bits -= 0x4b400000u;
-    lo = (uint32_t)((int32_t)bits >> 1);
-    hi = bits - lo;
-    lo = (lo + 127u) << 23;
-    hi = (hi + 127u) << 23;
-    memcpy(&a, &lo, sizeof a);
-    memcpy(&b, &hi, sizeof b);
-    return p * a * b;
+    EACH_LANE(sb_exp_root(t.l[j]));
 }
 
+/* 2^y for -126 <= y < 128, else nonsense. */
+static inline v16 v_power(v16 t)
+{
+    EACH_LANE(
+        sb_float_of(sb_power_table[sb_float_bits(t.l[j]) % 16] + (sb_float_bits(t.l[j]) << 19)));
+}
+
+/* 0 where x < least. */
+static inline v16 v_zero_if_below(v16 a, v16 x, float least)
+{
+    EACH_LANE(x.l[j] < least ? 0.0f : a.l[j]);
+}
+
+/* p * 2^floor y, with such a t, for |y| <= 252; only one rounding. */
 static inline v16 v_scale_by_power(v16 p, v16 t)
 {
-    EACH_LANE(scale_by_power(p.l[j], t.l[j]));
+    EACH_LANE(sb_exp_scale(p.l[j], t.l[j]));
 }
 
 /* 16 halves to floats. */
