@@ -161,7 +161,7 @@ static void write_runs(const void *arg, size_t first, size_t last, size_t member
 void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_t slot,
                  const float *k, const float *v, size_t ld, size_t m)
 {
-    enum { WORK = 32 }; /* multiply-adds in the time of an element of k and of v */
+    enum { WORK = 96 }; /* multiply-adds in the time of an element of k and of v */
     const size_t runs = (slot % SB_PANEL + m + SB_PANEL - 1) / SB_PANEL;
     const struct write_loop loop = { kv, slot, k, v, ld, m, runs };
     if (m > 0)
@@ -270,7 +270,7 @@ static void gather_queries(const struct item *it)
 
 /* scores[n vectors, ld] = queries times the keys of `slots` slots from `slot`, a panel's first, on. */
 static void score(const struct item *it, size_t vector, size_t n, size_t slot, size_t slots,
-                  float *scores, size_t ld)
+                  float *scores, size_t ld, const unsigned char *then)
 {
     const struct attention *a = it->a;
     const struct sb_kv_layer *kv = a->kv;
@@ -285,13 +285,14 @@ static void score(const struct item *it, size_t vector, size_t n, size_t slot, s
         .ldx = a->at.ld,
         .y = scores,
         .ldy = ld,
+        .then = then,
     };
     a->kernels->product(&job, 0, (slots + SB_PANEL - 1) / SB_PANEL);
 }
 
 /* Continue the chains of n vectors over `slots` slots from `slot` on. */
 static void add_values(const struct item *it, size_t slot, size_t slots, size_t n,
-                       const float *weights, float *sums)
+                       const float *weights, float *sums, const unsigned char *then)
 {
     const struct sb_kv_layer *kv = it->a->kv;
     it->a->kernels->add_to_sums(&(struct sb_sums){
@@ -305,6 +306,7 @@ static void add_values(const struct item *it, size_t slot, size_t slots, size_t 
         .ldx = LD_SCORES,
         .y = sums,
         .ldy = it->a->at.ld,
+        .then = then,
     });
 }
 
@@ -320,7 +322,7 @@ static void add_listed(const struct item *it, size_t row, size_t first, size_t l
         run = 1;
         while (first + run < last && list[i + run] == list[i] + (int32_t)run)
             run++;
-        add_values(it, n_prefix + (size_t)list[i], run, 1, weights, sums);
+        add_values(it, n_prefix + (size_t)list[i], run, 1, weights, sums, NULL);
     }
 }
 
@@ -336,12 +338,22 @@ static void weigh(const struct item *it, size_t vector, size_t n, float *scores,
             a->kernels->multiply(it->sums + (vector + v) * a->at.ld, a->kv->head_dim, keep[v]);
 }
 
+/* What is read after a head's prefix: the next head's. */
+static const unsigned char *next_keys(const struct item *it)
+{
+    size_t head = it->head + 1 < it->a->kv->n_kv_heads ? it->head + 1 : it->head;
+    return key_at(it->a->kv, 0, head, 0);
+}
+
 /* A chunk that lies in the prefix, for vectors vector..vector+n-1. */
 static void prefix_chunk(const struct item *it, size_t chunk, size_t vector, size_t n)
 {
-    score(it, vector, n, chunk, SB_CHUNK, it->scores, LD_SCORES);
+    const bool last = chunk + SB_CHUNK == it->a->visible->n_prefix;
+    score(it, vector, n, chunk, SB_CHUNK, it->scores, LD_SCORES,
+          last ? values_at(it->a->kv, chunk, it->head, 0) : NULL);
     weigh(it, vector, n, it->scores, SB_CHUNK);
-    add_values(it, chunk, SB_CHUNK, n, it->scores, it->sums + vector * it->a->at.ld);
+    add_values(it, chunk, SB_CHUNK, n, it->scores, it->sums + vector * it->a->at.ld,
+               last ? next_keys(it) : NULL);
 }
 
 /* A chunk that reaches beyond the prefix, of which `shared` elements lie in it. The scores of the
@@ -354,7 +366,8 @@ static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_
     size_t offset = n_prefix % SB_PANEL; /* of the batch's first slot in its panel */
     float *sums = it->sums + vector * ld;
     if (shared > 0)
-        score(it, vector, n, chunk, shared, it->scores, LD_SCORES);
+        score(it, vector, n, chunk, shared, it->scores, LD_SCORES,
+              values_at(a->kv, chunk, it->head, 0));
     for (size_t v = 0; v < n; v++) {
         size_t row = it->first + (vector + v) / a->group;
         size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
@@ -366,7 +379,7 @@ static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_
             weigh(it, vector + v, 1, scores, last - chunk);
     }
     if (shared > 0)
-        add_values(it, chunk, shared, n, it->scores, sums);
+        add_values(it, chunk, shared, n, it->scores, sums, next_keys(it));
     for (size_t v = 0; v < n; v++) {
         size_t row = it->first + (vector + v) / a->group;
         size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
@@ -407,7 +420,7 @@ static void attend(const struct item *it)
     for (size_t v = 0; v < it->vectors; v += BLOCK_VECTORS) {
         size_t n = it->vectors - v < BLOCK_VECTORS ? it->vectors - v : BLOCK_VECTORS;
         size_t panel = n_prefix / SB_PANEL * SB_PANEL;
-        score(it, v, n, panel, n_prefix - panel + own, it->tail, a->at.ld_tail);
+        score(it, v, n, panel, n_prefix - panel + own, it->tail, a->at.ld_tail, NULL);
         for (size_t chunk = whole; chunk < n_prefix + own; chunk += SB_CHUNK)
             last_chunk(it, chunk, n_prefix > chunk ? n_prefix - chunk : 0, v, n);
     }

@@ -19,7 +19,7 @@ struct sb_product {
     size_t ldy;
     const float *bias; /* [n] or NULL */
     bool add;
-    /* What many rows ask the memory for during the last panel, instead of what lies behind it; or NULL. */
+    /* What is asked of the memory towards the end, instead of what lies behind the last panel; or NULL. */
     const unsigned char *then;
 };
 
@@ -39,6 +39,7 @@ struct sb_sums {
     size_t ldx;
     float *y;
     size_t ldy;
+    const unsigned char *then; /* as above */
 };
 
 enum { SB_WEIGH_ROWS = 64 };

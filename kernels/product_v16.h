@@ -374,10 +374,14 @@ static void product_few(const struct sb_product *job, size_t first, size_t last)
     _Alignas(64) float acc[SB_TILE_ROWS * SB_PANEL];
     tile_fn *fn = tile_of(job->type, job->m);
     for (size_t p = first; p < last; p++) {
-        const unsigned char *w = job->w + p * job->panel_stride;
+        const unsigned char *w = job->w + p * job->panel_stride,
+                            *end = job->w + last * job->panel_stride;
         const struct sums to = sums_of(job, p, acc);
+        const unsigned char *from = w + PREFETCH_BYTES;
+        if (job->then && from >= end)
+            from = job->then + (from - end);
         fn(w, job->x, job->ldx, job->k, to.at, to.ld, false,
-           (struct ahead){ w + PREFETCH_BYTES, group_bytes(job->type) });
+           (struct ahead){ from, group_bytes(job->type) });
         if (to.at == acc)
             finish(job, job->m, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
     }
@@ -515,21 +519,39 @@ static void product(const struct sb_product *job, size_t first, size_t last)
 }
 
 #ifndef SB_DOT_PRODUCTS
-/* Panels one after the other; tiles of one panel find it in the caches after the first. */
-static void add_to_sums(const struct sb_sums *job)
+/* A panel's steps for all rows; tiles after the first find it in the caches. Together they ask for as many bytes
+ * from `ask_from` on. */
+static void add_panel(const struct sb_sums *job, const unsigned char *w, size_t k0, size_t k,
+                      float *y, const unsigned char *ask_from)
 {
     const size_t n_tiles = (job->m + SB_TILE_ROWS - 1) / SB_TILE_ROWS,
                  step = group_bytes(job->type);
-    for (size_t p = 0; p < job->panels; p++)
-        for (size_t t = 0; t < n_tiles; t++) {
-            const unsigned char *w = job->w + p * job->panel_stride;
-            size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
-            struct ahead ahead = { w + PREFETCH_BYTES, step };
-            if (n_tiles > 1)
-                ahead = (struct ahead){ w + job->k * step + job->k * step * t / n_tiles,
-                                        step / n_tiles };
-            tile_of(job->type, rows)(w, job->x + row * job->ldx, job->ldx, job->k,
-                                     job->y + row * job->ldy + p * SB_PANEL, job->ldy, true, ahead);
+    for (size_t t = 0; t < n_tiles; t++) {
+        size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
+        tile_of(job->type, rows)(
+            w + k0 * step, job->x + row * job->ldx + k0, job->ldx, k, y + row * job->ldy, job->ldy,
+            true, (struct ahead){ ask_from + k * step * t / n_tiles, step / n_tiles });
+    }
+}
+
+/* Panels one after the other. What lies behind a panel is its next run; before the last run ends, the next panel
+ * is asked for, and what `then` says. */
+static void add_to_sums(const struct sb_sums *job)
+{
+    const size_t step = group_bytes(job->type), ahead = PREFETCH_BYTES / step;
+    const size_t early = job->m <= SB_TILE_ROWS && job->k > ahead ? job->k - ahead : 0;
+    for (size_t p = 0; p < job->panels; p++) {
+        const unsigned char *w = job->w + p * job->panel_stride;
+        float *y = job->y + p * SB_PANEL;
+        if (!job->then) {
+            add_panel(job, w, 0, job->k, y,
+                      w + (job->m <= SB_TILE_ROWS ? PREFETCH_BYTES : job->k * step));
+            continue;
         }
+        if (early > 0)
+            add_panel(job, w, 0, early, y, w + PREFETCH_BYTES);
+        add_panel(job, w, early, job->k - early, y,
+                  p + 1 < job->panels ? w + job->panel_stride : job->then);
+    }
 }
 #endif
