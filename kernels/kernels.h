@@ -108,8 +108,9 @@ void sb_swiglu(const struct sb_team *team, float *gate, size_t ldg, const float 
 /* y += x over n elements. */
 void sb_add(float *y, const float *x, size_t n);
 
-/* Softmax of x[n] * scale into prob (may be x). Maximum first, sum of exponentials by 16 lanes in
- * float32 within chunks. Returns the log-sum-exp of x * scale. n >= 1; an all -inf row is a bug. */
+/* Softmax of x[n] * scale into prob (may be x), scale > 0. Maximum first, sum of exponentials by 16 lanes in
+ * float32 within chunks; those below 2^-126 are 0. Returns the log-sum-exp of x * scale. n >= 1; an all -inf row
+ * is a bug. */
 float sb_softmax(float *prob, const float *x, size_t n, float scale);
 float sb_logsumexp(const float *x, size_t n);
 /* Index of the largest of x[n]; the smallest index wins ties; NaN never wins. */

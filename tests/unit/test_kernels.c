@@ -268,6 +268,24 @@ static void softmax_matches_its_formula(void **state)
     }
 }
 
+static void weights_of_a_softmax_have_the_right_ends(void **state)
+{
+    (void)state;
+    float x[] = { 7.0f, 7.0f - 87.0f, 7.0f - 87.5f, -1e30f, -INFINITY }, p[5];
+    assert_true(sb_softmax(p, x, 5, 1.0f) == 7.0f);
+    assert_true(p[0] == 1 && near(p[1] * 0x1p100, exp(-87.0) * 0x1p100, 2e-5));
+    assert_true(p[2] == 0 && p[3] == 0 && p[4] == 0); /* below 2^-126 */
+    for (float d = 0; d < 80; d += 0.0371f) {
+        const float two[2] = { 0, -d };
+        sb_softmax(p, two, 2, 1.0f);
+        double want = 1 / (1 + exp((double)d));
+        assert_true(fabs(p[1] - want) < (2e-7 + 1.3e-7 * (double)d) * want);
+    }
+    x[3] = NAN;
+    sb_softmax(p, x, 5, 1.0f);
+    assert_true(p[0] != p[0] && p[4] != p[4]);
+}
+
 static void argmax_takes_the_first_of_the_largest_and_never_nan(void **state)
 {
     (void)state;
@@ -317,11 +335,12 @@ static void rotation_follows_both_layouts_and_the_factors(void **state)
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
-/* Two query heads per KV head, a prefix of 300 slots, and a tree 0 -> 1, 0 -> 2 -> 3. */
-static void attention_matches_a_double_precision_reference(void **state)
+/* Two query heads per KV head, a prefix of 900 slots along which scores rise by `slope` each, and a tree
+ * 0 -> 1, 0 -> 2 -> 3. */
+static void check_attention(float slope)
 {
-    (void)state;
-    enum { HEADS = 4, KV = 2, DIM = 18, PREFIX = 300, M = 4, SLOTS = 320 };
+    const double tolerance = 1e-5 * (1 + 20 * fabs((double)slope)); /* scores round as they grow */
+    enum { HEADS = 4, KV = 2, DIM = 18, PREFIX = 900, M = 4, SLOTS = 928 };
     static const int32_t path[M][3] = { { 0 }, { 0, 1 }, { 0, 2 }, { 0, 2, 3 } };
     static const int32_t length[M] = { 1, 2, 2, 3 };
     static float k[SLOTS][KV][DIM], v[SLOTS][KV][DIM], q[M][HEADS][DIM], out[M][HEADS][DIM];
@@ -335,6 +354,12 @@ static void attention_matches_a_double_precision_reference(void **state)
     fill(&k[0][0][0], SLOTS * KV * DIM, 5);
     fill(&v[0][0][0], SLOTS * KV * DIM, 6);
     fill(&q[0][0][0], M * HEADS * DIM, 7);
+    for (size_t s = 0; s < SLOTS; s++)
+        for (size_t h = 0; h < KV; h++)
+            k[s][h][0] = slope * (float)s;
+    for (size_t r = 0; r < M; r++)
+        for (size_t h = 0; h < HEADS; h++)
+            q[r][h][0] = 2.5f;
     sb_kv_write(NULL, &kv, 0, &k[0][0][0], &v[0][0][0], KV * DIM, PREFIX + M);
     sb_attention(NULL, &out[0][0][0], HEADS * DIM, &q[0][0][0], HEADS * DIM, HEADS, 0.4f, &kv,
                  &visible, M, scratch);
@@ -352,11 +377,20 @@ static void attention_matches_a_double_precision_reference(void **state)
                     want[i] += e * (double)v[s][h / 2][i];
             }
             for (size_t i = 0; i < DIM; i++)
-                assert_true(near(out[r][h][i], want[i] / sum, 1e-5));
+                assert_true(near(out[r][h][i], want[i] / sum, tolerance));
         }
     sb_free(kv.k);
     sb_free(kv.v);
     sb_free(scratch);
+}
+
+static void attention_matches_a_double_precision_reference(void **state)
+{
+    (void)state;
+    check_attention(0);
+    check_attention(0.05f);  /* every chunk raises the maximum, the last by e^12 */
+    check_attention(-0.05f); /* none after the first */
+    check_attention(0.5f);   /* what came before is worth nothing any more */
 }
 
 /* ---- dispatch ------------------------------------------------------------------------------- */
@@ -392,6 +426,7 @@ int main(void)
         cmocka_unit_test(double_functions_have_the_right_ends),
         cmocka_unit_test(rmsnorm_and_swiglu_match_their_formulas),
         cmocka_unit_test(softmax_matches_its_formula),
+        cmocka_unit_test(weights_of_a_softmax_have_the_right_ends),
         cmocka_unit_test(argmax_takes_the_first_of_the_largest_and_never_nan),
         cmocka_unit_test(rotation_follows_both_layouts_and_the_factors),
         cmocka_unit_test(attention_matches_a_double_precision_reference),
