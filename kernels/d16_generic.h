@@ -137,25 +137,11 @@ static inline d16 d_keep_below(d16 a, d16 by, double bar)
     EACH_LANE(by.l[j] < bar ? a.l[j] : 0);
 }
 
-static inline double double_of_bits(uint64_t bits)
-{
-    double x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static inline uint64_t bits_of_double(double x)
-{
-    uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
 /* 2^(n / 16), where t = 1.5 * 2^52 + n holds n in its low bits, for a result that is normal. */
 static inline double power_16th(double t)
 {
-    uint64_t n = bits_of_double(t);
-    return double_of_bits(sb_power_16th[n & 15] + (n << 48));
+    uint64_t n = sb_double_bits(t);
+    return sb_double_of(sb_power_16th[n & 15] + (n << 48));
 }
 
 static inline d16 d_power_16th(d16 t)
@@ -169,8 +155,8 @@ static inline d16 d_split(d16 x, d16 *e, d16 *inverse, d16 *log)
 {
     d16 m;
     for (int j = 0; j < 16; j++) {
-        uint64_t above = bits_of_double(x.l[j]) - SB_LOG_FIRST;
-        m.l[j] = double_of_bits((above & 0xfffffffffffffu) + SB_LOG_FIRST);
+        uint64_t above = sb_double_bits(x.l[j]) - SB_LOG_FIRST;
+        m.l[j] = sb_double_of((above & 0xfffffffffffffu) + SB_LOG_FIRST);
         e->l[j] = (double)((int64_t)above >> 52);
         inverse->l[j] = sb_log_inverse[above >> 48 & 15];
         log->l[j] = sb_log_16th[above >> 48 & 15];

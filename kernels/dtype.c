@@ -1,6 +1,7 @@
 /* Weight types: names, sizes, conversions to and from float32. */
 #include <string.h>
 
+#include "kernels/bits.h"
 #include "kernels/internal.h"
 
 static const char *const names[SB_DTYPE_COUNT] = { "f32", "f16", "bf16", "q8_0", "q4_0" };
@@ -27,53 +28,39 @@ size_t sb_dtype_row_bytes(enum sb_dtype type, size_t k)
     }
 }
 
-static float float_of(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static uint32_t bits_of(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
 /* Exponent and fraction move up by 13 bits and a multiplication by 2^112 corrects the bias, which
  * is right for subnormals too. A signalling NaN becomes quiet, as the hardware conversion does. */
 float sb_f16_to_f32(uint16_t x)
 {
     uint32_t sign = (uint32_t)(x & 0x8000) << 16, rest = (uint32_t)(x & 0x7fff) << 13;
     if (rest > 0x0f800000u)
-        return float_of(sign | rest | 0x7fc00000u);
+        return sb_float_of(sign | rest | 0x7fc00000u);
     if (rest == 0x0f800000u)
-        return float_of(sign | 0x7f800000u);
-    return float_of(sign | bits_of(float_of(rest) * 0x1p112f));
+        return sb_float_of(sign | 0x7f800000u);
+    return sb_float_of(sign | sb_float_bits(sb_float_of(rest) * 0x1p112f));
 }
 
 uint16_t sb_f32_to_f16(float x)
 {
-    uint32_t bits = bits_of(x), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+    uint32_t bits = sb_float_bits(x), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
     if (rest > 0x7f800000)
         return (uint16_t)(sign | 0x7e00 | (rest >> 13 & 0x3ff));
     if (rest >= 0x477ff000) /* 65520 and above round to infinity */
         return (uint16_t)(sign | 0x7c00);
     if (rest < 0x38800000) /* below 2^-14: the addition rounds to units of 2^-24 */
-        return (uint16_t)(sign | (bits_of(float_of(rest) + 0.5f) - 0x3f000000));
+        return (uint16_t)(sign | (sb_float_bits(sb_float_of(rest) + 0.5f) - 0x3f000000));
     rest += 0xfff + (rest >> 13 & 1);
     return (uint16_t)(sign | (rest - 0x38000000) >> 13);
 }
 
 float sb_bf16_to_f32(uint16_t x)
 {
-    return float_of((uint32_t)x << 16);
+    return sb_float_of((uint32_t)x << 16);
 }
 
 uint16_t sb_f32_to_bf16(float x)
 {
-    uint32_t bits = bits_of(x);
+    uint32_t bits = sb_float_bits(x);
     if ((bits & 0x7fffffff) > 0x7f800000)
         return (uint16_t)(bits >> 16 | 0x40);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);

@@ -1,6 +1,5 @@
 /* Elementary functions with one sequence of operations on every machine. */
 #include <math.h>
-#include <string.h>
 
 #include "kernels/exp.h"
 #include "kernels/internal.h"
@@ -11,7 +10,7 @@ const float sb_exp_table[16] = {
     0x1.ae89fap0f, 0x1.c199bep0f, 0x1.d5818ep0f, 0x1.ea4afap0f,
 };
 
-const uint32_t sb_power_table[16] = {
+const uint32_t sb_power_16th_float[16] = {
     0x3f800000u, 0x3f7daac3u, 0x3f7b95c2u, 0x3f79c3d3u, 0x3f7837f0u, 0x3f76f532u,
     0x3f75fed7u, 0x3f75583fu, 0x3f7504f3u, 0x3f7508a4u, 0x3f75672au, 0x3f76248cu,
     0x3f7744fdu, 0x3f78ccdfu, 0x3f7ac0c7u, 0x3f7d257du,
@@ -43,20 +42,6 @@ float sb_erff(float x)
     return copysignf(1.0f - p * t * sb_expf(-y * y), x);
 }
 
-static double double_of(uint64_t bits)
-{
-    double x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static uint64_t bits_of(double x)
-{
-    uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
 /* c[0] + c[1] x + ... + c[n - 1] x^(n - 1). */
 static double horner(const double *c, size_t n, double x)
 {
@@ -85,8 +70,8 @@ double sb_exp(double x)
     r = fma(n, -ln2_lo, fma(n, -ln2_hi, x));
     p = 1.0 + fma(r * r, horner(c, sizeof c / sizeof *c, r), r);
     k = (int64_t)n;
-    return p * double_of((uint64_t)(k / 2 + 1023) << 52) *
-           double_of((uint64_t)(k - k / 2 + 1023) << 52);
+    return p * sb_double_of((uint64_t)(k / 2 + 1023) << 52) *
+           sb_double_of((uint64_t)(k - k / 2 + 1023) << 52);
 }
 
 /* x = 2^e m with m in [sqrt(1/2), sqrt(2)); f = m - 1, s = f / (2 + f), and
@@ -108,9 +93,9 @@ double sb_log(double x)
         x *= 0x1p54;
         e = -54;
     }
-    bits = bits_of(x) - 0x3fe6a09e667f3bcdu; /* sqrt(1/2) */
+    bits = sb_double_bits(x) - 0x3fe6a09e667f3bcdu; /* sqrt(1/2) */
     e += (int64_t)bits >> 52;
-    f = double_of((bits & 0xfffffffffffffu) + 0x3fe6a09e667f3bcdu) - 1.0;
+    f = sb_double_of((bits & 0xfffffffffffffu) + 0x3fe6a09e667f3bcdu) - 1.0;
     s = f / (2.0 + f);
     z = s * s;
     small = s * (f - z * horner(c, sizeof c / sizeof *c, z));

@@ -5,8 +5,7 @@
 #ifndef SB_EXP_H
 #define SB_EXP_H
 
-#include <stdint.h>
-#include <string.h>
+#include "kernels/bits.h"
 
 #define SB_EXP_SHIFT      0x1.8p19f
 #define SB_EXP_SHIFT_BITS 0x49400000
@@ -19,21 +18,7 @@
 
 extern const float sb_exp_table[16]; /* 2^(i / 16) */
 /* Its bits less i << 19: y's own bits, shifted so that floor y adds to the exponent, put i there again. */
-extern const uint32_t sb_power_table[16];
-
-static inline uint32_t sb_float_bits(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-static inline float sb_float_of(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
+extern const uint32_t sb_power_16th_float[16];
 
 static inline float sb_exp_root(float t)
 {

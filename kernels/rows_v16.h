@@ -66,7 +66,7 @@ static inline __attribute__((always_inline)) void v_exp_below(v16 *x, v16 max, v
     EACH (i, n)
         x[i] = v_sub(exponent[i], v_sub(t[i], shift)); /* exactly */
     EACH (i, n)
-        power[i] = v_power(t[i]);
+        power[i] = v_power_16th(t[i]);
     v_power_each(x, power, n);
     EACH (i, n)
         x[i] = v_zero_if_below(x[i], exponent[i], -126.0f);

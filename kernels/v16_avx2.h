@@ -144,11 +144,11 @@ static inline v16 v_root(v16 t)
 static inline __m256 power(__m256 t)
 {
     const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(t), 19),
-                  root = _mm256_castps_si256(root_of((const float *)sb_power_table, t));
+                  root = _mm256_castps_si256(root_of((const float *)sb_power_16th_float, t));
     return _mm256_castsi256_ps(_mm256_add_epi32(n, root));
 }
 
-static inline v16 v_power(v16 t)
+static inline v16 v_power_16th(v16 t)
 {
     return (v16){ power(t.lo), power(t.hi) };
 }

@@ -116,11 +116,12 @@ static inline v16 v_root(v16 t)
     return _mm512_permutexvar_ps(_mm512_castps_si512(t), _mm512_loadu_ps(sb_exp_table));
 }
 
-static inline v16 v_power(v16 t)
+static inline v16 v_power_16th(v16 t)
 {
     const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(t), 19);
-    return _mm512_castsi512_ps(_mm512_add_epi32(
-        n, _mm512_permutexvar_epi32(_mm512_castps_si512(t), _mm512_loadu_si512(sb_power_table))));
+    return _mm512_castsi512_ps(
+        _mm512_add_epi32(n, _mm512_permutexvar_epi32(_mm512_castps_si512(t),
+                                                     _mm512_loadu_si512(sb_power_16th_float))));
 }
 
 static inline v16 v_zero_if_below(v16 a, v16 x, float least)

@@ -130,10 +130,10 @@ static inline v16 v_root(v16 t)
 }
 
 /* 2^y for -126 <= y < 128, else nonsense. */
-static inline v16 v_power(v16 t)
+static inline v16 v_power_16th(v16 t)
 {
-    EACH_LANE(
-        sb_float_of(sb_power_table[sb_float_bits(t.l[j]) % 16] + (sb_float_bits(t.l[j]) << 19)));
+    EACH_LANE(sb_float_of(sb_power_16th_float[sb_float_bits(t.l[j]) % 16] +
+                          (sb_float_bits(t.l[j]) << 19)));
 }
 
 /* 0 where x < least. */
@@ -176,22 +176,15 @@ static inline v16_words v_load_words(const void *p)
     return w;
 }
 
-static inline float float_of_bits(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
 /* The bfloat16 in the low halves, in the high halves. */
 static inline v16 v_low_bf16(v16_words w)
 {
-    EACH_LANE(float_of_bits(w.l[j] << 16));
+    EACH_LANE(sb_float_of(w.l[j] << 16));
 }
 
 static inline v16 v_high_bf16(v16_words w)
 {
-    EACH_LANE(float_of_bits(w.l[j] & 0xffff0000u));
+    EACH_LANE(sb_float_of(w.l[j] & 0xffff0000u));
 }
 
 /* (u - 2^(bits - 1)) / 2^bits, where u is the number of `bits` bits from bit `from` on; both are constants
