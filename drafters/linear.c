@@ -22,7 +22,7 @@ enum sb_status sb_linear_init(struct sb_linear *out, const struct sb_tensor *w,
         if (l.bias)
             sb_dequantize_row(l.bias, bias->type, bias->data, bias->k);
     }
-    if ((bias && !l.bias) || sb_tensor_pack(&l.w, w, f32) != 0) {
+    if ((bias && !l.bias) || sb_tensor_pack(&l.w, NULL, w, f32) != 0) {
         sb_free(l.bias);
         return sb_fail(err, SB_ENOMEM, "%s: no memory for %zu x %zu weights", name, w->n, w->k);
     }

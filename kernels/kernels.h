@@ -53,7 +53,8 @@ struct sb_packed {
     enum sb_dtype type;
     size_t n, k;
     size_t size_bytes;
-    void *data; /* 64-byte aligned, owned */
+    void *data; /* 64-byte aligned */
+    bool owned;
     /* Panels of the matrix that is multiplied with next, not owned; none: data NULL. While a thread computes
      * its last panel it asks the memory for the first one it will have there: nobody else has. */
     struct sb_panels {
@@ -62,9 +63,11 @@ struct sb_packed {
     } next;
 };
 
-/* Pack rows 0..n-1 from src (row distance sb_dtype_row_bytes(type, k)). Returns 0, or -1 when
- * memory runs out. Uses all threads. */
-int sb_packed_init(struct sb_packed *w, enum sb_dtype type, size_t n, size_t k, const void *src);
+/* Pack rows 0..n-1 from src (row distance sb_dtype_row_bytes(type, k)) into `memory`, sb_packed_size bytes
+ * aligned to 64 which the caller keeps, or for NULL into memory of its own. Returns 0, or -1 when memory
+ * runs out. Uses all threads. */
+int sb_packed_init(struct sb_packed *w, void *memory, enum sb_dtype type, size_t n, size_t k,
+                   const void *src);
 void sb_packed_finish(struct sb_packed *w);
 /* `next` usually follows w; results do not depend on it. */
 void sb_packed_follow(struct sb_packed *w, const struct sb_packed *next);

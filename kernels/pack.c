@@ -104,14 +104,15 @@ size_t sb_packed_size(enum sb_dtype type, size_t n, size_t k)
     return (n / SB_PANEL + (n % SB_PANEL != 0)) * sb_panel_bytes(type, k);
 }
 
-int sb_packed_init(struct sb_packed *w, enum sb_dtype type, size_t n, size_t k, const void *src)
+int sb_packed_init(struct sb_packed *w, void *memory, enum sb_dtype type, size_t n, size_t k,
+                   const void *src)
 {
     size_t panels = n / SB_PANEL + (n % SB_PANEL != 0), bytes = sb_panel_bytes(type, k);
     size_t row_bytes = sb_dtype_row_bytes(type, k);
-    *w = (struct sb_packed){ .type = type, .n = n, .k = k };
+    *w = (struct sb_packed){ .type = type, .n = n, .k = k, .owned = !memory };
     if ((row_bytes == 0 && k != 0) || k > SIZE_MAX / 128)
         return -1;
-    w->data = sb_alloc_aligned(panels, bytes ? bytes : 1);
+    w->data = memory ? memory : sb_alloc_aligned(panels, bytes ? bytes : 1);
     if (w->data == NULL)
         return -1;
     w->size_bytes = panels * bytes;
@@ -134,6 +135,7 @@ void sb_packed_finish(struct sb_packed *w)
 {
     if (w == NULL)
         return;
-    sb_free(w->data);
+    if (w->owned)
+        sb_free(w->data);
     *w = (struct sb_packed){ 0 };
 }

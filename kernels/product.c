@@ -19,8 +19,11 @@ static void run_panels(const void *arg, size_t first, size_t last, size_t member
     const struct panel_loop *loop = arg;
     const struct sb_panels *next = loop->next;
     struct sb_product job = *loop->job;
-    if (next->data && last == loop->panels * (member + 1) / loop->members) /* the last of its own */
+    bool last_of_own = last == loop->panels * (member + 1) / loop->members;
+    if (last_of_own && next->data)
         job.then = next->data + next->n * member / loop->members * next->bytes;
+    else if (last == loop->panels) /* nothing is known to lie behind */
+        job.then = job.w + first * job.panel_stride;
     loop->product(&job, first, last);
 }
 

@@ -368,20 +368,37 @@ static struct sums sums_of(const struct sb_product *job, size_t panel, float *ac
                  : (struct sums){ acc, SB_PANEL };
 }
 
+/* Steps of k, whole blocks of them, in the first `bytes` of a panel. */
+TILE_INLINE size_t steps_in(int type, ptrdiff_t bytes)
+{
+    const size_t block = packed_bytes(type, SB_QUANT_BLOCK);
+    return bytes > 0 ? (size_t)bytes / block * SB_QUANT_BLOCK : 0;
+}
+
+/* One panel of a run that ends at `end`: what is asked for beyond the end is what comes next. */
+static void stream_panel(const struct sb_product *job, const unsigned char *w,
+                         const unsigned char *end, struct sums to)
+{
+    tile_fn *fn = tile_of(job->type, job->m);
+    const size_t step = group_bytes(job->type);
+    const unsigned char *ask = w + PREFETCH_BYTES;
+    size_t k0 = job->then ? steps_in(job->type, end - ask) : job->k;
+    if (k0 > 0)
+        fn(w, job->x, job->ldx, k0 < job->k ? k0 : job->k, to.at, to.ld, false,
+           (struct ahead){ ask, step });
+    if (k0 < job->k)
+        fn(w + packed_bytes(job->type, k0), job->x + k0, job->ldx, job->k - k0, to.at, to.ld,
+           k0 > 0, (struct ahead){ ask >= end ? job->then + (ask - end) : job->then, step });
+}
+
 /* At most SB_TILE_ROWS rows: the weights stream by once. */
 static void product_few(const struct sb_product *job, size_t first, size_t last)
 {
     _Alignas(64) float acc[SB_TILE_ROWS * SB_PANEL];
-    tile_fn *fn = tile_of(job->type, job->m);
+    const unsigned char *end = job->w + last * job->panel_stride;
     for (size_t p = first; p < last; p++) {
-        const unsigned char *w = job->w + p * job->panel_stride,
-                            *end = job->w + last * job->panel_stride;
         const struct sums to = sums_of(job, p, acc);
-        const unsigned char *from = w + PREFETCH_BYTES;
-        if (job->then && from >= end)
-            from = job->then + (from - end);
-        fn(w, job->x, job->ldx, job->k, to.at, to.ld, false,
-           (struct ahead){ from, group_bytes(job->type) });
+        stream_panel(job, job->w + p * job->panel_stride, end, to);
         if (to.at == acc)
             finish(job, job->m, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
     }

@@ -35,9 +35,10 @@ enum { SPINS = 2000 };
 /* Some 200 us of one core's work. Below, a team gains little. */
 enum { WORTH_A_TEAM = 6 * 1000 * 1000 };
 
-/* A part is worth some microseconds, as a loop costs a few tenths of one. A member that is late leaves its
- * parts to others; four parts each instead of two cost an idle machine 3 % and helped a busy one no more. */
-enum { WORTH_A_PART = 30 * 1000, PARTS_EACH = 2 };
+/* A member is worth calling for a microsecond's work, as a loop costs a few tenths of one. Its range is halved
+ * again and again, down to parts of four times that: few parts, so that each reads memory in one go, and small
+ * ones at the end, which whoever is done first can take over. */
+enum { WORTH_A_MEMBER = 30 * 1000, WORTH_A_PART = 4 * WORTH_A_MEMBER, PARTS_EACH = 8 };
 
 /* Loop: number, parts of a member, members. Claim: number, parts taken. At a million loops a second
  * their numbers last for nine years. */
@@ -157,11 +158,11 @@ static size_t claim_part(struct claim *claim, uint64_t number, size_t each)
     }
 }
 
-/* Where part i of a member's range begins; the last one ends where part `each` would begin. */
+/* Where part i of a member's range begins: each is half of what is left, the last one the rest. */
 static size_t cut_at(size_t of, size_t count, size_t i, size_t each)
 {
     size_t first = pool.n * of / count, last = pool.n * (of + 1) / count;
-    return i < each ? first + (last - first) * i / each : last;
+    return i < each ? last - ((last - first) >> i) : last;
 }
 
 /* Take parts, one's own and then the others', until none is left; returns how many. */
@@ -188,14 +189,15 @@ void sb_team_for(const struct sb_team *team, size_t n, size_t work,
                  void (*part)(const void *arg, size_t first, size_t last, size_t member),
                  const void *arg)
 {
-    size_t count = team ? least(team->count, least(work / WORTH_A_PART, n)) : 1;
+    size_t count = team ? least(team->count, least(work / WORTH_A_MEMBER, n)) : 1;
     if (count < 2) {
         if (n > 0)
             part(arg, 0, n, 0);
         return;
     }
-    size_t each = least(PARTS_EACH, least(work / WORTH_A_PART, n) / count);
-    each = each > 0 ? each : 1;
+    size_t worth = least(work / WORTH_A_PART, n) / count, each = 1;
+    while (each < PARTS_EACH && worth >> each > 0)
+        each++;
     uint64_t last = atomic_load_explicit(&pool.loop, memory_order_relaxed) >> LOW_BITS;
     uint64_t word = (last + 1) << LOW_BITS | each << COUNT_BITS | count;
     pool.part = part;

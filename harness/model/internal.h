@@ -23,8 +23,9 @@ struct sb_model {
     struct sb_weights *weights;
     struct sb_layer *layer; /* [n_layers] */
     size_t n_layers;
-    struct sb_matrix head;          /* no parts: none, and so no logits */
-    float *final_norm;              /* or NULL */
+    struct sb_matrix head; /* no parts: none, and so no logits */
+    float *final_norm;     /* or NULL */
+    void *memory;          /* all packed matrices, in the order in which a forward reads them */
     size_t packed_bytes, n_weights; /* of all matrices */
     struct sb_arithmetic arithmetic;
     size_t q_width, kv_width; /* n_heads * head_dim, n_kv_heads * head_dim */
@@ -59,6 +60,10 @@ struct sb_seq {
     float *blas_block; /* weights as floats for OpenBLAS, or NULL */
     bool prefilling;   /* this pass is part of a prompt */
 };
+
+/* Pack the matrices of model->weights for model->arithmetic. What it made before it failed (SB_ENOMEM) is the
+ * model's as well. */
+enum sb_status sb_model_pack(struct sb_model *model, struct sb_error *err);
 
 enum { SB_BLAS_ROWS = 512 };
 

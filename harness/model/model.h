@@ -20,8 +20,8 @@ enum sb_status sb_model_load(struct sb_model **out, const char *path, struct sb_
 /* Pack from weights in memory; takes ownership of `weights` on success. */
 enum sb_status sb_model_from_weights(struct sb_model **out, struct sb_weights *weights,
                                      struct sb_error *err);
-/* Pack a matrix as models do; f32: F16 and BF16 as float32. 0: done, sb_packed_finish frees it. */
-int sb_tensor_pack(struct sb_packed *out, const struct sb_tensor *t, bool f32);
+/* Pack a matrix as models do; f32: F16 and BF16 as float32. `memory` and result as in sb_packed_init. */
+int sb_tensor_pack(struct sb_packed *out, void *memory, const struct sb_tensor *t, bool f32);
 /* Is there a head, so that rows can have logits? Draft bodies may lack it. */
 bool sb_model_has_head(const struct sb_model *model);
 void sb_model_destroy(struct sb_model *model);

@@ -1,72 +1,9 @@
-/* Loading: from a file's weights to packed matrices; and the parts of the forward on their own. */
+/* A model from a file's weights, and the parts of its forward on their own. */
 #include <string.h>
 
 #include "harness/core/alloc.h"
 #include "harness/model/internal.h"
 #include "harness/model/loaders.h"
-
-/* ---- packing --------------------------------------------------------------------------------- */
-
-int sb_tensor_pack(struct sb_packed *out, const struct sb_tensor *t, bool f32)
-{
-    if (!f32 || (t->type != SB_F16 && t->type != SB_BF16))
-        return sb_packed_init(out, t->type, t->n, t->k, t->data);
-    size_t row_bytes = sb_dtype_row_bytes(t->type, t->k);
-    float *floats = sb_alloc_array(t->n, t->k * sizeof *floats);
-    for (size_t i = 0; floats && i < t->n; i++)
-        sb_dequantize_row(floats + i * t->k, t->type,
-                          (const unsigned char *)t->data + i * row_bytes, t->k);
-    int failed = !floats || sb_packed_init(out, SB_F32, t->n, t->k, floats) != 0;
-    sb_free(floats);
-    return failed;
-}
-
-static enum sb_status pack(struct sb_model *model, struct sb_packed *out, const struct sb_tensor *t,
-                           struct sb_error *err)
-{
-    if (sb_tensor_pack(out, t, model->arithmetic.f32_weights) != 0)
-        return sb_fail(err, SB_ENOMEM, "out of memory for a %zu x %zu matrix of %s", t->n, t->k,
-                       sb_dtype_name(t->type));
-    model->packed_bytes += out->size_bytes;
-    model->n_weights += t->n * t->k;
-    return SB_OK;
-}
-
-/* Rows of several matrices under each other, so that one product serves them all. */
-static enum sb_status pack_joined(struct sb_model *model, struct sb_packed *out,
-                                  const struct sb_tensor *const *t, size_t n, struct sb_error *err)
-{
-    size_t row_bytes = sb_dtype_row_bytes(t[0]->type, t[0]->k), rows = 0, used = 0;
-    for (size_t i = 0; i < n; i++)
-        rows += t[i]->n;
-    unsigned char *joined = sb_alloc_array(rows, row_bytes);
-    if (!joined)
-        return sb_fail(err, SB_ENOMEM, "out of memory to join %zu matrices", n);
-    for (size_t i = 0; i < n; i++) {
-        memcpy(joined + used, t[i]->data, t[i]->n * row_bytes);
-        used += t[i]->n * row_bytes;
-    }
-    const struct sb_tensor all = { joined, t[0]->type, rows, t[0]->k };
-    enum sb_status rc = pack(model, out, &all, err);
-    sb_free(joined);
-    return rc;
-}
-
-static enum sb_status pack_matrix(struct sb_model *model, struct sb_matrix *w,
-                                  const struct sb_tensor *const *t, size_t n, struct sb_error *err)
-{
-    bool same = true;
-    for (size_t i = 0; i < n; i++) {
-        w->source[w->n_sources++] = t[i];
-        same = same && t[i]->type == t[0]->type;
-    }
-    enum sb_status rc = SB_OK;
-    if (same && n > 1)
-        rc = pack_joined(model, &w->part[w->n_parts++], t, n, err);
-    for (size_t i = 0; i < n && rc == SB_OK && (!same || n == 1); i++)
-        rc = pack(model, &w->part[w->n_parts++], t[i], err);
-    return rc;
-}
 
 /* Norm weights and biases, one after the other, as float32. */
 static enum sb_status read_vectors(float **out, const struct sb_tensor *const *t, size_t n,
@@ -86,52 +23,19 @@ static enum sb_status read_vectors(float **out, const struct sb_tensor *const *t
     return SB_OK;
 }
 
-static enum sb_status pack_layer(struct sb_model *model, struct sb_layer *layer,
-                                 const struct sb_layer_weights *w, struct sb_error *err)
+static enum sb_status read_layer_vectors(const struct sb_model *model, struct sb_layer *layer,
+                                         const struct sb_layer_weights *w, struct sb_error *err)
 {
-    const struct sb_tensor *qkv[] = { &w->wq, &w->wk, &w->wv },
-                           *gate_up[] = { &w->w_gate, &w->w_up };
-    const struct sb_tensor *bias[] = { &w->bq, &w->bk, &w->bv }, *wo = &w->wo, *w_down = &w->w_down;
-    const struct sb_tensor *attn_norm = &w->attn_norm, *ffn_norm = &w->ffn_norm,
-                           *pair_norm = &w->pair_norm;
-    enum sb_status rc = pack_matrix(model, &layer->qkv, qkv, 3, err);
-    if (rc == SB_OK)
-        rc = pack_matrix(model, &layer->gate_up, gate_up, 2, err);
-    if (rc == SB_OK)
-        rc = pack_matrix(model, &layer->wo, &wo, 1, err);
-    if (rc == SB_OK)
-        rc = pack_matrix(model, &layer->w_down, &w_down, 1, err);
+    const struct sb_tensor *bias[] = { &w->bq, &w->bk, &w->bv }, *attn_norm = &w->attn_norm,
+                           *ffn_norm = &w->ffn_norm, *pair_norm = &w->pair_norm;
+    enum sb_status rc = read_vectors(&layer->ffn_norm, &ffn_norm, 1, err);
     if (rc == SB_OK && attn_norm->data)
         rc = read_vectors(&layer->attn_norm, &attn_norm, 1, err);
     if (rc == SB_OK && pair_norm->data)
         rc = read_vectors(&layer->pair_norm, &pair_norm, 1, err);
-    if (rc == SB_OK)
-        rc = read_vectors(&layer->ffn_norm, &ffn_norm, 1, err);
     if (rc == SB_OK && model->weights->config.qkv_bias)
         rc = read_vectors(&layer->qkv.bias, bias, 3, err);
     return rc;
-}
-
-/* Matrices in the order in which a forward reads them. */
-static void follow(struct sb_packed **last, struct sb_matrix *w)
-{
-    for (size_t i = 0; i < w->n_parts; i++) {
-        if (*last)
-            sb_packed_follow(*last, &w->part[i]);
-        *last = &w->part[i];
-    }
-}
-
-static void link_matrices(struct sb_model *model)
-{
-    struct sb_packed *last = NULL;
-    for (size_t i = 0; i < model->n_layers; i++) {
-        follow(&last, &model->layer[i].qkv);
-        follow(&last, &model->layer[i].wo);
-        follow(&last, &model->layer[i].gate_up);
-        follow(&last, &model->layer[i].w_down);
-    }
-    follow(&last, &model->head);
 }
 
 /* What loaders check as they read. Norm and head of a body may be absent, not of another shape. */
@@ -180,6 +84,7 @@ static void release(struct sb_model *model)
     for (size_t i = 0; model->layer && i < model->n_layers; i++)
         finish_layer(&model->layer[i]);
     finish_matrix(&model->head);
+    sb_free(model->memory);
     sb_free(model->final_norm);
     sb_free(model->layer);
     sb_free(model);
@@ -204,13 +109,11 @@ static enum sb_status make(struct sb_model **out, struct sb_weights *weights,
         model->kv_width = c->n_kv_heads * c->head_dim;
         rc = norm->data ? read_vectors(&model->final_norm, &norm, 1, err) : SB_OK;
     }
-    const struct sb_tensor *head = c->tied_embeddings ? &weights->embedding : &weights->lm_head;
-    if (rc == SB_OK && head->data)
-        rc = pack_matrix(model, &model->head, &head, 1, err);
     for (size_t i = 0; rc == SB_OK && i < c->n_layers; i++)
-        rc = pack_layer(model, &model->layer[i], &weights->layers[i], err);
+        rc = read_layer_vectors(model, &model->layer[i], &weights->layers[i], err);
+    if (rc == SB_OK)
+        rc = sb_model_pack(model, err);
     if (rc == SB_OK) {
-        link_matrices(model);
         *out = model;
         return SB_OK;
     }

@@ -134,7 +134,7 @@ static int check_product(enum sb_dtype type, size_t n, size_t k, size_t m)
     struct product p = { .x = floats(m * k, 7), .y = floats(m * n, 8), .m = m };
     float *want = floats(m * n, 9);
     int failed = 0;
-    if (raw == NULL || sb_packed_init(&p.w, type, n, k, raw) != 0)
+    if (raw == NULL || sb_packed_init(&p.w, NULL, type, n, k, raw) != 0)
         return 1;
     sb_cpu_select("generic", NULL);
     run(run_product, &p);
@@ -159,7 +159,7 @@ static void bench_product(enum sb_dtype type, size_t n, size_t k)
     static const size_t rows[] = { 1, 2, 4, 8, 16, 64, 512 };
     void *raw = weights(type, n, k);
     struct product p = { .x = floats(512 * k, 7), .y = floats(512 * n, 8) };
-    if (raw == NULL || sb_packed_init(&p.w, type, n, k, raw) != 0)
+    if (raw == NULL || sb_packed_init(&p.w, NULL, type, n, k, raw) != 0)
         return;
     for (int cpu = 1; cpu < SB_CPU_COUNT; cpu++) {
         if (!sb_cpu_supported((enum sb_cpu)cpu))

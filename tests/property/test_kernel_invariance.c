@@ -169,7 +169,7 @@ static void check_product(const struct product_case *c)
     const void *weights = random_weights(c->type, c->n, c->k, 1 + c->k);
     const float *x = random_floats(c->m * c->k, 2), *bias = random_floats(c->n, 3);
     struct sb_packed w;
-    assert_int_equal(sb_packed_init(&w, c->type, c->n, c->k, weights), 0);
+    assert_int_equal(sb_packed_init(&w, NULL, c->type, c->n, c->k, weights), 0);
     use(SB_CPU_GENERIC);
     const float *want = multiply(&w, x, c->k, c->m, c->bias ? bias : NULL, c->add);
     check_against_definition(c, weights, x, bias, want);
@@ -211,7 +211,7 @@ static void a_row_of_a_batch_is_the_row_alone(void **state)
             const float *x = random_floats(m * k, 5);
             struct sb_packed w;
             use(cpu);
-            assert_int_equal(sb_packed_init(&w, (enum sb_dtype)type, n, k, weights), 0);
+            assert_int_equal(sb_packed_init(&w, NULL, (enum sb_dtype)type, n, k, weights), 0);
             float *one = guard_floats(n), *all = guard_floats(m * n);
             for (size_t rows = 1; rows <= m; rows += rows < 16 ? 1 : 9) {
                 sb_matmul(NULL, all, n, &w, x, k, rows, NULL, false);
@@ -233,7 +233,7 @@ static void more_than_one_block_of_rows_and_panels_changes_nothing(void **state)
         const void *weights = random_weights((enum sb_dtype)type, n, k, 6);
         const float *x = random_floats(m * k, 7);
         struct sb_packed w;
-        assert_int_equal(sb_packed_init(&w, (enum sb_dtype)type, n, k, weights), 0);
+        assert_int_equal(sb_packed_init(&w, NULL, (enum sb_dtype)type, n, k, weights), 0);
         float *one = guard_floats(n), *all = guard_floats(m * n);
         sb_cpu_select(NULL, NULL);
         sb_matmul(NULL, all, n, &w, x, k, m, NULL, false);
@@ -260,7 +260,7 @@ static void listed_rows_are_columns_of_the_product(void **state)
             float *all = guard_floats(m * n), *some = guard_floats(m * 70);
             struct sb_packed w;
             use(cpu);
-            assert_int_equal(sb_packed_init(&w, (enum sb_dtype)type, n, k, weights), 0);
+            assert_int_equal(sb_packed_init(&w, NULL, (enum sb_dtype)type, n, k, weights), 0);
             sb_matmul(NULL, all, n, &w, x, k, m, NULL, false);
             sb_matmul_rows(NULL, some, 70, &w, rows, 70, x, k, m);
             for (size_t r = 0; r < m; r++)
@@ -297,7 +297,7 @@ static void threads_do_not_change_a_bit(void **state)
     for (size_t t = 0; t < MOST; t++) {
         sb_threads_set((int)t + 1);
         y[t] = guard_floats(m * n);
-        assert_int_equal(sb_packed_init(&w, SB_BF16, n, k, weights), 0);
+        assert_int_equal(sb_packed_init(&w, NULL, SB_BF16, n, k, weights), 0);
         work_together(t + 1, &w, x, y[t], m);
         sb_packed_finish(&w);
     }

@@ -123,9 +123,9 @@ static void packing_refuses_what_it_cannot_hold(void **state)
     (void)state;
     struct sb_packed w;
     float x[4] = { 0 };
-    assert_int_equal(sb_packed_init(&w, SB_Q8_0, 1, 33, x), -1);
+    assert_int_equal(sb_packed_init(&w, NULL, SB_Q8_0, 1, 33, x), -1);
     sb_alloc_fail_after(0);
-    int rc = sb_packed_init(&w, SB_F32, 2, 2, x);
+    int rc = sb_packed_init(&w, NULL, SB_F32, 2, 2, x);
     struct sb_rope rope;
     int rope_rc = sb_rope_init(&rope, 4, 4, SB_ROPE_HALF, 1e4, 1, NULL);
     sb_alloc_fail_after(SIZE_MAX);
