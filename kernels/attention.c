@@ -250,6 +250,8 @@ struct item {
     float *queries, *sums, *maxima, *totals, *scores, *tail;
 };
 
+static const struct sb_asks nothing; /* beyond what lies behind */
+
 static float *out_of(const struct item *it, size_t vector)
 {
     const struct attention *a = it->a;
@@ -270,7 +272,7 @@ static void gather_queries(const struct item *it)
 
 /* scores[n vectors, ld] = queries times the keys of `slots` slots from `slot`, a panel's first, on. */
 static void score(const struct item *it, size_t vector, size_t n, size_t slot, size_t slots,
-                  float *scores, size_t ld, const unsigned char *then)
+                  float *scores, size_t ld, struct sb_asks asks)
 {
     const struct attention *a = it->a;
     const struct sb_kv_layer *kv = a->kv;
@@ -285,14 +287,14 @@ static void score(const struct item *it, size_t vector, size_t n, size_t slot, s
         .ldx = a->at.ld,
         .y = scores,
         .ldy = ld,
-        .then = then,
+        .asks = asks,
     };
     a->kernels->product(&job, 0, (slots + SB_PANEL - 1) / SB_PANEL);
 }
 
 /* Continue the chains of n vectors over `slots` slots from `slot` on. */
 static void add_values(const struct item *it, size_t slot, size_t slots, size_t n,
-                       const float *weights, float *sums, const unsigned char *then)
+                       const float *weights, float *sums, struct sb_asks asks)
 {
     const struct sb_kv_layer *kv = it->a->kv;
     it->a->kernels->add_to_sums(&(struct sb_sums){
@@ -306,7 +308,7 @@ static void add_values(const struct item *it, size_t slot, size_t slots, size_t 
         .ldx = LD_SCORES,
         .y = sums,
         .ldy = it->a->at.ld,
-        .then = then,
+        .asks = asks,
     });
 }
 
@@ -322,7 +324,7 @@ static void add_listed(const struct item *it, size_t row, size_t first, size_t l
         run = 1;
         while (first + run < last && list[i + run] == list[i] + (int32_t)run)
             run++;
-        add_values(it, n_prefix + (size_t)list[i], run, 1, weights, sums, NULL);
+        add_values(it, n_prefix + (size_t)list[i], run, 1, weights, sums, nothing);
     }
 }
 
@@ -338,22 +340,41 @@ static void weigh(const struct item *it, size_t vector, size_t n, float *scores,
             a->kernels->multiply(it->sums + (vector + v) * a->at.ld, a->kv->head_dim, keep[v]);
 }
 
-/* What is read after a head's prefix: the next head's. */
-static const unsigned char *next_keys(const struct item *it)
+/* What is read after a chunk's values: the next chunk's keys, or another head's. */
+static struct sb_asks next_keys(const struct item *it, size_t chunk)
 {
-    size_t head = it->head + 1 < it->a->kv->n_kv_heads ? it->head + 1 : it->head;
-    return key_at(it->a->kv, 0, head, 0);
+    const struct sb_kv_layer *kv = it->a->kv;
+    const size_t next = chunk + SB_CHUNK;
+    const bool last = next >= it->a->visible->n_prefix;
+    size_t head = last && it->head + 1 < kv->n_kv_heads ? it->head + 1 : it->head;
+    const unsigned char *keys = key_at(kv, last ? 0 : next, head, 0);
+    return (struct sb_asks){ last ? keys : NULL, keys };
+}
+
+/* Scores of a chunk's first `slots` slots. Each panel of values is asked for while a share of the keys is read;
+ * for few rows only towards the end of all keys, as what lies behind others are keys as well. */
+static void score_chunk(const struct item *it, size_t vector, size_t n, size_t chunk, size_t slots)
+{
+    const struct sb_kv_layer *kv = it->a->kv;
+    const size_t shares = value_panels(kv), panels = (slots + SB_PANEL - 1) / SB_PANEL;
+    const bool last = chunk + SB_CHUNK >= it->a->visible->n_prefix;
+    for (size_t i = 0, from = 0, end; i < shares; i++, from = end) {
+        end = panels * (i + 1) / shares * SB_PANEL;
+        end = end < slots ? end : slots;
+        const unsigned char *then = last && end == slots ? values_at(kv, chunk, it->head, 0) : NULL;
+        if (end > from)
+            score(it, vector, n, chunk + from, end - from, it->scores + from, LD_SCORES,
+                  (struct sb_asks){ then, values_at(kv, chunk, it->head, i) });
+    }
 }
 
 /* A chunk that lies in the prefix, for vectors vector..vector+n-1. */
 static void prefix_chunk(const struct item *it, size_t chunk, size_t vector, size_t n)
 {
-    const bool last = chunk + SB_CHUNK == it->a->visible->n_prefix;
-    score(it, vector, n, chunk, SB_CHUNK, it->scores, LD_SCORES,
-          last ? values_at(it->a->kv, chunk, it->head, 0) : NULL);
+    score_chunk(it, vector, n, chunk, SB_CHUNK);
     weigh(it, vector, n, it->scores, SB_CHUNK);
     add_values(it, chunk, SB_CHUNK, n, it->scores, it->sums + vector * it->a->at.ld,
-               last ? next_keys(it) : NULL);
+               next_keys(it, chunk));
 }
 
 /* A chunk that reaches beyond the prefix, of which `shared` elements lie in it. The scores of the
@@ -366,8 +387,7 @@ static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_
     size_t offset = n_prefix % SB_PANEL; /* of the batch's first slot in its panel */
     float *sums = it->sums + vector * ld;
     if (shared > 0)
-        score(it, vector, n, chunk, shared, it->scores, LD_SCORES,
-              values_at(a->kv, chunk, it->head, 0));
+        score_chunk(it, vector, n, chunk, shared);
     for (size_t v = 0; v < n; v++) {
         size_t row = it->first + (vector + v) / a->group;
         size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
@@ -379,7 +399,7 @@ static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_
             weigh(it, vector + v, 1, scores, last - chunk);
     }
     if (shared > 0)
-        add_values(it, chunk, shared, n, it->scores, sums, next_keys(it));
+        add_values(it, chunk, shared, n, it->scores, sums, next_keys(it, chunk));
     for (size_t v = 0; v < n; v++) {
         size_t row = it->first + (vector + v) / a->group;
         size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
@@ -420,7 +440,7 @@ static void attend(const struct item *it)
     for (size_t v = 0; v < it->vectors; v += BLOCK_VECTORS) {
         size_t n = it->vectors - v < BLOCK_VECTORS ? it->vectors - v : BLOCK_VECTORS;
         size_t panel = n_prefix / SB_PANEL * SB_PANEL;
-        score(it, v, n, panel, n_prefix - panel + own, it->tail, a->at.ld_tail, NULL);
+        score(it, v, n, panel, n_prefix - panel + own, it->tail, a->at.ld_tail, nothing);
         for (size_t chunk = whole; chunk < n_prefix + own; chunk += SB_CHUNK)
             last_chunk(it, chunk, n_prefix > chunk ? n_prefix - chunk : 0, v, n);
     }

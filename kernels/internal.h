@@ -7,6 +7,14 @@
 
 #include "kernels/kernels.h"
 
+/* What a run over memory asks for beyond itself; NULL: what lies behind it. Results do not depend on it. */
+struct sb_asks {
+    const unsigned char *then; /* what is read next, asked for towards the end */
+    const unsigned char
+        *meanwhile; /* by several tiles of rows, over the whole run: as many bytes as it has,
+                                     * which somebody asked for before */
+};
+
 /* y[m, n] = x[m, k] W^T over panels of SB_PANEL columns; panel p begins at w + p * panel_stride. */
 struct sb_product {
     int type; /* enum sb_dtype, or SB_BF16_DOT */
@@ -19,8 +27,7 @@ struct sb_product {
     size_t ldy;
     const float *bias; /* [n] or NULL */
     bool add;
-    /* What is asked of the memory towards the end, instead of what lies behind the last panel; or NULL. */
-    const unsigned char *then;
+    struct sb_asks asks;
 };
 
 /* Besides the types of weights, tiles read bfloat16 step by step: the form of cached values, of which
@@ -39,7 +46,7 @@ struct sb_sums {
     size_t ldx;
     float *y;
     size_t ldy;
-    const unsigned char *then; /* as above */
+    struct sb_asks asks;
 };
 
 enum { SB_WEIGH_ROWS = 64 };

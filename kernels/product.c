@@ -21,9 +21,9 @@ static void run_panels(const void *arg, size_t first, size_t last, size_t member
     struct sb_product job = *loop->job;
     bool last_of_own = last == loop->panels * (member + 1) / loop->members;
     if (last_of_own && next->data)
-        job.then = next->data + next->n * member / loop->members * next->bytes;
+        job.asks.then = next->data + next->n * member / loop->members * next->bytes;
     else if (last == loop->panels) /* nothing is known to lie behind */
-        job.then = job.w + first * job.panel_stride;
+        job.asks.then = job.w + first * job.panel_stride;
     loop->product(&job, first, last);
 }
 

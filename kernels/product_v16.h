@@ -382,13 +382,14 @@ static void stream_panel(const struct sb_product *job, const unsigned char *w,
     tile_fn *fn = tile_of(job->type, job->m);
     const size_t step = group_bytes(job->type);
     const unsigned char *ask = w + PREFETCH_BYTES;
-    size_t k0 = job->then ? steps_in(job->type, end - ask) : job->k;
+    size_t k0 = job->asks.then ? steps_in(job->type, end - ask) : job->k;
     if (k0 > 0)
         fn(w, job->x, job->ldx, k0 < job->k ? k0 : job->k, to.at, to.ld, false,
            (struct ahead){ ask, step });
     if (k0 < job->k)
         fn(w + packed_bytes(job->type, k0), job->x + k0, job->ldx, job->k - k0, to.at, to.ld,
-           k0 > 0, (struct ahead){ ask >= end ? job->then + (ask - end) : job->then, step });
+           k0 > 0,
+           (struct ahead){ ask >= end ? job->asks.then + (ask - end) : job->asks.then, step });
 }
 
 /* At most SB_TILE_ROWS rows: the weights stream by once. */
@@ -476,6 +477,7 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
     const size_t n_tiles = (job->m + SB_TILE_ROWS - 1) / SB_TILE_ROWS;
     const size_t most = SOME_BYTES / group_bytes(job->type) * group_steps(job->type);
     const size_t block = most < job->k ? most / SB_QUANT_BLOCK * SB_QUANT_BLOCK : job->k;
+    const unsigned char *first_w = job->w + first * job->panel_stride;
     for (size_t p = first; p < last; p++) {
         const unsigned char *w = job->w + p * job->panel_stride;
         const struct sums to = sums_of(job, p, acc);
@@ -483,8 +485,10 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
             size_t k = job->k - k0 < block ? job->k - k0 : block,
                    bytes = packed_bytes(job->type, k);
             size_t share = group_bytes(job->type) / n_tiles;
-            const unsigned char *next =
-                job->then && p + 1 == last && k0 + k == job->k ? job->then : w + bytes;
+            const bool ends = p + 1 == last && k0 + k == job->k;
+            const unsigned char *next = job->asks.then && ends ? job->asks.then : w + bytes;
+            if (job->asks.meanwhile)
+                next = job->asks.meanwhile + (w - first_w);
             for (size_t t = 0; t < n_tiles; t++) {
                 size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
                 tile_of(job->type, rows)(w, job->x + row * job->ldx + k0, job->ldx, k,
@@ -552,23 +556,28 @@ static void add_panel(const struct sb_sums *job, const unsigned char *w, size_t 
 }
 
 /* Panels one after the other. What lies behind a panel is its next run; before the last run ends, the next panel
- * is asked for, and what `then` says. */
+ * is asked for, and what comes then. */
 static void add_to_sums(const struct sb_sums *job)
 {
+    const bool one_tile = job->m <= SB_TILE_ROWS;
     const size_t step = group_bytes(job->type), ahead = PREFETCH_BYTES / step;
-    const size_t early = job->m <= SB_TILE_ROWS && job->k > ahead ? job->k - ahead : 0;
+    const size_t early = one_tile && job->k > ahead ? job->k - ahead : 0;
+    const unsigned char *meanwhile = one_tile ? NULL : job->asks.meanwhile;
     for (size_t p = 0; p < job->panels; p++) {
         const unsigned char *w = job->w + p * job->panel_stride;
         float *y = job->y + p * SB_PANEL;
-        if (!job->then) {
-            add_panel(job, w, 0, job->k, y,
-                      w + (job->m <= SB_TILE_ROWS ? PREFETCH_BYTES : job->k * step));
+        if (meanwhile) {
+            add_panel(job, w, 0, job->k, y, meanwhile + p * job->k * step);
+            continue;
+        }
+        if (!job->asks.then) {
+            add_panel(job, w, 0, job->k, y, w + (one_tile ? PREFETCH_BYTES : job->k * step));
             continue;
         }
         if (early > 0)
             add_panel(job, w, 0, early, y, w + PREFETCH_BYTES);
         add_panel(job, w, early, job->k - early, y,
-                  p + 1 < job->panels ? w + job->panel_stride : job->then);
+                  p + 1 < job->panels ? w + job->panel_stride : job->asks.then);
     }
 }
 #endif
