@@ -35,9 +35,25 @@ static size_t head_keys(const struct sb_kv_layer *kv)
     return kv->n_slots / SB_PANEL * sb_panel_bytes(kv->type, kv->head_dim);
 }
 
+/* Bytes of a chunk of keys and of values. */
+static size_t key_chunk(const struct sb_kv_layer *kv)
+{
+    return SB_CHUNK / SB_PANEL * sb_panel_bytes(kv->type, kv->head_dim);
+}
+
+static size_t value_chunk(const struct sb_kv_layer *kv)
+{
+    return SB_CHUNK * value_panels(kv) * value_step(kv);
+}
+
+static size_t chunks(size_t slots)
+{
+    return slots / SB_CHUNK + (slots % SB_CHUNK != 0);
+}
+
 static size_t head_values(const struct sb_kv_layer *kv)
 {
-    return value_panels(kv) * kv->n_slots * value_step(kv);
+    return chunks(kv->n_slots) * value_chunk(kv);
 }
 
 struct sb_kv_bytes sb_kv_bytes(enum sb_dtype type, size_t n_slots, size_t n_kv_heads,
@@ -45,8 +61,8 @@ struct sb_kv_bytes sb_kv_bytes(enum sb_dtype type, size_t n_slots, size_t n_kv_h
 {
     const struct sb_kv_layer kv = { type, NULL, NULL, n_slots, n_kv_heads, head_dim };
     size_t most;
-    if (type > SB_BF16 || head_dim > SIZE_MAX / 8 ||
-        __builtin_mul_overflow(n_slots, n_kv_heads, &most) ||
+    if (type > SB_BF16 || head_dim > SIZE_MAX / 8 || n_slots > SIZE_MAX - SB_CHUNK ||
+        __builtin_mul_overflow(chunks(n_slots) * SB_CHUNK, n_kv_heads, &most) ||
         __builtin_mul_overflow(most, 4 * round_up(head_dim, SB_PANEL), &most))
         return (struct sb_kv_bytes){ 0, 0 };
     return (struct sb_kv_bytes){ n_kv_heads * head_keys(&kv), n_kv_heads * head_values(&kv) };
@@ -71,8 +87,8 @@ static unsigned char *key_at(const struct sb_kv_layer *kv, size_t slot, size_t h
 static unsigned char *values_at(const struct sb_kv_layer *kv, size_t slot, size_t head,
                                 size_t panel)
 {
-    return (unsigned char *)kv->v + head * head_values(kv) +
-           (panel * kv->n_slots + slot) * value_step(kv);
+    return (unsigned char *)kv->v + head * head_values(kv) + slot / SB_CHUNK * value_chunk(kv) +
+           (panel * SB_CHUNK + slot % SB_CHUNK) * value_step(kv);
 }
 
 /* to[0], to[stride], ... = x[0], x[ldx], ..., n of them, rounded to the cache's type; stride in bytes. */
@@ -130,7 +146,8 @@ static void ask_for_slots(const struct sb_kv_layer *kv, size_t slot, size_t head
     for (size_t i = 0; i < steps; i++)
         __builtin_prefetch(k + i * (kv->type == SB_F16 ? 64 : 128), 1);
     for (size_t p = 0; p < value_panels(kv); p++) {
-        const unsigned char *v = values_at(kv, slot, head, p);
+        const unsigned char *v =
+            values_at(kv, slot, head, p); /* n slots of one panel of keys, so of one chunk */
         for (size_t at = 0; at < n * step; at += 64)
             __builtin_prefetch(v + at, 1);
     }
@@ -187,8 +204,7 @@ void sb_kv_copy(const struct sb_kv_layer *dst, const struct sb_kv_layer *src, si
     for (size_t h = 0; h < src->n_kv_heads; h++) {
         memcpy(key_at(dst, 0, h, 0), key_at(src, 0, h, 0),
                slots / SB_PANEL * sb_panel_bytes(src->type, src->head_dim));
-        for (size_t p = 0; p < value_panels(src); p++)
-            memcpy(values_at(dst, 0, h, p), values_at(src, 0, h, p), slots * value_step(src));
+        memcpy(values_at(dst, 0, h, 0), values_at(src, 0, h, 0), chunks(n) * value_chunk(src));
     }
 }
 
@@ -292,7 +308,7 @@ static void score(const struct item *it, size_t vector, size_t n, size_t slot, s
     a->kernels->product(&job, 0, (slots + SB_PANEL - 1) / SB_PANEL);
 }
 
-/* Continue the chains of n vectors over `slots` slots from `slot` on. */
+/* Continue the chains of n vectors over `slots` slots of one chunk from `slot` on. */
 static void add_values(const struct item *it, size_t slot, size_t slots, size_t n,
                        const float *weights, float *sums, struct sb_asks asks)
 {
@@ -300,7 +316,7 @@ static void add_values(const struct item *it, size_t slot, size_t slots, size_t 
     it->a->kernels->add_to_sums(&(struct sb_sums){
         .type = kv->type == SB_BF16 ? SB_BF16_STEPS : (int)kv->type,
         .w = values_at(kv, slot, it->head, 0),
-        .panel_stride = kv->n_slots * value_step(kv),
+        .panel_stride = SB_CHUNK * value_step(kv),
         .panels = value_panels(kv),
         .k = slots,
         .m = n,
@@ -313,28 +329,30 @@ static void add_values(const struct item *it, size_t slot, size_t slots, size_t 
 }
 
 /* The same for one vector over its row's visible elements first..last-1, at or after the prefix;
- * weights are those from `first` on. Runs of neighbouring slots go in one call. */
+ * weights are those from `first` on. Runs of neighbouring slots in one chunk of slots go in one call. */
 static void add_listed(const struct item *it, size_t row, size_t first, size_t last,
                        const float *weights, float *sums)
 {
     const int32_t *list = it->a->visible->list[row];
     size_t n_prefix = it->a->visible->n_prefix;
     for (size_t run; first < last; first += run, weights += run) {
-        size_t i = first - n_prefix;
+        size_t i = first - n_prefix, slot = n_prefix + (size_t)list[i];
+        size_t most = SB_CHUNK - slot % SB_CHUNK;
         run = 1;
-        while (first + run < last && list[i + run] == list[i] + (int32_t)run)
+        while (run < most && first + run < last && list[i + run] == list[i] + (int32_t)run)
             run++;
-        add_values(it, n_prefix + (size_t)list[i], run, 1, weights, sums, nothing);
+        add_values(it, slot, run, 1, weights, sums, nothing);
     }
 }
 
 /* n rows of scores become weights; the sums of vectors vector..vector+n-1 are brought under their maximum. */
-static void weigh(const struct item *it, size_t vector, size_t n, float *scores, size_t count)
+static void weigh(const struct item *it, size_t vector, size_t n, float *scores, size_t count,
+                  struct sb_asks asks)
 {
     const struct attention *a = it->a;
     float keep[BLOCK_VECTORS];
     a->kernels->weigh(scores, LD_SCORES, n, count, a->scale, it->maxima + vector,
-                      it->totals + vector, keep);
+                      it->totals + vector, keep, asks);
     for (size_t v = 0; v < n; v++)
         if (keep[v] != 1) /* mostly, after the first chunks, it is */
             a->kernels->multiply(it->sums + (vector + v) * a->at.ld, a->kv->head_dim, keep[v]);
@@ -348,31 +366,21 @@ static struct sb_asks next_keys(const struct item *it, size_t chunk)
     const bool last = next >= it->a->visible->n_prefix;
     size_t head = last && it->head + 1 < kv->n_kv_heads ? it->head + 1 : it->head;
     const unsigned char *keys = key_at(kv, last ? 0 : next, head, 0);
-    return (struct sb_asks){ last ? keys : NULL, keys };
+    return (struct sb_asks){ last ? keys : NULL, keys, key_chunk(kv) };
 }
 
-/* Scores of a chunk's first `slots` slots. Each panel of values is asked for while a share of the keys is read;
- * for few rows only towards the end of all keys, as what lies behind others are keys as well. */
-static void score_chunk(const struct item *it, size_t vector, size_t n, size_t chunk, size_t slots)
-{
-    const struct sb_kv_layer *kv = it->a->kv;
-    const size_t shares = value_panels(kv), panels = (slots + SB_PANEL - 1) / SB_PANEL;
-    const bool last = chunk + SB_CHUNK >= it->a->visible->n_prefix;
-    for (size_t i = 0, from = 0, end; i < shares; i++, from = end) {
-        end = panels * (i + 1) / shares * SB_PANEL;
-        end = end < slots ? end : slots;
-        const unsigned char *then = last && end == slots ? values_at(kv, chunk, it->head, 0) : NULL;
-        if (end > from)
-            score(it, vector, n, chunk + from, end - from, it->scores + from, LD_SCORES,
-                  (struct sb_asks){ then, values_at(kv, chunk, it->head, i) });
-    }
-}
-
-/* A chunk that lies in the prefix, for vectors vector..vector+n-1. */
+/* A chunk that lies in the prefix, for vectors vector..vector+n-1. Most of its values are asked for while its
+ * keys are read, the rest while weights are made, which read nothing. */
 static void prefix_chunk(const struct item *it, size_t chunk, size_t vector, size_t n)
 {
-    score_chunk(it, vector, n, chunk, SB_CHUNK);
-    weigh(it, vector, n, it->scores, SB_CHUNK);
+    const struct sb_kv_layer *kv = it->a->kv;
+    const bool last = chunk + SB_CHUNK == it->a->visible->n_prefix;
+    const unsigned char *values = values_at(kv, chunk, it->head, 0);
+    const size_t bytes = value_chunk(kv), rest = bytes / 16 * 3;
+    const struct sb_asks first = { last ? values : NULL, values, bytes - rest };
+    score(it, vector, n, chunk, SB_CHUNK, it->scores, LD_SCORES, first);
+    weigh(it, vector, n, it->scores, SB_CHUNK,
+          (struct sb_asks){ NULL, values + bytes - rest, rest });
     add_values(it, chunk, SB_CHUNK, n, it->scores, it->sums + vector * it->a->at.ld,
                next_keys(it, chunk));
 }
@@ -386,8 +394,10 @@ static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_
     size_t n_prefix = visible->n_prefix, end = chunk + SB_CHUNK, ld = a->at.ld;
     size_t offset = n_prefix % SB_PANEL; /* of the batch's first slot in its panel */
     float *sums = it->sums + vector * ld;
+    const unsigned char *values = values_at(a->kv, chunk, it->head, 0);
     if (shared > 0)
-        score_chunk(it, vector, n, chunk, shared);
+        score(it, vector, n, chunk, shared, it->scores, LD_SCORES,
+              (struct sb_asks){ values, values, shared * value_step(a->kv) });
     for (size_t v = 0; v < n; v++) {
         size_t row = it->first + (vector + v) / a->group;
         size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
@@ -396,7 +406,7 @@ static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_
         for (size_t i = chunk + shared; i < last; i++)
             scores[i - chunk] = tail[visible->list[row][i - n_prefix]];
         if (last > chunk) /* else no element of the prefix is in this chunk either */
-            weigh(it, vector + v, 1, scores, last - chunk);
+            weigh(it, vector + v, 1, scores, last - chunk, nothing);
     }
     if (shared > 0)
         add_values(it, chunk, shared, n, it->scores, sums, next_keys(it, chunk));

@@ -11,8 +11,8 @@
 struct sb_asks {
     const unsigned char *then; /* what is read next, asked for towards the end */
     const unsigned char
-        *meanwhile; /* by several tiles of rows, over the whole run: as many bytes as it has,
-                                     * which somebody asked for before */
+        *meanwhile; /* for more than a few rows instead: asked for evenly, all the time, where */
+    size_t bytes;   /* somebody asked for the run itself before; so many */
 };
 
 /* y[m, n] = x[m, k] W^T over panels of SB_PANEL columns; panel p begins at w + p * panel_stride. */
@@ -49,6 +49,9 @@ struct sb_sums {
     struct sb_asks asks;
 };
 
+/* Few rows wait for memory whatever they ask for when; one straight stream is best for them. */
+enum { SB_FEW_ROWS = 4 };
+
 enum { SB_WEIGH_ROWS = 64 };
 
 struct sb_kernel_table {
@@ -67,7 +70,7 @@ struct sb_kernel_table {
      * SB_CHUNK scores, keep[r] what the old one is worth under the new one, exp((old - new) * scale); scores
      * become weights under the new one in place, and total[r] = fma(total[r], keep[r], their sum). */
     void (*weigh)(float *x, size_t ldx, size_t m, size_t n, float scale, float *max, float *total,
-                  float *keep);
+                  float *keep, struct sb_asks asks);
     size_t (*argmax)(const float *x, size_t n);
     /* Rotate one head by n_pairs angles: second elements at x + half (half layout) or next door. */
     void (*rope)(float *x, const float *cos, const float *sin, size_t n_pairs,

@@ -154,8 +154,8 @@ void sb_rope_apply(const struct sb_team *team, const struct sb_rope *rope, float
 /* Keys and values of one layer, as float32, float16 or bfloat16 (nearest even). Both are packed as
  * weights are, so that scores and weighted sums are products:
  *   K: per head, n_slots / 32 panels of 32 slots, steps over head_dim (the form of struct sb_packed)
- *   V: per head, a panel for each 32 dimensions (the last padded), steps over the slots; a step of a
- *      narrow type is 64 bytes
+ *   V: per head and SB_CHUNK slots, a panel for each 32 dimensions (the last padded), steps over the slots; a
+ *      step of a narrow type is 64 bytes
  * A head's keys are one stream, and so are its values. */
 struct sb_kv_layer {
     enum sb_dtype type;

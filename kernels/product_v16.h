@@ -109,6 +109,18 @@ TILE_INLINE void ask(int type, struct ahead *ahead)
     ahead->from += ahead->step;
 }
 
+/* Does a job ask for something else while it computes? */
+TILE_INLINE bool asks_meanwhile(const struct sb_asks *asks, size_t m)
+{
+    return asks->meanwhile && m > SB_FEW_ROWS;
+}
+
+/* Its asking from byte `at` of a run of `run` bytes on, `step` bytes at a time. */
+TILE_INLINE struct ahead meanwhile(const struct sb_asks *asks, size_t run, size_t at, size_t step)
+{
+    return (struct ahead){ asks->meanwhile + at * asks->bytes / run, step * asks->bytes / run };
+}
+
 /* Odd multiples of the distance between rows of x, in bytes: an address of a base plus 1, 2, 4 or 8 times
  * one of these costs an x86 core nothing, where a pointer per row would not fit its registers. */
 struct row_steps {
@@ -375,17 +387,21 @@ TILE_INLINE size_t steps_in(int type, ptrdiff_t bytes)
     return bytes > 0 ? (size_t)bytes / block * SB_QUANT_BLOCK : 0;
 }
 
-/* One panel of a run that ends at `end`: what is asked for beyond the end is what comes next. */
-static void stream_panel(const struct sb_product *job, const unsigned char *w,
-                         const unsigned char *end, struct sums to)
+/* One panel of a run from `begin` to `end`: what is asked for beyond the end is what comes next. */
+static void stream_panel(const struct sb_product *job, const unsigned char *begin,
+                         const unsigned char *w, const unsigned char *end, struct sums to)
 {
     tile_fn *fn = tile_of(job->type, job->m);
     const size_t step = group_bytes(job->type);
     const unsigned char *ask = w + PREFETCH_BYTES;
+    struct ahead ahead = { ask, step };
     size_t k0 = job->asks.then ? steps_in(job->type, end - ask) : job->k;
+    if (asks_meanwhile(&job->asks, job->m)) {
+        ahead = meanwhile(&job->asks, (size_t)(end - begin), (size_t)(w - begin), step);
+        k0 = job->k;
+    }
     if (k0 > 0)
-        fn(w, job->x, job->ldx, k0 < job->k ? k0 : job->k, to.at, to.ld, false,
-           (struct ahead){ ask, step });
+        fn(w, job->x, job->ldx, k0 < job->k ? k0 : job->k, to.at, to.ld, false, ahead);
     if (k0 < job->k)
         fn(w + packed_bytes(job->type, k0), job->x + k0, job->ldx, job->k - k0, to.at, to.ld,
            k0 > 0,
@@ -396,10 +412,11 @@ static void stream_panel(const struct sb_product *job, const unsigned char *w,
 static void product_few(const struct sb_product *job, size_t first, size_t last)
 {
     _Alignas(64) float acc[SB_TILE_ROWS * SB_PANEL];
-    const unsigned char *end = job->w + last * job->panel_stride;
+    const unsigned char *begin = job->w + first * job->panel_stride,
+                        *end = job->w + last * job->panel_stride;
     for (size_t p = first; p < last; p++) {
         const struct sums to = sums_of(job, p, acc);
-        stream_panel(job, job->w + p * job->panel_stride, end, to);
+        stream_panel(job, begin, job->w + p * job->panel_stride, end, to);
         if (to.at == acc)
             finish(job, job->m, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
     }
@@ -477,23 +494,25 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
     const size_t n_tiles = (job->m + SB_TILE_ROWS - 1) / SB_TILE_ROWS;
     const size_t most = SOME_BYTES / group_bytes(job->type) * group_steps(job->type);
     const size_t block = most < job->k ? most / SB_QUANT_BLOCK * SB_QUANT_BLOCK : job->k;
-    const unsigned char *first_w = job->w + first * job->panel_stride;
+    const unsigned char *begin = job->w + first * job->panel_stride;
     for (size_t p = first; p < last; p++) {
         const unsigned char *w = job->w + p * job->panel_stride;
         const struct sums to = sums_of(job, p, acc);
         for (size_t k0 = 0; k0 < job->k; k0 += block) {
             size_t k = job->k - k0 < block ? job->k - k0 : block,
                    bytes = packed_bytes(job->type, k);
-            size_t share = group_bytes(job->type) / n_tiles;
+            const size_t step = group_bytes(job->type) / n_tiles;
             const bool ends = p + 1 == last && k0 + k == job->k;
             const unsigned char *next = job->asks.then && ends ? job->asks.then : w + bytes;
-            if (job->asks.meanwhile)
-                next = job->asks.meanwhile + (w - first_w);
             for (size_t t = 0; t < n_tiles; t++) {
                 size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
+                size_t part = bytes * t / n_tiles;
+                struct ahead ahead = { next + part, step };
+                if (asks_meanwhile(&job->asks, job->m))
+                    ahead = meanwhile(&job->asks, (last - first) * job->panel_stride,
+                                      (size_t)(w - begin) + part, step);
                 tile_of(job->type, rows)(w, job->x + row * job->ldx + k0, job->ldx, k,
-                                         to.at + row * to.ld, to.ld, k0 > 0,
-                                         (struct ahead){ next + bytes * t / n_tiles, share });
+                                         to.at + row * to.ld, to.ld, k0 > 0, ahead);
             }
             w += bytes;
         }
@@ -540,10 +559,9 @@ static void product(const struct sb_product *job, size_t first, size_t last)
 }
 
 #ifndef SB_DOT_PRODUCTS
-/* A panel's steps for all rows; tiles after the first find it in the caches. Together they ask for as many bytes
- * from `ask_from` on. */
+/* A panel's steps for all rows; tiles after the first find it in the caches, and share out what is asked for. */
 static void add_panel(const struct sb_sums *job, const unsigned char *w, size_t k0, size_t k,
-                      float *y, const unsigned char *ask_from)
+                      float *y, struct ahead ahead)
 {
     const size_t n_tiles = (job->m + SB_TILE_ROWS - 1) / SB_TILE_ROWS,
                  step = group_bytes(job->type);
@@ -551,7 +569,8 @@ static void add_panel(const struct sb_sums *job, const unsigned char *w, size_t 
         size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
         tile_of(job->type, rows)(
             w + k0 * step, job->x + row * job->ldx + k0, job->ldx, k, y + row * job->ldy, job->ldy,
-            true, (struct ahead){ ask_from + k * step * t / n_tiles, step / n_tiles });
+            true,
+            (struct ahead){ ahead.from + ahead.step * k * t / n_tiles, ahead.step / n_tiles });
     }
 }
 
@@ -560,24 +579,27 @@ static void add_panel(const struct sb_sums *job, const unsigned char *w, size_t 
 static void add_to_sums(const struct sb_sums *job)
 {
     const bool one_tile = job->m <= SB_TILE_ROWS;
-    const size_t step = group_bytes(job->type), ahead = PREFETCH_BYTES / step;
-    const size_t early = one_tile && job->k > ahead ? job->k - ahead : 0;
-    const unsigned char *meanwhile = one_tile ? NULL : job->asks.meanwhile;
+    const size_t step = group_bytes(job->type), run = job->k * step;
+    const size_t in_time = PREFETCH_BYTES / step;
+    const size_t early = one_tile && job->k > in_time ? job->k - in_time : 0;
     for (size_t p = 0; p < job->panels; p++) {
         const unsigned char *w = job->w + p * job->panel_stride;
         float *y = job->y + p * SB_PANEL;
-        if (meanwhile) {
-            add_panel(job, w, 0, job->k, y, meanwhile + p * job->k * step);
+        if (asks_meanwhile(&job->asks, job->m)) {
+            add_panel(job, w, 0, job->k, y,
+                      meanwhile(&job->asks, job->panels * run, p * run, step));
             continue;
         }
         if (!job->asks.then) {
-            add_panel(job, w, 0, job->k, y, w + (one_tile ? PREFETCH_BYTES : job->k * step));
+            add_panel(job, w, 0, job->k, y,
+                      (struct ahead){ w + (one_tile ? PREFETCH_BYTES : run), step });
             continue;
         }
         if (early > 0)
-            add_panel(job, w, 0, early, y, w + PREFETCH_BYTES);
-        add_panel(job, w, early, job->k - early, y,
-                  p + 1 < job->panels ? w + job->panel_stride : job->asks.then);
+            add_panel(job, w, 0, early, y, (struct ahead){ w + PREFETCH_BYTES, step });
+        add_panel(
+            job, w, early, job->k - early, y,
+            (struct ahead){ p + 1 < job->panels ? w + job->panel_stride : job->asks.then, step });
     }
 }
 #endif

@@ -174,7 +174,20 @@ static float largest(const float *x, size_t n)
     return max;
 }
 
-static float sum_exp(float *e, const float *x, size_t n, float scale, float max)
+/* Lines of memory to ask for, a few at a time. */
+struct line_asks {
+    const unsigned char *at, *end;
+    size_t each; /* bytes for ABREAST vectors */
+};
+
+static inline __attribute__((always_inline)) void ask_lines(struct line_asks *ask)
+{
+    for (size_t i = 0; i < ask->each && ask->at < ask->end; i += 64, ask->at += 64)
+        __builtin_prefetch(ask->at);
+}
+
+static inline __attribute__((always_inline)) float
+sum_exp_asking(float *e, const float *x, size_t n, float scale, float max, struct line_asks *ask)
 {
     const v16 by = v_set1(scale * SB_LOG2E), top = v_set1(max);
     float total = 0.0f;
@@ -185,6 +198,7 @@ static float sum_exp(float *e, const float *x, size_t n, float scale, float max)
             EACH (k, ABREAST)
                 a[k] = v_load(x + i + (size_t)k * 16);
             v_exp_below(a, top, by, ABREAST);
+            ask_lines(ask);
             EACH (k, ABREAST) {
                 if (e)
                     v_store(e + i + (size_t)k * 16, a[k]);
@@ -204,9 +218,19 @@ static float sum_exp(float *e, const float *x, size_t n, float scale, float max)
     return total;
 }
 
-static void weigh(float *x, size_t ldx, size_t m, size_t n, float scale, float *max, float *total,
-                  float *keep)
+static float sum_exp(float *e, const float *x, size_t n, float scale, float max)
 {
+    struct line_asks none = { 0 };
+    return sum_exp_asking(e, x, n, scale, max, &none);
+}
+
+static void weigh(float *x, size_t ldx, size_t m, size_t n, float scale, float *max, float *total,
+                  float *keep, struct sb_asks asks)
+{
+    const size_t turns = m * n / (ABREAST * 16);
+    struct line_asks ask = { 0 };
+    if (m > SB_FEW_ROWS && turns > 0)
+        ask = (struct line_asks){ asks.meanwhile, asks.meanwhile + asks.bytes, asks.bytes / turns };
     float got[SB_WEIGH_ROWS];
     size_t r = 0;
     for (; r + ABREAST <= m; r += ABREAST)
@@ -221,7 +245,8 @@ static void weigh(float *x, size_t ldx, size_t m, size_t n, float scale, float *
         v_store_n(keep + r, old, left);
     }
     for (r = 0; r < m; r++)
-        total[r] = fmaf(total[r], keep[r], sum_exp(x + r * ldx, x + r * ldx, n, scale, max[r]));
+        total[r] = fmaf(total[r], keep[r],
+                        sum_exp_asking(x + r * ldx, x + r * ldx, n, scale, max[r], &ask));
 }
 
 static size_t argmax(const float *x, size_t n)

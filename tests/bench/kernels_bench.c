@@ -294,9 +294,10 @@ static int attention_of(size_t m, size_t prefix, bool timed)
     struct attention a = { .m = m, .heads = HEADS, .visible = { prefix, lists, counts } };
     float *want = floats(m * HEADS * DIM, 14);
     int failed = 0;
+    const struct sb_kv_bytes size = sb_kv_bytes(SB_F32, slots, KV_HEADS, DIM);
     a.kv = (struct sb_kv_layer){ SB_F32,
-                                 floats(slots * KV_HEADS * DIM, 15),
-                                 floats(slots * KV_HEADS * DIM, 16),
+                                 floats(size.k / sizeof(float), 15),
+                                 floats(size.v / sizeof(float), 16),
                                  slots,
                                  KV_HEADS,
                                  DIM };
