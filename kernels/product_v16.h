@@ -387,25 +387,25 @@ TILE_INLINE size_t steps_in(int type, ptrdiff_t bytes)
     return bytes > 0 ? (size_t)bytes / block * SB_QUANT_BLOCK : 0;
 }
 
-/* One panel of a run from `begin` to `end`: what is asked for beyond the end is what comes next. */
+/* One panel of a run from `begin` to `end`. What would be asked for beyond the end is what comes next. */
 static void stream_panel(const struct sb_product *job, const unsigned char *begin,
                          const unsigned char *w, const unsigned char *end, struct sums to)
 {
     tile_fn *fn = tile_of(job->type, job->m);
     const size_t step = group_bytes(job->type);
-    const unsigned char *ask = w + PREFETCH_BYTES;
-    struct ahead ahead = { ask, step };
-    size_t k0 = job->asks.then ? steps_in(job->type, end - ask) : job->k;
+    const unsigned char *ask = w + PREFETCH_BYTES, *then = job->asks.then;
     if (asks_meanwhile(&job->asks, job->m)) {
-        ahead = meanwhile(&job->asks, (size_t)(end - begin), (size_t)(w - begin), step);
-        k0 = job->k;
+        fn(w, job->x, job->ldx, job->k, to.at, to.ld, false,
+           meanwhile(&job->asks, (size_t)(end - begin), (size_t)(w - begin), step));
+        return;
     }
+    size_t k0 = then ? steps_in(job->type, end - ask) : job->k;
+    k0 = k0 < job->k ? k0 : job->k;
     if (k0 > 0)
-        fn(w, job->x, job->ldx, k0 < job->k ? k0 : job->k, to.at, to.ld, false, ahead);
+        fn(w, job->x, job->ldx, k0, to.at, to.ld, false, (struct ahead){ ask, step });
     if (k0 < job->k)
         fn(w + packed_bytes(job->type, k0), job->x + k0, job->ldx, job->k - k0, to.at, to.ld,
-           k0 > 0,
-           (struct ahead){ ask >= end ? job->asks.then + (ask - end) : job->asks.then, step });
+           k0 > 0, (struct ahead){ ask > end ? then + (ask - end) : then, step });
 }
 
 /* At most SB_TILE_ROWS rows: the weights stream by once. */
