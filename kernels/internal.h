@@ -15,6 +15,13 @@ struct sb_asks {
     size_t bytes;   /* somebody asked for the run itself before; so many */
 };
 
+/* Few rows wait for memory whatever they ask for when; one straight stream is best for them. */
+static inline bool sb_asks_meanwhile(const struct sb_asks *asks, size_t m)
+{
+    enum { FEW_ROWS = 4 };
+    return asks->meanwhile && m > FEW_ROWS;
+}
+
 /* y[m, n] = x[m, k] W^T over panels of SB_PANEL columns; panel p begins at w + p * panel_stride. */
 struct sb_product {
     int type; /* enum sb_dtype, or SB_BF16_DOT */
@@ -48,9 +55,6 @@ struct sb_sums {
     size_t ldy;
     struct sb_asks asks;
 };
-
-/* Few rows wait for memory whatever they ask for when; one straight stream is best for them. */
-enum { SB_FEW_ROWS = 4 };
 
 enum { SB_WEIGH_ROWS = 64 };
 

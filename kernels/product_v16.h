@@ -109,13 +109,7 @@ TILE_INLINE void ask(int type, struct ahead *ahead)
     ahead->from += ahead->step;
 }
 
-/* Does a job ask for something else while it computes? */
-TILE_INLINE bool asks_meanwhile(const struct sb_asks *asks, size_t m)
-{
-    return asks->meanwhile && m > SB_FEW_ROWS;
-}
-
-/* Its asking from byte `at` of a run of `run` bytes on, `step` bytes at a time. */
+/* What is asked for meanwhile, from byte `at` of a run of `run` bytes on, `step` bytes at a time. */
 TILE_INLINE struct ahead meanwhile(const struct sb_asks *asks, size_t run, size_t at, size_t step)
 {
     return (struct ahead){ asks->meanwhile + at * asks->bytes / run, step * asks->bytes / run };
@@ -394,7 +388,7 @@ static void stream_panel(const struct sb_product *job, const unsigned char *begi
     tile_fn *fn = tile_of(job->type, job->m);
     const size_t step = group_bytes(job->type);
     const unsigned char *ask = w + PREFETCH_BYTES, *then = job->asks.then;
-    if (asks_meanwhile(&job->asks, job->m)) {
+    if (sb_asks_meanwhile(&job->asks, job->m)) {
         fn(w, job->x, job->ldx, job->k, to.at, to.ld, false,
            meanwhile(&job->asks, (size_t)(end - begin), (size_t)(w - begin), step));
         return;
@@ -508,7 +502,7 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
                 size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
                 size_t part = bytes * t / n_tiles;
                 struct ahead ahead = { next + part, step };
-                if (asks_meanwhile(&job->asks, job->m))
+                if (sb_asks_meanwhile(&job->asks, job->m))
                     ahead = meanwhile(&job->asks, (last - first) * job->panel_stride,
                                       (size_t)(w - begin) + part, step);
                 tile_of(job->type, rows)(w, job->x + row * job->ldx + k0, job->ldx, k,
@@ -585,7 +579,7 @@ static void add_to_sums(const struct sb_sums *job)
     for (size_t p = 0; p < job->panels; p++) {
         const unsigned char *w = job->w + p * job->panel_stride;
         float *y = job->y + p * SB_PANEL;
-        if (asks_meanwhile(&job->asks, job->m)) {
+        if (sb_asks_meanwhile(&job->asks, job->m)) {
             add_panel(job, w, 0, job->k, y,
                       meanwhile(&job->asks, job->panels * run, p * run, step));
             continue;

@@ -35,7 +35,7 @@ enum { SPINS = 2000 };
 /* Some 200 us of one core's work. Below, a team gains little. */
 enum { WORTH_A_TEAM = 6 * 1000 * 1000 };
 
-/* A member is worth calling for a microsecond's work, as a loop costs a few tenths of one. Its range is halved
+/* A member is worth calling for more than a loop costs, a few tenths of a microsecond. Its range is halved
  * again and again, down to parts of four times that: few parts, so that each reads memory in one go, and small
  * ones at the end, which whoever is done first can take over. */
 enum { WORTH_A_MEMBER = 30 * 1000, WORTH_A_PART = 4 * WORTH_A_MEMBER, PARTS_EACH = 8 };

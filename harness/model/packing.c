@@ -129,21 +129,20 @@ static enum sb_status pack_part(const struct sb_model *model, struct sb_packed *
 static enum sb_status pack_matrix(const struct sb_model *model, struct sb_matrix *w,
                                   unsigned char **at, struct sb_packed **last, struct sb_error *err)
 {
-    enum sb_status rc = SB_OK;
     struct joined part;
-    for (size_t i = 0; i < w->n_sources && rc == SB_OK; i += part.n_sources) {
+    for (size_t i = 0; i < w->n_sources; i += part.n_sources) {
         struct sb_packed *out = &w->part[w->n_parts];
         part = join(w, i);
-        rc = pack_part(model, out, *at, w->source + i, &part, err);
+        enum sb_status rc = pack_part(model, out, *at, w->source + i, &part, err);
         if (rc != SB_OK)
-            break;
+            return rc;
         w->n_parts++;
         *at += out->size_bytes;
         if (*last)
             sb_packed_follow(*last, out);
         *last = out;
     }
-    return rc;
+    return SB_OK;
 }
 
 enum sb_status sb_model_pack(struct sb_model *model, struct sb_error *err)
