@@ -2,7 +2,8 @@
  *
  * Work is cut into items: the query rows of a block times the heads that share a KV head. An item goes
  * over the visible sequence chunk by chunk: scores are a product with the packed keys, sums of values
- * one with the packed values, and both stay in the cache for all query vectors of the item. */
+ * one with the packed values, and both stay in the cache for all query vectors of the item. In memory a
+ * head is one stream: keys of a chunk, values of that chunk, keys of the next. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -30,12 +31,7 @@ static size_t value_panels(const struct sb_kv_layer *kv)
     return round_up(kv->head_dim, SB_PANEL) / SB_PANEL;
 }
 
-static size_t head_keys(const struct sb_kv_layer *kv)
-{
-    return kv->n_slots / SB_PANEL * sb_panel_bytes(kv->type, kv->head_dim);
-}
-
-/* Bytes of a chunk of keys and of values. */
+/* Bytes of a chunk of keys, of one of values, and of both. */
 static size_t key_chunk(const struct sb_kv_layer *kv)
 {
     return SB_CHUNK / SB_PANEL * sb_panel_bytes(kv->type, kv->head_dim);
@@ -46,33 +42,39 @@ static size_t value_chunk(const struct sb_kv_layer *kv)
     return SB_CHUNK * value_panels(kv) * value_step(kv);
 }
 
+static size_t chunk_bytes(const struct sb_kv_layer *kv)
+{
+    return key_chunk(kv) + value_chunk(kv);
+}
+
 static size_t chunks(size_t slots)
 {
     return slots / SB_CHUNK + (slots % SB_CHUNK != 0);
 }
 
-static size_t head_values(const struct sb_kv_layer *kv)
+size_t sb_kv_bytes(enum sb_dtype type, size_t n_slots, size_t n_kv_heads, size_t head_dim)
 {
-    return chunks(kv->n_slots) * value_chunk(kv);
+    const struct sb_kv_layer kv = { type, NULL, n_slots, n_kv_heads, head_dim };
+    size_t most;
+    if (type > SB_BF16 || head_dim > SIZE_MAX / 16 || n_slots > SIZE_MAX - SB_CHUNK ||
+        __builtin_mul_overflow(chunks(n_slots) * SB_CHUNK, n_kv_heads, &most) ||
+        __builtin_mul_overflow(most, 8 * round_up(head_dim, SB_PANEL), &most))
+        return 0;
+    return n_kv_heads * chunks(n_slots) * chunk_bytes(&kv);
 }
 
-struct sb_kv_bytes sb_kv_bytes(enum sb_dtype type, size_t n_slots, size_t n_kv_heads,
-                               size_t head_dim)
+/* The chunk of a head that a slot lies in. */
+static unsigned char *chunk_at(const struct sb_kv_layer *kv, size_t slot, size_t head)
 {
-    const struct sb_kv_layer kv = { type, NULL, NULL, n_slots, n_kv_heads, head_dim };
-    size_t most;
-    if (type > SB_BF16 || head_dim > SIZE_MAX / 8 || n_slots > SIZE_MAX - SB_CHUNK ||
-        __builtin_mul_overflow(chunks(n_slots) * SB_CHUNK, n_kv_heads, &most) ||
-        __builtin_mul_overflow(most, 4 * round_up(head_dim, SB_PANEL), &most))
-        return (struct sb_kv_bytes){ 0, 0 };
-    return (struct sb_kv_bytes){ n_kv_heads * head_keys(&kv), n_kv_heads * head_values(&kv) };
+    return (unsigned char *)kv->memory +
+           (head * chunks(kv->n_slots) + slot / SB_CHUNK) * chunk_bytes(kv);
 }
 
 /* Element i of the key in a slot. */
 static unsigned char *key_at(const struct sb_kv_layer *kv, size_t slot, size_t head, size_t i)
 {
-    size_t lane = slot % SB_PANEL, panel = sb_panel_bytes(kv->type, kv->head_dim);
-    unsigned char *base = (unsigned char *)kv->k + head * head_keys(kv) + slot / SB_PANEL * panel;
+    size_t lane = slot % SB_PANEL, panel = slot % SB_CHUNK / SB_PANEL;
+    unsigned char *base = chunk_at(kv, slot, head) + panel * sb_panel_bytes(kv->type, kv->head_dim);
     switch (kv->type) {
     case SB_F32:
         return base + i * 128 + lane * 4;
@@ -87,7 +89,7 @@ static unsigned char *key_at(const struct sb_kv_layer *kv, size_t slot, size_t h
 static unsigned char *values_at(const struct sb_kv_layer *kv, size_t slot, size_t head,
                                 size_t panel)
 {
-    return (unsigned char *)kv->v + head * head_values(kv) + slot / SB_CHUNK * value_chunk(kv) +
+    return chunk_at(kv, slot, head) + key_chunk(kv) +
            (panel * SB_CHUNK + slot % SB_CHUNK) * value_step(kv);
 }
 
@@ -200,12 +202,8 @@ void sb_kv_move(const struct sb_kv_layer *kv, size_t dst, size_t src)
 
 void sb_kv_copy(const struct sb_kv_layer *dst, const struct sb_kv_layer *src, size_t n)
 {
-    size_t slots = round_up(n, SB_PANEL);
-    for (size_t h = 0; h < src->n_kv_heads; h++) {
-        memcpy(key_at(dst, 0, h, 0), key_at(src, 0, h, 0),
-               slots / SB_PANEL * sb_panel_bytes(src->type, src->head_dim));
-        memcpy(values_at(dst, 0, h, 0), values_at(src, 0, h, 0), chunks(n) * value_chunk(src));
-    }
+    for (size_t h = 0; h < src->n_kv_heads; h++)
+        memcpy(chunk_at(dst, 0, h), chunk_at(src, 0, h), chunks(n) * chunk_bytes(src));
 }
 
 /* ---- one call ---------------------------------------------------------------------------------- */
@@ -220,14 +218,16 @@ enum { LD_SCORES = SB_CHUNK + 16 };
  * batch serves the smaller ones. */
 struct layout {
     size_t ld;      /* head_dim padded to a panel */
-    size_t ld_tail; /* scores of the batch's own slots, with the panel they begin in */
+    size_t ld_tail; /* scores of the batch's slots, with the panel they begin in */
     size_t vectors, sums, maxima, totals, scores, tail, slice;
 };
 
-static struct layout layout_of(size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim)
+/* For m rows, of a batch that reaches over n_batch slots. */
+static struct layout layout_of(size_t m, size_t n_batch, size_t n_heads, size_t n_kv_heads,
+                               size_t head_dim)
 {
     struct layout at = { .ld = round_up(head_dim, SB_PANEL),
-                         .ld_tail = round_up(m, SB_PANEL) + 64 };
+                         .ld_tail = round_up(n_batch, SB_PANEL) + 64 };
     at.vectors = round_up(m * (n_heads / n_kv_heads), 16);
     at.sums = at.vectors * at.ld;
     at.maxima = at.sums + at.vectors * at.ld;
@@ -241,7 +241,7 @@ static struct layout layout_of(size_t m, size_t n_heads, size_t n_kv_heads, size
 size_t sb_attention_scratch_bytes(size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim)
 {
     size_t slices = m * n_kv_heads < SLICES ? m * n_kv_heads : SLICES;
-    return layout_of(m, n_heads, n_kv_heads, head_dim).slice * slices * sizeof(float);
+    return layout_of(m, m, n_heads, n_kv_heads, head_dim).slice * slices * sizeof(float);
 }
 
 struct attention {
@@ -268,6 +268,22 @@ struct item {
 
 static const struct sb_asks nothing; /* beyond what lies behind */
 
+/* How far ahead of its loads attention asks for keys and values. They are few enough that what is on its way still
+ * fits the first-level cache, beside the queries, when it is read. */
+enum { AHEAD_BYTES = 12 * 1024 };
+
+static const unsigned char *first_keys(const struct item *it, size_t head)
+{
+    const struct sb_kv_layer *kv = it->a->kv;
+    return key_at(kv, 0, head < kv->n_kv_heads ? head : it->head, 0);
+}
+
+static void ask_ahead(const unsigned char *from, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(from + i);
+}
+
 static float *out_of(const struct item *it, size_t vector)
 {
     const struct attention *a = it->a;
@@ -286,7 +302,7 @@ static void gather_queries(const struct item *it)
                d * sizeof(float));
 }
 
-/* scores[n vectors, ld] = queries times the keys of `slots` slots from `slot`, a panel's first, on. */
+/* scores[n vectors, ld] = queries times the keys of `slots` slots of one chunk, from `slot`, a panel's first, on. */
 static void score(const struct item *it, size_t vector, size_t n, size_t slot, size_t slots,
                   float *scores, size_t ld, struct sb_asks asks)
 {
@@ -308,13 +324,18 @@ static void score(const struct item *it, size_t vector, size_t n, size_t slot, s
     a->kernels->product(&job, 0, (slots + SB_PANEL - 1) / SB_PANEL);
 }
 
+static int value_type(const struct sb_kv_layer *kv)
+{
+    return kv->type == SB_BF16 ? SB_BF16_STEPS : (int)kv->type;
+}
+
 /* Continue the chains of n vectors over `slots` slots of one chunk from `slot` on. */
 static void add_values(const struct item *it, size_t slot, size_t slots, size_t n,
                        const float *weights, float *sums, struct sb_asks asks)
 {
     const struct sb_kv_layer *kv = it->a->kv;
     it->a->kernels->add_to_sums(&(struct sb_sums){
-        .type = kv->type == SB_BF16 ? SB_BF16_STEPS : (int)kv->type,
+        .type = value_type(kv),
         .w = values_at(kv, slot, it->head, 0),
         .panel_stride = SB_CHUNK * value_step(kv),
         .panels = value_panels(kv),
@@ -328,20 +349,30 @@ static void add_values(const struct item *it, size_t slot, size_t slots, size_t 
     });
 }
 
-/* The same for one vector over its row's visible elements first..last-1, at or after the prefix;
- * weights are those from `first` on. Runs of neighbouring slots in one chunk of slots go in one call. */
+/* The same for one vector over its row's visible elements first..last-1, which lie beyond the prefix; weights are
+ * those from `first` on. Those in one chunk of slots go in one call. */
 static void add_listed(const struct item *it, size_t row, size_t first, size_t last,
                        const float *weights, float *sums)
 {
+    const struct sb_kv_layer *kv = it->a->kv;
+    const size_t n_prefix = it->a->visible->n_prefix, end = last - n_prefix;
     const int32_t *list = it->a->visible->list[row];
-    size_t n_prefix = it->a->visible->n_prefix;
-    for (size_t run; first < last; first += run, weights += run) {
-        size_t i = first - n_prefix, slot = n_prefix + (size_t)list[i];
-        size_t most = SB_CHUNK - slot % SB_CHUNK;
+    for (size_t i = first - n_prefix, run; i < end; i += run, weights += run) {
+        const size_t slot = n_prefix + (size_t)list[i], chunk = slot / SB_CHUNK;
         run = 1;
-        while (run < most && first + run < last && list[i + run] == list[i] + (int32_t)run)
+        while (i + run < end && (n_prefix + (size_t)list[i + run]) / SB_CHUNK == chunk)
             run++;
-        add_values(it, slot, run, 1, weights, sums, nothing);
+        const struct sb_sums job = {
+            .type = value_type(kv),
+            .w = values_at(kv, slot, it->head, 0),
+            .panel_stride = SB_CHUNK * value_step(kv),
+            .panels = value_panels(kv),
+            .k = run,
+            .m = 1,
+            .x = weights,
+            .y = sums,
+        };
+        it->a->kernels->add_listed(&job, list + i);
     }
 }
 
@@ -358,67 +389,6 @@ static void weigh(const struct item *it, size_t vector, size_t n, float *scores,
             a->kernels->multiply(it->sums + (vector + v) * a->at.ld, a->kv->head_dim, keep[v]);
 }
 
-/* What is read after a chunk's values: the next chunk's keys, or another head's. */
-static struct sb_asks next_keys(const struct item *it, size_t chunk)
-{
-    const struct sb_kv_layer *kv = it->a->kv;
-    const size_t next = chunk + SB_CHUNK;
-    const bool last = next >= it->a->visible->n_prefix;
-    size_t head = last && it->head + 1 < kv->n_kv_heads ? it->head + 1 : it->head;
-    const unsigned char *keys = key_at(kv, last ? 0 : next, head, 0);
-    return (struct sb_asks){ last ? keys : NULL, keys, key_chunk(kv) };
-}
-
-/* A chunk that lies in the prefix, for vectors vector..vector+n-1. Most of its values are asked for while its
- * keys are read, the rest while weights are made, which read nothing. */
-static void prefix_chunk(const struct item *it, size_t chunk, size_t vector, size_t n)
-{
-    const struct sb_kv_layer *kv = it->a->kv;
-    const bool last = chunk + SB_CHUNK == it->a->visible->n_prefix;
-    const unsigned char *values = values_at(kv, chunk, it->head, 0);
-    const size_t bytes = value_chunk(kv), rest = bytes / 16 * 3;
-    const struct sb_asks first = { last ? values : NULL, values, bytes - rest };
-    score(it, vector, n, chunk, SB_CHUNK, it->scores, LD_SCORES, first);
-    weigh(it, vector, n, it->scores, SB_CHUNK,
-          (struct sb_asks){ NULL, values + bytes - rest, rest });
-    add_values(it, chunk, SB_CHUNK, n, it->scores, it->sums + vector * it->a->at.ld,
-               next_keys(it, chunk));
-}
-
-/* A chunk that reaches beyond the prefix, of which `shared` elements lie in it. The scores of the
- * batch's own slots are in it->tail, beginning with the panel that the prefix ends in. */
-static void last_chunk(const struct item *it, size_t chunk, size_t shared, size_t vector, size_t n)
-{
-    const struct attention *a = it->a;
-    const struct sb_visible *visible = a->visible;
-    size_t n_prefix = visible->n_prefix, end = chunk + SB_CHUNK, ld = a->at.ld;
-    size_t offset = n_prefix % SB_PANEL; /* of the batch's first slot in its panel */
-    float *sums = it->sums + vector * ld;
-    const unsigned char *values = values_at(a->kv, chunk, it->head, 0);
-    if (shared > 0)
-        score(it, vector, n, chunk, shared, it->scores, LD_SCORES,
-              (struct sb_asks){ values, values, shared * value_step(a->kv) });
-    for (size_t v = 0; v < n; v++) {
-        size_t row = it->first + (vector + v) / a->group;
-        size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
-        float *scores = it->scores + v * LD_SCORES;
-        const float *tail = it->tail + v * a->at.ld_tail + offset;
-        for (size_t i = chunk + shared; i < last; i++)
-            scores[i - chunk] = tail[visible->list[row][i - n_prefix]];
-        if (last > chunk) /* else no element of the prefix is in this chunk either */
-            weigh(it, vector + v, 1, scores, last - chunk, nothing);
-    }
-    if (shared > 0)
-        add_values(it, chunk, shared, n, it->scores, sums, next_keys(it, chunk));
-    for (size_t v = 0; v < n; v++) {
-        size_t row = it->first + (vector + v) / a->group;
-        size_t seen = n_prefix + (size_t)visible->n_list[row], last = seen < end ? seen : end;
-        if (last > chunk)
-            add_listed(it, row, chunk + shared, last, it->scores + v * LD_SCORES + shared,
-                       sums + v * ld);
-    }
-}
-
 /* Slots that rows first..last-1 reach beyond the prefix. */
 static size_t reach(const struct sb_visible *visible, size_t first, size_t last)
 {
@@ -431,11 +401,118 @@ static size_t reach(const struct sb_visible *visible, size_t first, size_t last)
     return n;
 }
 
+/* Query vectors vector..vector+n-1. The first `shared` elements that they see are the same slots for all of them: the
+ * prefix, and as many of the batch as every row sees from its first on. */
+struct block {
+    size_t vector, n;
+    size_t shared;
+    size_t elements, slots; /* one past the last that any of them sees */
+};
+
+static size_t row_of(const struct item *it, size_t vector)
+{
+    return it->first + vector / it->a->group;
+}
+
+static struct block block_at(const struct item *it, size_t vector)
+{
+    const struct sb_visible *visible = it->a->visible;
+    const size_t left = it->vectors - vector, n = left < BLOCK_VECTORS ? left : BLOCK_VECTORS;
+    const size_t first = row_of(it, vector), last = row_of(it, vector + n - 1) + 1;
+    size_t same = (size_t)visible->n_list[first], most = 0;
+    for (size_t r = first; r < last; r++) {
+        const size_t count = (size_t)visible->n_list[r];
+        most = count > most ? count : most;
+        same = count < same ? count : same;
+        while (same > 0 && visible->list[r][same - 1] != (int32_t)same - 1)
+            same--;
+    }
+    return (struct block){ vector, n, visible->n_prefix + same, visible->n_prefix + most,
+                           visible->n_prefix + reach(visible, first, last) };
+}
+
+/* A chunk that all of a block sees. Asking runs ahead of reading; while weights are made, which read nothing, it
+ * runs further, and values are then asked for more slowly. */
+static void whole_chunk(const struct item *it, const struct block *b, size_t chunk)
+{
+    const struct sb_kv_layer *kv = it->a->kv;
+    const unsigned char *keys = key_at(kv, chunk, it->head, 0),
+                        *values = values_at(kv, chunk, it->head, 0);
+    const size_t bytes = value_chunk(kv), some = bytes / 16 * 3;
+    score(it, b->vector, b->n, chunk, SB_CHUNK, it->scores, LD_SCORES,
+          (struct sb_asks){ NULL, keys + AHEAD_BYTES, key_chunk(kv) });
+    weigh(it, b->vector, b->n, it->scores, SB_CHUNK,
+          (struct sb_asks){ NULL, values + AHEAD_BYTES, some });
+    add_values(it, chunk, SB_CHUNK, b->n, it->scores, it->sums + b->vector * it->a->at.ld,
+               (struct sb_asks){ NULL, values + AHEAD_BYTES + some, bytes - some });
+}
+
+/* Elements of a row before `end`. */
+static size_t seen_before(const struct item *it, size_t row, size_t end)
+{
+    const struct sb_visible *visible = it->a->visible;
+    size_t seen = visible->n_prefix + (size_t)visible->n_list[row];
+    return seen < end ? seen : end;
+}
+
+/* A chunk of which a block shares `shared` elements. Each row's others come out of it->tail, the scores of slots from
+ * `tail_slot` on; those that a row lacks weigh nothing. */
+static void mixed_chunk(const struct item *it, const struct block *b, size_t chunk, size_t shared,
+                        size_t tail_slot)
+{
+    const struct attention *a = it->a;
+    const struct sb_visible *visible = a->visible;
+    const size_t n_prefix = visible->n_prefix, begin = chunk + shared;
+    const size_t end = chunk + SB_CHUNK < b->elements ? chunk + SB_CHUNK : b->elements;
+    float *sums = it->sums + b->vector * a->at.ld;
+    if (shared > 0)
+        score(it, b->vector, b->n, chunk, shared, it->scores, LD_SCORES,
+              (struct sb_asks){ .then = values_at(a->kv, chunk, it->head, 0) });
+    for (size_t v = 0; v < b->n; v++) {
+        const size_t row = row_of(it, b->vector + v), last = seen_before(it, row, end);
+        const float *tail = it->tail + v * a->at.ld_tail + n_prefix - tail_slot;
+        float *scores = it->scores + v * LD_SCORES;
+        size_t i = begin;
+        for (; i < last; i++)
+            scores[i - chunk] = tail[visible->list[row][i - n_prefix]];
+        for (; i < end; i++)
+            scores[i - chunk] = -INFINITY;
+    }
+    weigh(it, b->vector, b->n, it->scores, end - chunk, nothing);
+    if (shared > 0)
+        add_values(it, chunk, shared, b->n, it->scores, sums,
+                   (struct sb_asks){ .then = first_keys(it, it->head + 1) });
+    for (size_t v = 0; v < b->n; v++) {
+        const size_t row = row_of(it, b->vector + v), last = seen_before(it, row, end);
+        if (last > begin)
+            add_listed(it, row, begin, last, it->scores + v * LD_SCORES + shared,
+                       sums + v * a->at.ld);
+    }
+}
+
+/* it->tail = scores of slots first..last-1, chunk by chunk of slots; `first` is a panel's first. */
+static void score_tail(const struct item *it, const struct block *b, size_t first, size_t last)
+{
+    for (size_t slot = first, n; slot < last; slot += n) {
+        n = SB_CHUNK - slot % SB_CHUNK;
+        n = last - slot < n ? last - slot : n;
+        score(it, b->vector, b->n, slot, n, it->tail + slot - first, it->a->at.ld_tail, nothing);
+    }
+}
+
+/* From the first chunk on that is not the same for all of a block. */
+static void attend_rest(const struct item *it, const struct block *b)
+{
+    const size_t slot = b->shared / SB_PANEL * SB_PANEL;
+    if (b->slots > b->shared)
+        score_tail(it, b, slot, b->slots);
+    for (size_t chunk = b->shared / SB_CHUNK * SB_CHUNK; chunk < b->elements; chunk += SB_CHUNK)
+        mixed_chunk(it, b, chunk, b->shared > chunk ? b->shared - chunk : 0, slot);
+}
+
 static void attend(const struct item *it)
 {
     const struct attention *a = it->a;
-    size_t n_prefix = a->visible->n_prefix, whole = n_prefix / SB_CHUNK * SB_CHUNK;
-    size_t own = reach(a->visible, it->first, it->first + it->rows);
     gather_queries(it);
     memset(it->sums, 0, it->vectors * a->at.ld * sizeof(float));
     for (size_t v = 0; v < it->vectors; v++) {
@@ -443,16 +520,21 @@ static void attend(const struct item *it)
         it->totals[v] = 0;
     }
     /* A chunk of keys and values stays in the cache for all vectors. */
-    for (size_t chunk = 0; chunk < whole; chunk += SB_CHUNK)
-        for (size_t v = 0; v < it->vectors; v += BLOCK_VECTORS)
-            prefix_chunk(it, chunk, v,
-                         it->vectors - v < BLOCK_VECTORS ? it->vectors - v : BLOCK_VECTORS);
+    bool any = true;
+    for (size_t chunk = 0; any; chunk += SB_CHUNK) {
+        any = false;
+        for (size_t v = 0; v < it->vectors; v += BLOCK_VECTORS) {
+            const struct block b = block_at(it, v);
+            if (chunk + SB_CHUNK > b.shared)
+                continue;
+            whole_chunk(it, &b, chunk);
+            any = true;
+        }
+    }
+    ask_ahead(first_keys(it, it->head + 1), AHEAD_BYTES);
     for (size_t v = 0; v < it->vectors; v += BLOCK_VECTORS) {
-        size_t n = it->vectors - v < BLOCK_VECTORS ? it->vectors - v : BLOCK_VECTORS;
-        size_t panel = n_prefix / SB_PANEL * SB_PANEL;
-        score(it, v, n, panel, n_prefix - panel + own, it->tail, a->at.ld_tail, nothing);
-        for (size_t chunk = whole; chunk < n_prefix + own; chunk += SB_CHUNK)
-            last_chunk(it, chunk, n_prefix > chunk ? n_prefix - chunk : 0, v, n);
+        const struct block b = block_at(it, v);
+        attend_rest(it, &b);
     }
     for (size_t v = 0; v < it->vectors; v++)
         a->kernels->divide(out_of(it, v), it->sums + v * a->at.ld, a->kv->head_dim, it->totals[v]);
@@ -504,7 +586,7 @@ void sb_attention(const struct sb_team *team, float *out, size_t ldo, const floa
         .scale = scale,
         .kv = kv,
         .visible = visible,
-        .at = layout_of(m, n_heads, kv->n_kv_heads, kv->head_dim),
+        .at = layout_of(m, reach(visible, 0, m), n_heads, kv->n_kv_heads, kv->head_dim),
         .m = m,
         .scratch = scratch,
         .kernels = sb_kernels(),

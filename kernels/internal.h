@@ -7,20 +7,13 @@
 
 #include "kernels/kernels.h"
 
-/* What a run over memory asks for beyond itself; NULL: what lies behind it. Results do not depend on it. */
+/* What a run over memory asks for beyond itself; nothing set: what lies behind it. Results do not depend on it. */
 struct sb_asks {
     const unsigned char *then; /* what is read next, asked for towards the end */
-    const unsigned char
-        *meanwhile; /* for more than a few rows instead: asked for evenly, all the time, where */
-    size_t bytes;   /* somebody asked for the run itself before; so many */
+    /* Or so many bytes from here on, evenly from the run's begin to its end. */
+    const unsigned char *meanwhile;
+    size_t bytes;
 };
-
-/* Few rows wait for memory whatever they ask for when; one straight stream is best for them. */
-static inline bool sb_asks_meanwhile(const struct sb_asks *asks, size_t m)
-{
-    enum { FEW_ROWS = 4 };
-    return asks->meanwhile && m > FEW_ROWS;
-}
 
 /* y[m, n] = x[m, k] W^T over panels of SB_PANEL columns; panel p begins at w + p * panel_stride. */
 struct sb_product {
@@ -61,6 +54,8 @@ enum { SB_WEIGH_ROWS = 64 };
 struct sb_kernel_table {
     void (*product)(const struct sb_product *job, size_t first_panel, size_t last_panel);
     void (*add_to_sums)(const struct sb_sums *job);
+    /* The same for one row (m = 1) over some steps: x[i] goes with step list[i] - list[0]. */
+    void (*add_listed)(const struct sb_sums *job, const int32_t *list);
     void (*rmsnorm)(float *y, const float *x, const float *weight, size_t d, float eps);
     void (*swiglu)(float *gate, const float *up, size_t n);
     void (*add)(float *y, const float *x, size_t n);

@@ -153,23 +153,19 @@ void sb_rope_apply(const struct sb_team *team, const struct sb_rope *rope, float
 
 /* Keys and values of one layer, as float32, float16 or bfloat16 (nearest even). Both are packed as
  * weights are, so that scores and weighted sums are products:
- *   K: per head, n_slots / 32 panels of 32 slots, steps over head_dim (the form of struct sb_packed)
- *   V: per head and SB_CHUNK slots, a panel for each 32 dimensions (the last padded), steps over the slots; a
- *      step of a narrow type is 64 bytes
- * A head's keys are one stream, and so are its values. */
+ *   per head and SB_CHUNK slots, first
+ *   K: a panel for each 32 slots, steps over head_dim (the form of struct sb_packed), then
+ *   V: a panel for each 32 dimensions (the last padded), steps over the slots; a step of a narrow type is 64 bytes
+ * So what attention reads of a head is one stream. */
 struct sb_kv_layer {
     enum sb_dtype type;
-    void *k, *v;    /* 64-byte aligned; zeroed when allocated */
-    size_t n_slots; /* capacity, a multiple of SB_PANEL */
+    void *memory;   /* 64-byte aligned; zeroed when allocated */
+    size_t n_slots; /* capacity */
     size_t n_kv_heads, head_dim;
 };
 
-/* Bytes of k and of v; 0 and 0 for another type, or when a size does not fit. */
-struct sb_kv_bytes {
-    size_t k, v;
-};
-struct sb_kv_bytes sb_kv_bytes(enum sb_dtype type, size_t n_slots, size_t n_kv_heads,
-                               size_t head_dim);
+/* Bytes of its memory; 0 for another type, or when a size does not fit. */
+size_t sb_kv_bytes(enum sb_dtype type, size_t n_slots, size_t n_kv_heads, size_t head_dim);
 /* Rows 0..m-1 of k and v (ld apart; [n_kv_heads * head_dim] each) into slots slot, slot + 1, ... */
 void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_t slot,
                  const float *k, const float *v, size_t ld, size_t m);
@@ -187,7 +183,7 @@ struct sb_visible {
     const int32_t *n_list;      /* [m] */
 };
 
-/* Bytes of scratch that sb_attention needs for m rows, or fewer. */
+/* Bytes of scratch that sb_attention needs for m rows, or fewer; rows of the batch that are seen and not computed count. */
 size_t sb_attention_scratch_bytes(size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim);
 
 /* out[m, n_heads * head_dim] = softmax(q k^T * scale) v, grouped-query: head h reads KV head

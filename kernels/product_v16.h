@@ -9,6 +9,7 @@
 
 enum { BLOCK_ROWS = 256, BLOCK_PANELS = 4, BLOCK_K = 256 };
 enum { SOME_ROWS = 64, SOME_BYTES = 128 * 1024 };
+enum { SUMS_BLOCK = 64 };    /* steps of values that several tiles go over before the next ones */
 enum { BLOCKS_ABREAST = 4 }; /* at most: quantised blocks that few rows go over at once */
 
 /* How far ahead of its loads a tile that streams from memory asks for weights: what a core must have on
@@ -388,7 +389,7 @@ static void stream_panel(const struct sb_product *job, const unsigned char *begi
     tile_fn *fn = tile_of(job->type, job->m);
     const size_t step = group_bytes(job->type);
     const unsigned char *ask = w + PREFETCH_BYTES, *then = job->asks.then;
-    if (sb_asks_meanwhile(&job->asks, job->m)) {
+    if (job->asks.meanwhile) {
         fn(w, job->x, job->ldx, job->k, to.at, to.ld, false,
            meanwhile(&job->asks, (size_t)(end - begin), (size_t)(w - begin), step));
         return;
@@ -502,7 +503,7 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
                 size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
                 size_t part = bytes * t / n_tiles;
                 struct ahead ahead = { next + part, step };
-                if (sb_asks_meanwhile(&job->asks, job->m))
+                if (job->asks.meanwhile)
                     ahead = meanwhile(&job->asks, (last - first) * job->panel_stride,
                                       (size_t)(w - begin) + part, step);
                 tile_of(job->type, rows)(w, job->x + row * job->ldx + k0, job->ldx, k,
@@ -579,9 +580,11 @@ static void add_to_sums(const struct sb_sums *job)
     for (size_t p = 0; p < job->panels; p++) {
         const unsigned char *w = job->w + p * job->panel_stride;
         float *y = job->y + p * SB_PANEL;
-        if (sb_asks_meanwhile(&job->asks, job->m)) {
-            add_panel(job, w, 0, job->k, y,
-                      meanwhile(&job->asks, job->panels * run, p * run, step));
+        if (job->asks.meanwhile) {
+            const size_t block = one_tile ? job->k : SUMS_BLOCK;
+            for (size_t k0 = 0; k0 < job->k; k0 += block)
+                add_panel(job, w, k0, job->k - k0 < block ? job->k - k0 : block, y,
+                          meanwhile(&job->asks, job->panels * run, p * run + k0 * step, step));
             continue;
         }
         if (!job->asks.then) {
@@ -595,5 +598,49 @@ static void add_to_sums(const struct sb_sums *job)
             job, w, early, job->k - early, y,
             (struct ahead){ p + 1 < job->panels ? w + job->panel_stride : job->asks.then, step });
     }
+}
+
+/* One row over listed steps of `panels` panels, twice as many chains. type and panels are constants at every call. */
+TILE_INLINE void add_steps(int type, int panels, const struct sb_sums *job, const int32_t *list,
+                           size_t first)
+{
+    const unsigned char *w = job->w + first * job->panel_stride;
+    float *y = job->y + first * SB_PANEL;
+    v16 acc[4];
+#pragma GCC unroll 4
+    for (int c = 0; c < 2 * panels; c++)
+        acc[c] = v_load(y + (size_t)c * 16);
+    for (size_t i = 0; i < job->k; i++) {
+        const unsigned char *at = w + (size_t)(list[i] - list[0]) * group_bytes(type);
+        const v16 xi = v_set1(job->x[i]);
+#pragma GCC unroll 2
+        for (int p = 0; p < panels; p++) {
+            const struct group g = load_group(type, at + (size_t)p * job->panel_stride);
+            acc[2 * p] = multiply_add(type, xi, weights(type, &g, 0, 0), acc[2 * p]);
+            acc[2 * p + 1] = multiply_add(type, xi, weights(type, &g, 0, 1), acc[2 * p + 1]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 2 * panels; c++)
+        v_store(y + (size_t)c * 16, acc[c]);
+}
+
+TILE_INLINE void add_all_steps(int type, const struct sb_sums *job, const int32_t *list)
+{
+    size_t p = 0;
+    for (; p + 2 <= job->panels; p += 2)
+        add_steps(type, 2, job, list, p);
+    if (p < job->panels)
+        add_steps(type, 1, job, list, p);
+}
+
+static void add_listed(const struct sb_sums *job, const int32_t *list)
+{
+    if (job->type == SB_F32)
+        add_all_steps(SB_F32, job, list);
+    else if (job->type == SB_F16)
+        add_all_steps(SB_F16, job, list);
+    else
+        add_all_steps(SB_BF16_STEPS, job, list);
 }
 #endif

@@ -229,7 +229,7 @@ static void weigh(float *x, size_t ldx, size_t m, size_t n, float scale, float *
 {
     const size_t turns = m * n / (ABREAST * 16);
     struct line_asks ask = { 0 };
-    if (sb_asks_meanwhile(&asks, m) && turns > 0)
+    if (asks.meanwhile && turns > 0)
         ask = (struct line_asks){ asks.meanwhile, asks.meanwhile + asks.bytes, asks.bytes / turns };
     float got[SB_WEIGH_ROWS];
     size_t r = 0;

@@ -2,6 +2,7 @@
 const struct sb_kernel_table SB_V16_TABLE = {
     .product = product,
     .add_to_sums = add_to_sums,
+    .add_listed = add_listed,
     .rmsnorm = rmsnorm,
     .swiglu = swiglu,
     .add = add,

@@ -11,10 +11,10 @@ enum { PREFILL_ROWS = 256 };
 static enum sb_status create_kv(struct sb_seq *seq, struct sb_error *err)
 {
     const struct sb_config *c = sb_model_config(seq->model);
-    size_t slots = (seq->capacity + SB_PANEL - 1) / SB_PANEL * SB_PANEL, total;
-    struct sb_kv_bytes size =
-        sb_kv_bytes(seq->model->arithmetic.kv_type, slots, c->n_kv_heads, c->head_dim);
-    if (size.k == 0 || __builtin_mul_overflow(size.k + size.v, c->n_layers, &total))
+    size_t bytes = sb_kv_bytes(seq->model->arithmetic.kv_type, seq->capacity, c->n_kv_heads,
+                               c->head_dim),
+           total;
+    if (bytes == 0 || __builtin_mul_overflow(bytes, c->n_layers, &total))
         return sb_fail(err, SB_ENOMEM, "a KV cache of %zu positions is too large", seq->capacity);
     seq->kv = sb_alloc_zero(c->n_layers, sizeof *seq->kv);
     seq->kv_memory = sb_alloc_aligned(total, 1);
@@ -23,11 +23,10 @@ static enum sb_status create_kv(struct sb_seq *seq, struct sb_error *err)
                        seq->capacity, total >> 20);
     memset(seq->kv_memory, 0, total);
     unsigned char *at = seq->kv_memory;
-    for (size_t i = 0; i < c->n_layers; i++, at += size.k + size.v)
+    for (size_t i = 0; i < c->n_layers; i++, at += bytes)
         seq->kv[i] = (struct sb_kv_layer){ .type = seq->model->arithmetic.kv_type,
-                                           .k = at,
-                                           .v = at + size.k,
-                                           .n_slots = slots,
+                                           .memory = at,
+                                           .n_slots = seq->capacity,
                                            .n_kv_heads = c->n_kv_heads,
                                            .head_dim = c->head_dim };
     return SB_OK;

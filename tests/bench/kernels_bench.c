@@ -294,13 +294,8 @@ static int attention_of(size_t m, size_t prefix, bool timed)
     struct attention a = { .m = m, .heads = HEADS, .visible = { prefix, lists, counts } };
     float *want = floats(m * HEADS * DIM, 14);
     int failed = 0;
-    const struct sb_kv_bytes size = sb_kv_bytes(SB_F32, slots, KV_HEADS, DIM);
-    a.kv = (struct sb_kv_layer){ SB_F32,
-                                 floats(size.k / sizeof(float), 15),
-                                 floats(size.v / sizeof(float), 16),
-                                 slots,
-                                 KV_HEADS,
-                                 DIM };
+    const size_t bytes = sb_kv_bytes(SB_F32, slots, KV_HEADS, DIM);
+    a.kv = (struct sb_kv_layer){ SB_F32, floats(bytes / sizeof(float), 15), slots, KV_HEADS, DIM };
     a.q = floats(m * HEADS * DIM, 17);
     a.out = floats(m * HEADS * DIM, 18);
     a.scratch = sb_alloc_aligned(1, sb_attention_scratch_bytes(m, HEADS, KV_HEADS, DIM));
@@ -326,8 +321,7 @@ static int attention_of(size_t m, size_t prefix, bool timed)
                    8.0 * (double)((prefix + m) * KV_HEADS * DIM) / s * 1e-9);
         }
     }
-    sb_free(a.kv.k);
-    sb_free(a.kv.v);
+    sb_free(a.kv.memory);
     sb_free(a.q);
     sb_free(a.out);
     sb_free(a.scratch);

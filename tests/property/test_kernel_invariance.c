@@ -405,13 +405,11 @@ static struct sb_kv_layer random_cache(enum sb_dtype type, size_t slots, size_t 
     struct sb_kv_layer kv = {
         .type = type, .n_slots = slots, .n_kv_heads = heads, .head_dim = dim
     };
-    struct sb_kv_bytes size = sb_kv_bytes(type, slots, heads, dim);
+    size_t bytes = sb_kv_bytes(type, slots, heads, dim);
     size_t width = heads * dim;
     const float *k = random_floats(used * width, 20), *v = random_floats(used * width, 21);
-    kv.k = guard_floats(size.k / sizeof(float)); /* sizes are multiples of 64 bytes: aligned */
-    kv.v = guard_floats(size.v / sizeof(float));
-    memset(kv.k, 0, size.k);
-    memset(kv.v, 0, size.v);
+    kv.memory = guard_floats(bytes / sizeof(float)); /* a multiple of 64 bytes: aligned */
+    memset(kv.memory, 0, bytes);
     sb_kv_write(NULL, &kv, 0, k, v, width, used);
     return kv;
 }
@@ -423,24 +421,30 @@ struct attention_case {
     size_t heads, kv_heads, dim, prefix, m;
 };
 
-/* Row r sees the batch rows r, r - step, r - 2 step, ...: step 1 is a chain, 2 two branches. */
+enum { MOST_ROWS = 300, TRUNK = 5 };
+
+/* Row r sees the batch rows r, r - step, r - 2 step, ...: step 1 is a chain, 2 two branches, -2 two branches of a
+ * trunk. A call for the rows from `first` on is given those before them as rows that are kept. */
 static float *attend(const struct attention_case *c, const struct sb_kv_layer *kv, const float *q,
                      size_t first, size_t m, int32_t step)
 {
-    static int32_t room[80][80];
-    static const int32_t *list[80];
-    static int32_t n_list[80];
+    static int32_t room[MOST_ROWS][MOST_ROWS];
+    static const int32_t *list[MOST_ROWS];
+    static int32_t n_list[MOST_ROWS];
+    const int32_t trunk = step < 0 ? TRUNK : 0, apart = step < 0 ? -step : step;
     for (size_t r = 0; r < m; r++) {
-        int32_t at = (int32_t)(first + r), n = at / step + 1;
-        for (int32_t i = 0; i < n; i++)
-            room[r][i] = at % step + i * step;
+        int32_t at = (int32_t)(first + r), n = 0;
+        for (int32_t i = 0; i < trunk && i <= at; i++)
+            room[r][n++] = i;
+        for (int32_t i = trunk + (at - trunk) % apart; at >= trunk && i <= at; i += apart)
+            room[r][n++] = i;
         list[r] = room[r];
         n_list[r] = n;
     }
     struct sb_visible visible = { c->prefix, list, n_list };
     size_t width = c->heads * c->dim;
     void *scratch =
-        sb_alloc_aligned(1, sb_attention_scratch_bytes(m, c->heads, c->kv_heads, c->dim));
+        sb_alloc_aligned(1, sb_attention_scratch_bytes(first + m, c->heads, c->kv_heads, c->dim));
     float *out = guard_floats(m * width);
     assert_non_null(scratch);
     const struct sb_team *team = sb_team_begin((size_t)sb_threads_get());
@@ -456,11 +460,13 @@ static void attention_agrees_in_every_variant_and_row_by_row(void **state)
     (void)state;
     static const struct attention_case cases[] = {
         { 1, 1, 2, 0, 1 },    { 4, 2, 16, 31, 5 },    { 6, 2, 34, 100, 9 },  { 3, 3, 80, 255, 12 },
-        { 8, 1, 64, 700, 7 }, { 4, 4, 128, 257, 31 }, { 8, 2, 32, 511, 70 },
+        { 8, 1, 64, 700, 7 }, { 4, 4, 128, 257, 31 }, { 8, 2, 32, 511, 70 }, { 4, 2, 16, 30, 300 },
     };
+    static const int32_t steps[] = { 1, 3, -2 };
     for (size_t i = 0; i < KV_TYPES * sizeof cases / sizeof *cases; i++)
-        for (int32_t step = 1; step < 4; step += 2) {
+        for (size_t s = 0; s < sizeof steps / sizeof *steps; s++) {
             const struct attention_case *c = &cases[i / KV_TYPES];
+            const int32_t step = steps[s];
             size_t slots = (c->prefix + c->m + 31) / 32 * 32, width = c->heads * c->dim;
             struct sb_kv_layer kv =
                 random_cache(kv_types[i % KV_TYPES], slots, c->prefix + c->m, c->kv_heads, c->dim);

@@ -346,11 +346,10 @@ static void check_attention(size_t prefix, float slope)
     static float k[SLOTS][KV][DIM], v[SLOTS][KV][DIM], q[M][HEADS][DIM], out[M][HEADS][DIM];
     const int32_t *list[M] = { path[0], path[1], path[2], path[3] };
     struct sb_visible visible = { prefix, list, length };
-    struct sb_kv_bytes size = sb_kv_bytes(SB_F32, SLOTS, KV, DIM);
-    struct sb_kv_layer kv = { SB_F32, sb_alloc_zero(size.k, 1), sb_alloc_zero(size.v, 1), SLOTS, KV,
-                              DIM };
+    struct sb_kv_layer kv = { SB_F32, sb_alloc_zero(sb_kv_bytes(SB_F32, SLOTS, KV, DIM), 1), SLOTS,
+                              KV, DIM };
     void *scratch = sb_alloc_aligned(1, sb_attention_scratch_bytes(M, HEADS, KV, DIM));
-    assert_true(kv.k && kv.v && scratch && prefix + M <= SLOTS);
+    assert_true(kv.memory && scratch && prefix + M <= SLOTS);
     fill(&k[0][0][0], SLOTS * KV * DIM, 5);
     fill(&v[0][0][0], SLOTS * KV * DIM, 6);
     fill(&q[0][0][0], M * HEADS * DIM, 7);
@@ -379,8 +378,7 @@ static void check_attention(size_t prefix, float slope)
             for (size_t i = 0; i < DIM; i++)
                 assert_true(near(out[r][h][i], want[i] / sum, tolerance));
         }
-    sb_free(kv.k);
-    sb_free(kv.v);
+    sb_free(kv.memory);
     sb_free(scratch);
 }
 
