@@ -262,7 +262,7 @@ struct attention {
 /* Work on one KV head: rows first..first+rows-1, of which vector v is row v / group. */
 struct item {
     const struct attention *a;
-    size_t head, first, rows, vectors;
+    size_t head, next_head, first, rows, vectors;
     float *queries, *sums, *maxima, *totals, *scores, *tail;
 };
 
@@ -272,16 +272,21 @@ static const struct sb_asks nothing; /* beyond what lies behind */
  * fits the first-level cache, beside the queries, when it is read. */
 enum { AHEAD_BYTES = 12 * 1024 };
 
-static const unsigned char *first_keys(const struct item *it, size_t head)
-{
-    const struct sb_kv_layer *kv = it->a->kv;
-    return key_at(kv, 0, head < kv->n_kv_heads ? head : it->head, 0);
-}
-
-static void ask_ahead(const unsigned char *from, size_t bytes)
+static void ask_ahead(const void *from, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch(from + i);
+        __builtin_prefetch((const char *)from + i);
+}
+
+static const float *queries_of(const struct attention *a, size_t row, size_t head)
+{
+    return a->q + row * a->ldq + head * a->group * a->kv->head_dim;
+}
+
+static const unsigned char *next_keys(const struct item *it)
+{
+    const struct sb_kv_layer *kv = it->a->kv;
+    return key_at(kv, 0, it->next_head < kv->n_kv_heads ? it->next_head : it->head, 0);
 }
 
 static float *out_of(const struct item *it, size_t vector)
@@ -297,8 +302,7 @@ static void gather_queries(const struct item *it)
     size_t d = a->kv->head_dim;
     for (size_t v = 0; v < it->vectors; v++)
         memcpy(it->queries + v * a->at.ld,
-               a->q + (it->first + v / a->group) * a->ldq +
-                   (it->head * a->group + v % a->group) * d,
+               queries_of(a, it->first + v / a->group, it->head) + v % a->group * d,
                d * sizeof(float));
 }
 
@@ -402,10 +406,11 @@ static size_t reach(const struct sb_visible *visible, size_t first, size_t last)
 }
 
 /* Query vectors vector..vector+n-1. The first `shared` elements that they see are the same slots for all of them: the
- * prefix, and as many of the batch as every row sees from its first on. */
+ * prefix, and whole panels of what every row sees of the batch from its first slot on. Slots from `tail` on, where a
+ * panel begins, are scored before all else, for rows to pick theirs from; all that they see, if that is shared. */
 struct block {
     size_t vector, n;
-    size_t shared;
+    size_t shared, tail;
     size_t elements, slots; /* one past the last that any of them sees */
 };
 
@@ -427,8 +432,17 @@ static struct block block_at(const struct item *it, size_t vector)
         while (same > 0 && visible->list[r][same - 1] != (int32_t)same - 1)
             same--;
     }
-    return (struct block){ vector, n, visible->n_prefix + same, visible->n_prefix + most,
-                           visible->n_prefix + reach(visible, first, last) };
+    struct block b = { .vector = vector,
+                       .n = n,
+                       .shared = visible->n_prefix + same,
+                       .elements = visible->n_prefix + most,
+                       .slots = visible->n_prefix + reach(visible, first, last) };
+    b.tail = b.slots;
+    if (b.shared < b.slots) {
+        b.tail = b.shared / SB_PANEL * SB_PANEL;
+        b.shared = b.tail > visible->n_prefix ? b.tail : visible->n_prefix;
+    }
+    return b;
 }
 
 /* A chunk that all of a block sees. Asking runs ahead of reading; while weights are made, which read nothing, it
@@ -455,33 +469,41 @@ static size_t seen_before(const struct item *it, size_t row, size_t end)
     return seen < end ? seen : end;
 }
 
-/* A chunk of which a block shares `shared` elements. Each row's others come out of it->tail, the scores of slots from
- * `tail_slot` on; those that a row lacks weigh nothing. */
-static void mixed_chunk(const struct item *it, const struct block *b, size_t chunk, size_t shared,
-                        size_t tail_slot)
+/* The scores of a row's elements begin..end-1 of a chunk, from those of the tail; what it lacks weighs nothing. */
+static void pick_scores(const struct item *it, const struct block *b, size_t v, size_t begin,
+                        size_t end, float *scores)
+{
+    const struct sb_visible *visible = it->a->visible;
+    const size_t n_prefix = visible->n_prefix, row = row_of(it, b->vector + v);
+    const size_t last = seen_before(it, row, end);
+    const float *tail = it->tail + v * it->a->at.ld_tail;
+    size_t i = begin;
+    for (; i < last && i < n_prefix; i++)
+        *scores++ = tail[i - b->tail];
+    for (; i < last; i++)
+        *scores++ = tail[n_prefix + (size_t)visible->list[row][i - n_prefix] - b->tail];
+    for (; i < end; i++)
+        *scores++ = -INFINITY;
+}
+
+/* A chunk of which a block shares `shared` elements. */
+static void mixed_chunk(const struct item *it, const struct block *b, size_t chunk, size_t shared)
 {
     const struct attention *a = it->a;
-    const struct sb_visible *visible = a->visible;
-    const size_t n_prefix = visible->n_prefix, begin = chunk + shared;
     const size_t end = chunk + SB_CHUNK < b->elements ? chunk + SB_CHUNK : b->elements;
+    const size_t begin = chunk + shared, picked = b->tail < begin ? b->tail : begin;
     float *sums = it->sums + b->vector * a->at.ld;
-    if (shared > 0)
-        score(it, b->vector, b->n, chunk, shared, it->scores, LD_SCORES,
+    if (picked > chunk)
+        score(it, b->vector, b->n, chunk, picked - chunk, it->scores, LD_SCORES,
               (struct sb_asks){ .then = values_at(a->kv, chunk, it->head, 0) });
     for (size_t v = 0; v < b->n; v++) {
-        const size_t row = row_of(it, b->vector + v), last = seen_before(it, row, end);
-        const float *tail = it->tail + v * a->at.ld_tail + n_prefix - tail_slot;
-        float *scores = it->scores + v * LD_SCORES;
-        size_t i = begin;
-        for (; i < last; i++)
-            scores[i - chunk] = tail[visible->list[row][i - n_prefix]];
-        for (; i < end; i++)
-            scores[i - chunk] = -INFINITY;
+        const size_t from = picked > chunk ? picked : chunk;
+        pick_scores(it, b, v, from, end, it->scores + v * LD_SCORES + from - chunk);
     }
     weigh(it, b->vector, b->n, it->scores, end - chunk, nothing);
     if (shared > 0)
         add_values(it, chunk, shared, b->n, it->scores, sums,
-                   (struct sb_asks){ .then = first_keys(it, it->head + 1) });
+                   (struct sb_asks){ .then = next_keys(it) });
     for (size_t v = 0; v < b->n; v++) {
         const size_t row = row_of(it, b->vector + v), last = seen_before(it, row, end);
         if (last > begin)
@@ -490,24 +512,39 @@ static void mixed_chunk(const struct item *it, const struct block *b, size_t chu
     }
 }
 
-/* it->tail = scores of slots first..last-1, chunk by chunk of slots; `first` is a panel's first. */
-static void score_tail(const struct item *it, const struct block *b, size_t first, size_t last)
+/* The scores of slots b->tail..b->slots-1, chunk by chunk of slots. */
+static void score_tail(const struct item *it, const struct block *b)
 {
-    for (size_t slot = first, n; slot < last; slot += n) {
+    for (size_t slot = b->tail, n; slot < b->slots; slot += n) {
         n = SB_CHUNK - slot % SB_CHUNK;
-        n = last - slot < n ? last - slot : n;
-        score(it, b->vector, b->n, slot, n, it->tail + slot - first, it->a->at.ld_tail, nothing);
+        n = b->slots - slot < n ? b->slots - slot : n;
+        score(it, b->vector, b->n, slot, n, it->tail + slot - b->tail, it->a->at.ld_tail, nothing);
     }
 }
 
 /* From the first chunk on that is not the same for all of a block. */
 static void attend_rest(const struct item *it, const struct block *b)
 {
-    const size_t slot = b->shared / SB_PANEL * SB_PANEL;
-    if (b->slots > b->shared)
-        score_tail(it, b, slot, b->slots);
+    score_tail(it, b);
     for (size_t chunk = b->shared / SB_CHUNK * SB_CHUNK; chunk < b->elements; chunk += SB_CHUNK)
-        mixed_chunk(it, b, chunk, b->shared > chunk ? b->shared - chunk : 0, slot);
+        mixed_chunk(it, b, chunk, b->shared > chunk ? b->shared - chunk : 0);
+}
+
+/* After much that was read: the batch's own values, which were written a while ago, and what the next item begins
+ * with. */
+static void ask_again(const struct item *it)
+{
+    enum { FEW_ROWS = 64 };
+    const struct attention *a = it->a;
+    const struct sb_kv_layer *kv = a->kv;
+    const size_t head = it->next_head < kv->n_kv_heads ? it->next_head : it->head;
+    if (it->rows > FEW_ROWS)
+        return;
+    for (size_t p = 0; p < value_panels(kv); p++)
+        ask_ahead(values_at(kv, a->visible->n_prefix, it->head, p), it->rows * value_step(kv));
+    for (size_t r = it->first; r < it->first + it->rows; r++)
+        ask_ahead(queries_of(a, r, head), a->group * kv->head_dim * sizeof(float));
+    ask_ahead(next_keys(it), AHEAD_BYTES);
 }
 
 static void attend(const struct item *it)
@@ -520,8 +557,8 @@ static void attend(const struct item *it)
         it->totals[v] = 0;
     }
     /* A chunk of keys and values stays in the cache for all vectors. */
-    bool any = true;
-    for (size_t chunk = 0; any; chunk += SB_CHUNK) {
+    size_t chunk = 0;
+    for (bool any = true; any; chunk += any ? SB_CHUNK : 0) {
         any = false;
         for (size_t v = 0; v < it->vectors; v += BLOCK_VECTORS) {
             const struct block b = block_at(it, v);
@@ -531,7 +568,8 @@ static void attend(const struct item *it)
             any = true;
         }
     }
-    ask_ahead(first_keys(it, it->head + 1), AHEAD_BYTES);
+    if (chunk > 0)
+        ask_again(it);
     for (size_t v = 0; v < it->vectors; v += BLOCK_VECTORS) {
         const struct block b = block_at(it, v);
         attend_rest(it, &b);
@@ -559,6 +597,7 @@ static void attend_items(const void *arg, size_t first_item, size_t last_item, s
         const struct item it = {
             .a = a,
             .head = i / a->blocks,
+            .next_head = (i + 1) / a->blocks,
             .first = first,
             .rows = rows,
             .vectors = rows * a->group,
