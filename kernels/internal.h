@@ -74,7 +74,7 @@ struct sb_kernel_table {
     /* Rotate one head by n_pairs angles: second elements at x + half (half layout) or next door. */
     void (*rope)(float *x, const float *cos, const float *sin, size_t n_pairs,
                  enum sb_rope_layout layout);
-    /* For measuring: n times 2 * SB_TILE_ROWS independent multiply-adds of 16 lanes; their count is
+    /* For measuring: n times 2 * SB_BLOCK_ROWS independent multiply-adds of 16 lanes; their count is
      * returned and *sink is written, so that nothing is optimised away. Reading n floats, summed. */
     size_t (*spin)(size_t n, float *sink);
     float (*stream)(const float *x, size_t n);

@@ -9,7 +9,10 @@
 
 enum { BLOCK_ROWS = 256, BLOCK_PANELS = 4, BLOCK_K = 256 };
 enum { SOME_ROWS = 64, SOME_BYTES = 128 * 1024 };
-enum { SUMS_BLOCK = 64 };    /* steps of values that several tiles go over before the next ones */
+enum { SUMS_BLOCK = 64 }; /* steps of values that several tiles go over before the next ones */
+enum {
+    ROWS_BESIDE_WORDS = 12
+};                           /* above, words of two steps find no registers and are read twice */
 enum { BLOCKS_ABREAST = 4 }; /* at most: quantised blocks that few rows go over at once */
 
 /* How far ahead of its loads a tile that streams from memory asks for weights: what a core must have on
@@ -24,6 +27,17 @@ TILE_INLINE size_t packed_bytes(int type, size_t k)
 TILE_INLINE bool is_quantised(int type)
 {
     return type == SB_Q8_0 || type == SB_Q4_0;
+}
+
+/* Rows of the highest tile. Unpacking quantised weights takes registers. */
+TILE_INLINE size_t tile_rows(int type)
+{
+    return is_quantised(type) ? SB_BLOCK_ROWS : SB_TILE_ROWS;
+}
+
+TILE_INLINE size_t tiles_for(int type, size_t m)
+{
+    return (m + tile_rows(type) - 1) / tile_rows(type);
 }
 
 /* Steps of k that lie together in a panel, and their bytes. */
@@ -119,20 +133,21 @@ TILE_INLINE struct ahead meanwhile(const struct sb_asks *asks, size_t run, size_
 /* Odd multiples of the distance between rows of x, in bytes: an address of a base plus 1, 2, 4 or 8 times
  * one of these costs an x86 core nothing, where a pointer per row would not fit its registers. */
 struct row_steps {
-    size_t by1, by3, by5, by7, by9, by11;
+    size_t by1, by3, by5, by7, by9, by11, by13;
 };
 
 TILE_INLINE struct row_steps row_steps(size_t ldx)
 {
     const size_t s = ldx * sizeof(float);
-    return (struct row_steps){ s, 3 * s, 5 * s, 7 * s, 9 * s, 11 * s };
+    return (struct row_steps){ s, 3 * s, 5 * s, 7 * s, 9 * s, 11 * s, 13 * s };
 }
 
 /* x[row * ldx]; row is a constant at every call. */
 TILE_INLINE float row_value(const float *x, int row, const struct row_steps *by)
 {
-    const size_t offset[12] = { 0,           by->by1, 2 * by->by1, by->by3, 4 * by->by1, by->by5,
-                                2 * by->by3, by->by7, 8 * by->by1, by->by9, 2 * by->by5, by->by11 };
+    const size_t offset[14] = { 0,           by->by1,     2 * by->by1, by->by3,     4 * by->by1,
+                                by->by5,     2 * by->by3, by->by7,     8 * by->by1, by->by9,
+                                2 * by->by5, by->by11,    4 * by->by3, by->by13 };
     return *(const float *)((const char *)x + offset[row]);
 }
 
@@ -146,6 +161,13 @@ TILE_INLINE void hide_rows(const float **x, struct row_steps *by)
 TILE_INLINE void hide_out(float **out, size_t *ldo)
 {
     __asm__("" : "+r"(*out), "+r"(*ldo));
+}
+
+/* The same place, from which the compiler does not know what it has read before. */
+TILE_INLINE const unsigned char *again(const unsigned char *w)
+{
+    __asm__("" : "+r"(w));
+    return w;
 }
 
 /* out[rows, 32] = sums over k in the order of kernels.h, from +0 or continued from out. rows and type are
@@ -162,10 +184,12 @@ TILE_INLINE void tile(int type, int rows, const unsigned char *w, const float *x
         for (int c = 0; c < 2; c++)
             acc[r][c] = resume ? v_load(out + (size_t)r * ldo + (size_t)c * 16) : v_zero();
     for (size_t i = 0; i < k; i += (size_t)steps, w += group_bytes(type)) {
-        const struct group g = load_group(type, w);
+        struct group g = load_group(type, w);
         ask(type, &ahead);
 #pragma GCC unroll 2
         for (int s = 0; s < steps; s++, x++) {
+            if (rows > ROWS_BESIDE_WORDS && s > 0)
+                g = load_group(type, again(w));
             const v16 w0 = weights(type, &g, s, 0), w1 = weights(type, &g, s, 1);
             if (type == SB_BF16 && s == 1 && i + 1 == k) /* the padded step of an odd k */
                 break;
@@ -193,7 +217,7 @@ TILE_INLINE void tile_of_blocks(int type, int rows, int abreast, const unsigned 
                                 const float *x, struct row_steps by, float *out, size_t ldo,
                                 bool resume, struct ahead *ahead)
 {
-    v16 acc[SB_TILE_ROWS][2 * BLOCKS_ABREAST];
+    v16 acc[SB_BLOCK_ROWS][2 * BLOCKS_ABREAST];
     const size_t scales = 2 * SB_PANEL, steps = group_steps(type);
     const size_t bytes = scales + SB_QUANT_BLOCK / steps * group_bytes(type);
     const unsigned char *groups = w + scales;
@@ -284,24 +308,33 @@ typedef void tile_fn(const unsigned char *w, const float *x, size_t ldx, size_t 
     }
 #ifdef SB_DOT_PRODUCTS
 enum { FIRST_TYPE = SB_BF16_DOT, TYPES = 1 };
-#define DEFINE_TILES(rows) DEFINE_TILE(SB_BF16_DOT, rows)
+#define DEFINE_TILES(rows)       DEFINE_TILE(SB_BF16_DOT, rows)
+#define DEFINE_FLOAT_TILES(rows) DEFINE_TILE(SB_BF16_DOT, rows)
 #define TILES_OF(rows)          \
     {                           \
         tile_SB_BF16_DOT_##rows \
     }
+#define FLOAT_TILES_OF(rows) TILES_OF(rows)
 #else
 enum { FIRST_TYPE = 0, TYPES = SB_TILE_TYPES };
-#define DEFINE_TILES(rows)     \
-    DEFINE_TILE(SB_F32, rows)  \
-    DEFINE_TILE(SB_F16, rows)  \
-    DEFINE_TILE(SB_BF16, rows) \
-    DEFINE_TILE(SB_Q8_0, rows) \
-    DEFINE_TILE(SB_Q4_0, rows) \
+#define DEFINE_FLOAT_TILES(rows) \
+    DEFINE_TILE(SB_F32, rows)    \
+    DEFINE_TILE(SB_F16, rows)    \
+    DEFINE_TILE(SB_BF16, rows)   \
     DEFINE_TILE(SB_BF16_STEPS, rows)
+#define DEFINE_TILES(rows)     \
+    DEFINE_FLOAT_TILES(rows)   \
+    DEFINE_TILE(SB_Q8_0, rows) \
+    DEFINE_TILE(SB_Q4_0, rows)
 #define TILES_OF(rows)                                                                    \
     {                                                                                     \
         tile_SB_F32_##rows, tile_SB_F16_##rows, tile_SB_BF16_##rows, tile_SB_Q8_0_##rows, \
             tile_SB_Q4_0_##rows, tile_SB_BF16_STEPS_##rows                                \
+    }
+#define FLOAT_TILES_OF(rows)                                                     \
+    {                                                                            \
+        tile_SB_F32_##rows, tile_SB_F16_##rows, tile_SB_BF16_##rows, NULL, NULL, \
+            tile_SB_BF16_STEPS_##rows                                            \
     }
 #endif
 
@@ -311,7 +344,7 @@ DEFINE_TILES(3)
 #if SB_TILE_ROWS >= 4
 DEFINE_TILES(4)
 #endif
-#if SB_TILE_ROWS == 12
+#if SB_TILE_ROWS == 14
 DEFINE_TILES(5)
 DEFINE_TILES(6)
 DEFINE_TILES(7)
@@ -320,17 +353,19 @@ DEFINE_TILES(9)
 DEFINE_TILES(10)
 DEFINE_TILES(11)
 DEFINE_TILES(12)
+DEFINE_FLOAT_TILES(13)
+DEFINE_FLOAT_TILES(14)
 #endif
 
 /* By rows - 1 and type. */
 static tile_fn *const tiles[SB_TILE_ROWS][TYPES] = {
-    TILES_OF(1), TILES_OF(2),  TILES_OF(3),
+    TILES_OF(1),  TILES_OF(2),  TILES_OF(3),
 #if SB_TILE_ROWS >= 4
     TILES_OF(4),
 #endif
-#if SB_TILE_ROWS == 12
-    TILES_OF(5), TILES_OF(6),  TILES_OF(7),  TILES_OF(8),
-    TILES_OF(9), TILES_OF(10), TILES_OF(11), TILES_OF(12),
+#if SB_TILE_ROWS == 14
+    TILES_OF(5),  TILES_OF(6),  TILES_OF(7),  TILES_OF(8),        TILES_OF(9),
+    TILES_OF(10), TILES_OF(11), TILES_OF(12), FLOAT_TILES_OF(13), FLOAT_TILES_OF(14),
 #endif
 };
 
@@ -403,7 +438,7 @@ static void stream_panel(const struct sb_product *job, const unsigned char *begi
            k0 > 0, (struct ahead){ ask > end ? then + (ask - end) : then, step });
 }
 
-/* At most SB_TILE_ROWS rows: the weights stream by once. */
+/* At most tile_rows(type) rows: the weights stream by once. */
 static void product_few(const struct sb_product *job, size_t first, size_t last)
 {
     _Alignas(64) float acc[SB_TILE_ROWS * SB_PANEL];
@@ -422,7 +457,7 @@ static void product_few(const struct sb_product *job, size_t first, size_t last)
 static void chain_rows(float *acc, size_t ldacc, const float *w, const float *x, size_t ldx,
                        size_t m, size_t k, bool resume)
 {
-    size_t n_tiles = (m + SB_TILE_ROWS - 1) / SB_TILE_ROWS;
+    size_t n_tiles = tiles_for(SB_F32, m);
     for (size_t t = 0; t < n_tiles; t++) {
         size_t row = m * t / n_tiles, rows = m * (t + 1) / n_tiles - row;
         tile_of(SB_F32, rows)((const unsigned char *)w, x + row * ldx, ldx, k, acc + row * ldacc,
@@ -486,7 +521,7 @@ static void product_block(const struct sb_product *job, size_t first, size_t las
 static void product_some(const struct sb_product *job, size_t first, size_t last)
 {
     _Alignas(64) float acc[SOME_ROWS * SB_PANEL];
-    const size_t n_tiles = (job->m + SB_TILE_ROWS - 1) / SB_TILE_ROWS;
+    const size_t n_tiles = tiles_for(job->type, job->m);
     const size_t most = SOME_BYTES / group_bytes(job->type) * group_steps(job->type);
     const size_t block = most < job->k ? most / SB_QUANT_BLOCK * SB_QUANT_BLOCK : job->k;
     const unsigned char *begin = job->w + first * job->panel_stride;
@@ -532,17 +567,17 @@ static void product(const struct sb_product *job, size_t first, size_t last)
         return;
     }
     /* Low tiles would convert the same weights many times; quantised ones keep their blocks. */
-    bool direct = SB_TILE_ROWS == 12 || job->type == SB_F32 || job->m <= 2 * SB_TILE_ROWS;
+    bool direct = SB_TILE_ROWS == 14 || job->type == SB_F32 || job->m <= 2 * SB_TILE_ROWS;
     size_t most = BLOCK_ROWS;
-    if (job->m <= SB_TILE_ROWS)
-        most = SB_TILE_ROWS;
+    if (job->m <= tile_rows(job->type))
+        most = tile_rows(job->type);
     else if (is_quantised(job->type) || job->type == SB_BF16_DOT || (direct && job->m <= SOME_ROWS))
         most = SOME_ROWS;
     for (size_t row = 0; row < job->m; row += part.m) {
         part.m = job->m - row < most ? job->m - row : most;
         part.x = job->x + row * job->ldx;
         part.y = job->y + row * job->ldy;
-        if (most == SB_TILE_ROWS)
+        if (most == tile_rows(job->type))
             product_few(&part, first, last);
         else if (most == SOME_ROWS)
             product_some(&part, first, last);
@@ -558,8 +593,7 @@ static void product(const struct sb_product *job, size_t first, size_t last)
 static void add_panel(const struct sb_sums *job, const unsigned char *w, size_t k0, size_t k,
                       float *y, struct ahead ahead)
 {
-    const size_t n_tiles = (job->m + SB_TILE_ROWS - 1) / SB_TILE_ROWS,
-                 step = group_bytes(job->type);
+    const size_t n_tiles = tiles_for(job->type, job->m), step = group_bytes(job->type);
     for (size_t t = 0; t < n_tiles; t++) {
         size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
         tile_of(job->type, rows)(

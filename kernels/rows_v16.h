@@ -292,7 +292,7 @@ static void rope(float *x, const float *cos, const float *sin, size_t n_pairs,
 
 static size_t spin(size_t n, float *sink)
 {
-    enum { CHAINS = 2 * SB_TILE_ROWS };
+    enum { CHAINS = 2 * SB_BLOCK_ROWS };
     v16 acc[CHAINS], a = v_set1(0.999f), b = v_set1(1e-3f);
     for (size_t j = 0; j < CHAINS; j++)
         acc[j] = v_set1((float)j);

@@ -11,6 +11,7 @@
 
 #define SB_V16_TABLE    sb_kernels_avx2
 #define SB_TILE_ROWS    3 /* 3 x 2 x 2 accumulators of 16 registers */
+#define SB_BLOCK_ROWS   SB_TILE_ROWS
 #define SB_BLOCK_CHAINS 4
 
 typedef struct {
