@@ -2,211 +2,12 @@
  *
  * Work is cut into items: the query rows of a block times the heads that share a KV head. An item goes
  * over the visible sequence chunk by chunk: scores are a product with the packed keys, sums of values
- * one with the packed values, and both stay in the cache for all query vectors of the item. In memory a
- * head is one stream: keys of a chunk, values of that chunk, keys of the next. */
+ * one with the packed values, and both stay in the cache for all query vectors of the item. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "kernels/internal.h"
-
-static size_t round_up(size_t x, size_t to)
-{
-    return (x + to - 1) / to * to;
-}
-
-/* Bytes of a panel's step in V, of an element, and of a head's K and V. */
-static size_t value_step(const struct sb_kv_layer *kv)
-{
-    return kv->type == SB_F32 ? 128 : 64;
-}
-
-static size_t element_bytes(const struct sb_kv_layer *kv)
-{
-    return kv->type == SB_F32 ? 4 : 2;
-}
-
-static size_t value_panels(const struct sb_kv_layer *kv)
-{
-    return round_up(kv->head_dim, SB_PANEL) / SB_PANEL;
-}
-
-/* Bytes of a chunk of keys, of one of values, and of both. */
-static size_t key_chunk(const struct sb_kv_layer *kv)
-{
-    return SB_CHUNK / SB_PANEL * sb_panel_bytes(kv->type, kv->head_dim);
-}
-
-static size_t value_chunk(const struct sb_kv_layer *kv)
-{
-    return SB_CHUNK * value_panels(kv) * value_step(kv);
-}
-
-static size_t chunk_bytes(const struct sb_kv_layer *kv)
-{
-    return key_chunk(kv) + value_chunk(kv);
-}
-
-static size_t chunks(size_t slots)
-{
-    return slots / SB_CHUNK + (slots % SB_CHUNK != 0);
-}
-
-size_t sb_kv_bytes(enum sb_dtype type, size_t n_slots, size_t n_kv_heads, size_t head_dim)
-{
-    const struct sb_kv_layer kv = { type, NULL, n_slots, n_kv_heads, head_dim };
-    size_t most;
-    if (type > SB_BF16 || head_dim > SIZE_MAX / 16 || n_slots > SIZE_MAX - SB_CHUNK ||
-        __builtin_mul_overflow(chunks(n_slots) * SB_CHUNK, n_kv_heads, &most) ||
-        __builtin_mul_overflow(most, 8 * round_up(head_dim, SB_PANEL), &most))
-        return 0;
-    return n_kv_heads * chunks(n_slots) * chunk_bytes(&kv);
-}
-
-/* The chunk of a head that a slot lies in. */
-static unsigned char *chunk_at(const struct sb_kv_layer *kv, size_t slot, size_t head)
-{
-    return (unsigned char *)kv->memory +
-           (head * chunks(kv->n_slots) + slot / SB_CHUNK) * chunk_bytes(kv);
-}
-
-/* Element i of the key in a slot. */
-static unsigned char *key_at(const struct sb_kv_layer *kv, size_t slot, size_t head, size_t i)
-{
-    size_t lane = slot % SB_PANEL, panel = slot % SB_CHUNK / SB_PANEL;
-    unsigned char *base = chunk_at(kv, slot, head) + panel * sb_panel_bytes(kv->type, kv->head_dim);
-    switch (kv->type) {
-    case SB_F32:
-        return base + i * 128 + lane * 4;
-    case SB_F16:
-        return base + i * 64 + lane * 2;
-    default: /* two steps to a word */
-        return base + i / 2 * 128 + lane * 4 + i % 2 * 2;
-    }
-}
-
-/* The 32 values of a slot in panel `panel`. */
-static unsigned char *values_at(const struct sb_kv_layer *kv, size_t slot, size_t head,
-                                size_t panel)
-{
-    return chunk_at(kv, slot, head) + key_chunk(kv) +
-           (panel * SB_CHUNK + slot % SB_CHUNK) * value_step(kv);
-}
-
-/* to[0], to[stride], ... = x[0], x[ldx], ..., n of them, rounded to the cache's type; stride in bytes. */
-static inline __attribute__((always_inline)) void
-store(enum sb_dtype type, unsigned char *to, size_t stride, const float *x, size_t ldx, size_t n)
-{
-    switch (type) {
-    case SB_F32:
-        for (size_t i = 0; i < n; i++)
-            memcpy(to + i * stride, x + i * ldx, sizeof *x);
-        break;
-    case SB_F16:
-        for (size_t i = 0; i < n; i++)
-            memcpy(to + i * stride, &(uint16_t){ sb_f32_to_f16(x[i * ldx]) }, 2);
-        break;
-    default:
-        for (size_t i = 0; i < n; i++)
-            memcpy(to + i * stride, &(uint16_t){ sb_f32_to_bf16(x[i * ldx]) }, 2);
-        break;
-    }
-}
-
-/* Keys of n slots that lie in one panel, which are neighbours in a line of memory for every element. */
-static void write_keys(const struct sb_kv_layer *kv, size_t slot, size_t head, const float *k,
-                       size_t ld, size_t n)
-{
-    unsigned char *to = key_at(kv, slot, head, 0);
-    for (size_t i = 0; i < kv->head_dim; i++) {
-        switch (kv->type) {
-        case SB_F32:
-            store(SB_F32, to + i * 128, 4, k + i, ld, n);
-            break;
-        case SB_F16:
-            store(SB_F16, to + i * 64, 2, k + i, ld, n);
-            break;
-        default: /* two steps to a word */
-            store(SB_BF16, to + i / 2 * 128 + i % 2 * 2, 4, k + i, ld, n);
-            break;
-        }
-    }
-}
-
-static void write_values(const struct sb_kv_layer *kv, size_t slot, size_t head, const float *v)
-{
-    for (size_t i = 0, d = kv->head_dim; i < d; i += SB_PANEL)
-        store(kv->type, values_at(kv, slot, head, i / SB_PANEL), element_bytes(kv), v + i, 1,
-              d - i < SB_PANEL ? d - i : SB_PANEL);
-}
-
-/* All lines of a head's next slots are on their way at once. */
-static void ask_for_slots(const struct sb_kv_layer *kv, size_t slot, size_t head, size_t n)
-{
-    const unsigned char *k = key_at(kv, slot, head, 0);
-    size_t step = value_step(kv), steps = kv->type == SB_BF16 ? kv->head_dim / 2 : kv->head_dim;
-    for (size_t i = 0; i < steps; i++)
-        __builtin_prefetch(k + i * (kv->type == SB_F16 ? 64 : 128), 1);
-    for (size_t p = 0; p < value_panels(kv); p++) {
-        const unsigned char *v =
-            values_at(kv, slot, head, p); /* n slots of one panel of keys, so of one chunk */
-        for (size_t at = 0; at < n * step; at += 64)
-            __builtin_prefetch(v + at, 1);
-    }
-}
-
-struct write_loop {
-    const struct sb_kv_layer *kv;
-    size_t slot;
-    const float *k, *v;
-    size_t ld, m, runs; /* of slots in one panel */
-};
-
-static void write_runs(const void *arg, size_t first, size_t last, size_t member)
-{
-    const struct write_loop *l = arg;
-    const size_t offset = l->slot % SB_PANEL, d = l->kv->head_dim;
-    for (size_t i = first; i < last; i++) {
-        size_t head = i / l->runs, run = i % l->runs;
-        size_t row = run > 0 ? run * SB_PANEL - offset : 0, end = (run + 1) * SB_PANEL - offset;
-        size_t n = (end < l->m ? end : l->m) - row, at = row * l->ld + head * d;
-        ask_for_slots(l->kv, l->slot + row, head, n);
-        write_keys(l->kv, l->slot + row, head, l->k + at, l->ld, n);
-        for (size_t r = 0; r < n; r++)
-            write_values(l->kv, l->slot + row + r, head, l->v + at + r * l->ld);
-    }
-}
-
-void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_t slot,
-                 const float *k, const float *v, size_t ld, size_t m)
-{
-    enum { WORK = 96 }; /* multiply-adds in the time of an element of k and of v */
-    const size_t runs = (slot % SB_PANEL + m + SB_PANEL - 1) / SB_PANEL;
-    const struct write_loop loop = { kv, slot, k, v, ld, m, runs };
-    if (m > 0)
-        sb_team_for(team, runs * kv->n_kv_heads, WORK * m * kv->n_kv_heads * kv->head_dim,
-                    write_runs, &loop);
-}
-
-void sb_kv_move(const struct sb_kv_layer *kv, size_t dst, size_t src)
-{
-    if (dst == src)
-        return;
-    for (size_t h = 0; h < kv->n_kv_heads; h++) {
-        for (size_t i = 0; i < kv->head_dim; i++)
-            memcpy(key_at(kv, dst, h, i), key_at(kv, src, h, i), element_bytes(kv));
-        for (size_t p = 0; p < value_panels(kv); p++)
-            memcpy(values_at(kv, dst, h, p), values_at(kv, src, h, p), value_step(kv));
-    }
-}
-
-void sb_kv_copy(const struct sb_kv_layer *dst, const struct sb_kv_layer *src, size_t n)
-{
-    for (size_t h = 0; h < src->n_kv_heads; h++)
-        memcpy(chunk_at(dst, 0, h), chunk_at(src, 0, h), chunks(n) * chunk_bytes(src));
-}
-
-/* ---- one call ---------------------------------------------------------------------------------- */
 
 /* Query vectors that share a pass over a chunk, and pieces of scratch, which bound the members. */
 enum { BLOCK_VECTORS = SB_WEIGH_ROWS, SLICES = 64 };
@@ -226,9 +27,9 @@ struct layout {
 static struct layout layout_of(size_t m, size_t n_batch, size_t n_heads, size_t n_kv_heads,
                                size_t head_dim)
 {
-    struct layout at = { .ld = round_up(head_dim, SB_PANEL),
-                         .ld_tail = round_up(n_batch, SB_PANEL) + 64 };
-    at.vectors = round_up(m * (n_heads / n_kv_heads), 16);
+    struct layout at = { .ld = sb_round_up(head_dim, SB_PANEL),
+                         .ld_tail = sb_round_up(n_batch, SB_PANEL) + 64 };
+    at.vectors = sb_round_up(m * (n_heads / n_kv_heads), 16);
     at.sums = at.vectors * at.ld;
     at.maxima = at.sums + at.vectors * at.ld;
     at.totals = at.maxima + at.vectors;
@@ -286,7 +87,7 @@ static const float *queries_of(const struct attention *a, size_t row, size_t hea
 static const unsigned char *next_keys(const struct item *it)
 {
     const struct sb_kv_layer *kv = it->a->kv;
-    return key_at(kv, 0, it->next_head < kv->n_kv_heads ? it->next_head : it->head, 0);
+    return sb_kv_key(kv, 0, it->next_head < kv->n_kv_heads ? it->next_head : it->head, 0);
 }
 
 static float *out_of(const struct item *it, size_t vector)
@@ -314,7 +115,7 @@ static void score(const struct item *it, size_t vector, size_t n, size_t slot, s
     const struct sb_kv_layer *kv = a->kv;
     const struct sb_product job = {
         .type = (int)kv->type,
-        .w = key_at(kv, slot, it->head, 0),
+        .w = sb_kv_key(kv, slot, it->head, 0),
         .panel_stride = sb_panel_bytes(kv->type, kv->head_dim),
         .n = slots,
         .k = kv->head_dim,
@@ -340,9 +141,9 @@ static void add_values(const struct item *it, size_t slot, size_t slots, size_t 
     const struct sb_kv_layer *kv = it->a->kv;
     it->a->kernels->add_to_sums(&(struct sb_sums){
         .type = value_type(kv),
-        .w = values_at(kv, slot, it->head, 0),
-        .panel_stride = SB_CHUNK * value_step(kv),
-        .panels = value_panels(kv),
+        .w = sb_kv_values(kv, slot, it->head, 0),
+        .panel_stride = SB_CHUNK * sb_kv_value_step(kv),
+        .panels = sb_kv_value_panels(kv),
         .k = slots,
         .m = n,
         .x = weights,
@@ -368,9 +169,9 @@ static void add_listed(const struct item *it, size_t row, size_t first, size_t l
             run++;
         const struct sb_sums job = {
             .type = value_type(kv),
-            .w = values_at(kv, slot, it->head, 0),
-            .panel_stride = SB_CHUNK * value_step(kv),
-            .panels = value_panels(kv),
+            .w = sb_kv_values(kv, slot, it->head, 0),
+            .panel_stride = SB_CHUNK * sb_kv_value_step(kv),
+            .panels = sb_kv_value_panels(kv),
             .k = run,
             .m = 1,
             .x = weights,
@@ -450,11 +251,11 @@ static struct block block_at(const struct item *it, size_t vector)
 static void whole_chunk(const struct item *it, const struct block *b, size_t chunk)
 {
     const struct sb_kv_layer *kv = it->a->kv;
-    const unsigned char *keys = key_at(kv, chunk, it->head, 0),
-                        *values = values_at(kv, chunk, it->head, 0);
-    const size_t bytes = value_chunk(kv), some = bytes / 16 * 3;
+    const unsigned char *keys = sb_kv_key(kv, chunk, it->head, 0),
+                        *values = sb_kv_values(kv, chunk, it->head, 0);
+    const size_t bytes = sb_kv_value_chunk(kv), some = bytes / 16 * 3;
     score(it, b->vector, b->n, chunk, SB_CHUNK, it->scores, LD_SCORES,
-          (struct sb_asks){ NULL, keys + AHEAD_BYTES, key_chunk(kv) });
+          (struct sb_asks){ NULL, keys + AHEAD_BYTES, sb_kv_key_chunk(kv) });
     weigh(it, b->vector, b->n, it->scores, SB_CHUNK,
           (struct sb_asks){ NULL, values + AHEAD_BYTES, some });
     add_values(it, chunk, SB_CHUNK, b->n, it->scores, it->sums + b->vector * it->a->at.ld,
@@ -495,7 +296,7 @@ static void mixed_chunk(const struct item *it, const struct block *b, size_t chu
     float *sums = it->sums + b->vector * a->at.ld;
     if (picked > chunk)
         score(it, b->vector, b->n, chunk, picked - chunk, it->scores, LD_SCORES,
-              (struct sb_asks){ .then = values_at(a->kv, chunk, it->head, 0) });
+              (struct sb_asks){ .then = sb_kv_values(a->kv, chunk, it->head, 0) });
     for (size_t v = 0; v < b->n; v++) {
         const size_t from = picked > chunk ? picked : chunk;
         pick_scores(it, b, v, from, end, it->scores + v * LD_SCORES + from - chunk);
@@ -540,8 +341,9 @@ static void ask_again(const struct item *it)
     const size_t head = it->next_head < kv->n_kv_heads ? it->next_head : it->head;
     if (it->rows > FEW_ROWS)
         return;
-    for (size_t p = 0; p < value_panels(kv); p++)
-        ask_ahead(values_at(kv, a->visible->n_prefix, it->head, p), it->rows * value_step(kv));
+    for (size_t p = 0; p < sb_kv_value_panels(kv); p++)
+        ask_ahead(sb_kv_values(kv, a->visible->n_prefix, it->head, p),
+                  it->rows * sb_kv_value_step(kv));
     for (size_t r = it->first; r < it->first + it->rows; r++)
         ask_ahead(queries_of(a, r, head), a->group * kv->head_dim * sizeof(float));
     ask_ahead(next_keys(it), AHEAD_BYTES);

@@ -7,6 +7,11 @@
 
 #include "kernels/kernels.h"
 
+static inline size_t sb_round_up(size_t x, size_t to)
+{
+    return (x + to - 1) / to * to;
+}
+
 /* What a run over memory asks for beyond itself; nothing set: what lies behind it. Results do not depend on it. */
 struct sb_asks {
     const unsigned char *then; /* what is read next, asked for towards the end */
@@ -48,6 +53,15 @@ struct sb_sums {
     size_t ldy;
     struct sb_asks asks;
 };
+
+/* Inside a KV cache: element i of the key in a slot, the 32 values of a slot in a panel; bytes from a slot's values to
+ * the next one's, of a head's chunk of keys, and of one of values. */
+unsigned char *sb_kv_key(const struct sb_kv_layer *kv, size_t slot, size_t head, size_t i);
+unsigned char *sb_kv_values(const struct sb_kv_layer *kv, size_t slot, size_t head, size_t panel);
+size_t sb_kv_value_step(const struct sb_kv_layer *kv);
+size_t sb_kv_value_panels(const struct sb_kv_layer *kv);
+size_t sb_kv_key_chunk(const struct sb_kv_layer *kv);
+size_t sb_kv_value_chunk(const struct sb_kv_layer *kv);
 
 enum { SB_WEIGH_ROWS = 64 };
 
