@@ -1,12 +1,12 @@
 /* Template: products over packed panels. Include after a v16_<isa>.h.
  *
  * Tiles of rows in an order that suits the memory, by the number of rows; blocking over k and conversion of weights
- * ahead of time change no chain. One panel at a time: a single stream of memory is the fastest. Very many rows: weights
- * are converted once per block into floats that stay in the first-level cache. */
+ * ahead of time change no chain. One panel at a time: a single stream of memory is the fastest. Where tiles are low,
+ * narrow weights for many rows are converted once per block into floats that stay in the first-level cache. */
 #include "kernels/tile_v16.h"
 
 enum { BLOCK_ROWS = 256, BLOCK_PANELS = 4, BLOCK_K = 256 };
-enum { SOME_ROWS = 64, SOME_BYTES = 128 * 1024 };
+enum { SOME_ROWS = 96, SOME_BYTES = 128 * 1024 }; /* whose x finds room in the second-level cache */
 enum { SUMS_BLOCK = 64 }; /* steps of values that several tiles go over before the next ones */
 
 /* How far ahead of its loads a tile that streams from memory asks for weights: what a core must have on
@@ -126,20 +126,6 @@ TILE_INLINE void convert(int type, float *w, const unsigned char *panel, size_t 
     }
 }
 
-/* The panel's steps k0..k0+k as floats: in place, or converted into `room`. */
-static const float *weights_as_floats(int type, const unsigned char *panel, size_t k0, size_t k,
-                                      float *room)
-{
-    const unsigned char *from = panel + sb_panel_bytes(type, k0);
-    if (type == SB_F32)
-        return (const float *)from;
-    if (type == SB_F16)
-        convert(SB_F16, room, from, k);
-    else
-        convert(SB_BF16, room, from, k);
-    return room;
-}
-
 /* A block of rows against a few panels: the block of x stays in the second-level cache, one block of
  * weights as floats in the first. */
 static void product_block(const struct sb_product *job, size_t first, size_t last)
@@ -151,9 +137,14 @@ static void product_block(const struct sb_product *job, size_t first, size_t las
         for (size_t k0 = 0; k0 < job->k; k0 += BLOCK_K) {
             size_t k = job->k - k0 < BLOCK_K ? job->k - k0 : BLOCK_K;
             for (size_t p = 0; p < panels; p++) {
-                const float *w = weights_as_floats(
-                    job->type, job->w + (panel + p) * job->panel_stride, k0, k, room);
-                chain_rows(acc + p * SB_PANEL, ldacc, w, job->x + k0, job->ldx, job->m, k, k0 > 0);
+                const unsigned char *from =
+                    job->w + (panel + p) * job->panel_stride + packed_bytes(job->type, k0);
+                if (job->type == SB_F16)
+                    convert(SB_F16, room, from, k);
+                else
+                    convert(SB_BF16, room, from, k);
+                chain_rows(acc + p * SB_PANEL, ldacc, room, job->x + k0, job->ldx, job->m, k,
+                           k0 > 0);
             }
         }
         finish(job, job->m, panel * SB_PANEL, columns_from(job, panel, panels), acc, ldacc);
@@ -204,6 +195,11 @@ static void product_empty(const struct sb_product *job, size_t first, size_t las
         finish(job, job->m, p * SB_PANEL, columns_from(job, p, 1), zeros, 0);
 }
 
+static bool is_narrow(int type)
+{
+    return type == SB_F16 || type == SB_BF16;
+}
+
 static void product(const struct sb_product *job, size_t first, size_t last)
 {
     struct sb_product part = *job;
@@ -211,20 +207,18 @@ static void product(const struct sb_product *job, size_t first, size_t last)
         product_empty(job, first, last);
         return;
     }
-    /* Low tiles would convert the same weights many times; quantised ones keep their blocks. */
-    bool direct = SB_TILE_ROWS == 14 || job->type == SB_F32 || job->m <= 2 * SB_TILE_ROWS;
-    size_t most = BLOCK_ROWS;
-    if (job->m <= tile_rows(job->type))
-        most = tile_rows(job->type);
-    else if (is_quantised(job->type) || job->type == SB_BF16_DOT || (direct && job->m <= SOME_ROWS))
-        most = SOME_ROWS;
-    for (size_t row = 0; row < job->m; row += part.m) {
-        part.m = job->m - row < most ? job->m - row : most;
+    /* Low tiles would convert the same weights many times. */
+    const bool convert_once =
+        SB_TILE_ROWS < 14 && is_narrow(job->type) && job->m > 2 * SB_TILE_ROWS;
+    const bool few = job->m <= tile_rows(job->type);
+    const size_t most = convert_once ? BLOCK_ROWS : SOME_ROWS, slices = (job->m + most - 1) / most;
+    for (size_t i = 0, row = 0; i < slices; i++, row += part.m) {
+        part.m = job->m * (i + 1) / slices - row;
         part.x = job->x + row * job->ldx;
         part.y = job->y + row * job->ldy;
-        if (most == tile_rows(job->type))
+        if (few)
             product_few(&part, first, last);
-        else if (most == SOME_ROWS)
+        else if (!convert_once)
             product_some(&part, first, last);
 #ifndef SB_DOT_PRODUCTS
         else
