@@ -10,8 +10,8 @@ enum { SOME_ROWS = 96, SOME_BYTES = 128 * 1024 }; /* whose x finds room in the s
 enum { SUMS_BLOCK = 64 }; /* steps of values that several tiles go over before the next ones */
 
 /* How far ahead of its loads a tile that streams from memory asks for weights: what a core must have on
- * the way, bandwidth times latency, is about 8 KB. The hardware does not run that far ahead by itself. */
-enum { PREFETCH_BYTES = 16 * 1024 };
+ * the way, bandwidth times latency. The hardware does not run that far ahead by itself. */
+enum { PREFETCH_BYTES = 8 * 1024 };
 
 /* What is asked for meanwhile, from byte `at` of a run of `run` bytes on, `step` bytes at a time. */
 TILE_INLINE struct ahead meanwhile(const struct sb_asks *asks, size_t run, size_t at, size_t step)
