@@ -86,8 +86,7 @@ static const float *queries_of(const struct attention *a, size_t row, size_t hea
 
 static const unsigned char *next_keys(const struct item *it)
 {
-    const struct sb_kv_layer *kv = it->a->kv;
-    return sb_kv_key(kv, 0, it->next_head < kv->n_kv_heads ? it->next_head : it->head, 0);
+    return sb_kv_key(it->a->kv, 0, it->next_head, 0);
 }
 
 static float *out_of(const struct item *it, size_t vector)
@@ -338,14 +337,13 @@ static void ask_again(const struct item *it)
     enum { FEW_ROWS = 64 };
     const struct attention *a = it->a;
     const struct sb_kv_layer *kv = a->kv;
-    const size_t head = it->next_head < kv->n_kv_heads ? it->next_head : it->head;
     if (it->rows > FEW_ROWS)
         return;
     for (size_t p = 0; p < sb_kv_value_panels(kv); p++)
         ask_ahead(sb_kv_values(kv, a->visible->n_prefix, it->head, p),
                   it->rows * sb_kv_value_step(kv));
     for (size_t r = it->first; r < it->first + it->rows; r++)
-        ask_ahead(queries_of(a, r, head), a->group * kv->head_dim * sizeof(float));
+        ask_ahead(queries_of(a, r, it->next_head), a->group * kv->head_dim * sizeof(float));
     ask_ahead(next_keys(it), AHEAD_BYTES);
 }
 
@@ -395,11 +393,11 @@ static void attend_items(const void *arg, size_t first_item, size_t last_item, s
     float *slice = a->scratch + member * a->at.slice;
     for (size_t i = first_item; i < last_item; i++) {
         size_t block = i % a->blocks, first = a->m * block / a->blocks;
-        size_t rows = a->m * (block + 1) / a->blocks - first;
+        size_t rows = a->m * (block + 1) / a->blocks - first, next = (i + 1) / a->blocks;
         const struct item it = {
             .a = a,
             .head = i / a->blocks,
-            .next_head = (i + 1) / a->blocks,
+            .next_head = next < a->kv->n_kv_heads ? next : i / a->blocks,
             .first = first,
             .rows = rows,
             .vectors = rows * a->group,
