@@ -207,7 +207,7 @@ static void a_row_of_a_batch_is_the_row_alone(void **state)
     /* Every tile, several of them, and more rows than one slice has. */
     static const size_t sizes[] = { 1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
                                     13, 14, 15, 16, 25, 34, 43, 52, 61, 70, 300 };
-    const size_t n = 77, k = 544, m = 300;
+    const size_t n = 200, k = 544, m = 300; /* more than one block of panels, too */
     for (enum sb_cpu cpu = 0; cpu < SB_CPU_COUNT; cpu++)
         for (int type = 0; sb_cpu_supported(cpu) && type < SB_DTYPE_COUNT; type++) {
             const void *weights = random_weights((enum sb_dtype)type, n, k, 4);
