@@ -9,10 +9,11 @@
 #include "kernels/field.h"
 #include "kernels/internal.h"
 
-#define SB_V16_TABLE    sb_kernels_avx2
-#define SB_TILE_ROWS    3 /* 3 x 2 x 2 accumulators of 16 registers */
-#define SB_BLOCK_ROWS   SB_TILE_ROWS
-#define SB_BLOCK_CHAINS 4
+#define SB_V16_TABLE          sb_kernels_avx2
+#define SB_TILE_ROWS          3 /* 3 x 2 x 2 accumulators of 16 registers */
+#define SB_BLOCK_ROWS         SB_TILE_ROWS
+#define SB_BLOCK_ROWS_OF_MANY SB_TILE_ROWS
+#define SB_BLOCK_CHAINS       4
 
 typedef struct {
     __m256 lo, hi;

@@ -9,10 +9,11 @@
 #include "kernels/field.h"
 #include "kernels/internal.h"
 
-#define SB_V16_TABLE    sb_kernels_avx512
-#define SB_TILE_ROWS    14 /* 14 x 2 accumulators of 32 registers, two of weights, one of x */
-#define SB_BLOCK_ROWS   12
-#define SB_BLOCK_CHAINS 20
+#define SB_V16_TABLE          sb_kernels_avx512
+#define SB_TILE_ROWS          14 /* 14 x 2 accumulators of 32 registers, two of weights, one of x */
+#define SB_BLOCK_ROWS         12
+#define SB_BLOCK_ROWS_OF_MANY 9
+#define SB_BLOCK_CHAINS       20
 
 typedef __m512 v16;
 
