@@ -29,8 +29,8 @@ TILE_INLINE size_t tile_rows(int type)
 /* Quantised rows that do not fit one tile are fastest in middling ones: what joins a block's sums weighs less. */
 TILE_INLINE size_t tiles_for(int type, size_t m)
 {
-    const bool one = m <= tile_rows(type) || !is_quantised(type);
-    const size_t most = one ? tile_rows(type) : SB_BLOCK_ROWS_OF_MANY;
+    const bool many = is_quantised(type) && m > tile_rows(type);
+    const size_t most = many ? SB_BLOCK_ROWS_OF_MANY : tile_rows(type);
     return (m + most - 1) / most;
 }
 

@@ -10,7 +10,8 @@
 #include "kernels/internal.h"
 
 #define SB_V16_TABLE sb_kernels_generic
-/* Rows of a product tile; vectors of sums among which few rows may spread quantised blocks. */
+/* Rows of a product tile, of one tile of quantised weights, and of several; vectors of sums among which few rows may
+ * spread quantised blocks. */
 #define SB_TILE_ROWS          4
 #define SB_BLOCK_ROWS         SB_TILE_ROWS
 #define SB_BLOCK_ROWS_OF_MANY SB_TILE_ROWS
