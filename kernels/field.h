@@ -12,9 +12,15 @@ struct sb_field {
 static inline __attribute__((always_inline)) struct sb_field sb_field(int from, int bits)
 {
     enum { MANTISSA = 23 };
-    /* One shift serves all fields of the upper part. */
-    const int down = from + bits <= MANTISSA ? 0 : MANTISSA / bits * bits, at = from - down;
+    /* One shift serves all fields of the upper half, and then they are where those of the lower are. */
+    const int down = from / 16 * 16, at = from - down;
     return (struct sb_field){ down, ((1 << bits) - 1) << at, (float)(1 << (MANTISSA - bits - at)) };
+}
+
+/* The lowest bit of a step's nibble in a word of eight: like bfloat16, the earlier of two steps in the low half. */
+static inline __attribute__((always_inline)) int sb_nibble_bit(int step)
+{
+    return step / 2 * 4 + step % 2 * 16;
 }
 
 #endif

@@ -8,10 +8,11 @@
  *   q8_0   per 32 steps: 32 half scales (one per row), then [8][32] words of four steps, each byte
  *          q + 128, the earliest step in the low byte
  *   q4_0   per 32 steps: 32 half scales, then [4][32] words of eight steps, each nibble as in the
- *          file (q + 8), the earliest step in the low nibble */
+ *          file (q + 8): the even steps in the low half from the low end up, the odd ones in the high half */
 #include <string.h>
 
 #include "harness/core/alloc.h"
+#include "kernels/field.h"
 #include "kernels/internal.h"
 
 /* A multiple of SB_QUANT_BLOCK. */
@@ -50,11 +51,12 @@ static void pack_q4_0(unsigned char *panel, size_t lane, const unsigned char *sr
 {
     for (size_t block = 0; block < k / SB_QUANT_BLOCK; block++, src += 18, panel += Q4_BLOCK) {
         memcpy(panel + lane * 2, src, 2);
-        for (size_t i = 0; i < SB_QUANT_BLOCK;
-             i += 2) { /* value i is in the low nibble of byte i */
-            unsigned a = i < 16 ? src[2 + i] & 15u : src[2 + i - 16] >> 4;
-            unsigned b = i < 16 ? src[3 + i] & 15u : src[3 + i - 16] >> 4;
-            panel[64 + i / 8 * 128 + lane * 4 + i % 8 / 2] = (unsigned char)(a | b << 4);
+        for (int i = 0; i < SB_QUANT_BLOCK; i += 8) {
+            const int in_byte = i < 16 ? 0 : 4; /* values 0 to 15 are the low nibbles of 16 bytes */
+            uint32_t word = 0;
+            for (int step = 0; step < 8; step++)
+                word |= (uint32_t)(src[2 + i % 16 + step] >> in_byte & 15) << sb_nibble_bit(step);
+            memcpy(panel + 64 + i / 8 * 128 + lane * 4, &word, 4);
         }
     }
 }

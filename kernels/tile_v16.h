@@ -222,6 +222,9 @@ TILE_INLINE void tile_of_blocks(int type, int rows, int abreast, const unsigned 
             ask(type, ahead);
             g[b] = load_group(type, groups + (size_t)b * bytes);
         }
+        if (rows == 1 &&
+            abreast == BLOCKS_ABREAST) /* there are registers: words are not read again */
+            __asm__("" ::: "memory");
 #pragma GCC unroll 8
         for (int s = 0; s < (int)steps; s++, x++)
 #pragma GCC unroll 4
@@ -256,10 +259,11 @@ TILE_INLINE void tile_of_blocks(int type, int rows, int abreast, const unsigned 
     }
 }
 
+/* A power of two: three find no registers for what they unpack. */
 TILE_INLINE int blocks_abreast(int rows)
 {
     const int n = SB_BLOCK_CHAINS / (2 * rows);
-    return n < 1 ? 1 : n < BLOCKS_ABREAST ? n : BLOCKS_ABREAST;
+    return n < 2 ? 1 : n < 4 ? 2 : BLOCKS_ABREAST;
 }
 
 TILE_INLINE void quantised_tile(int type, int rows, const unsigned char *w, const float *x,

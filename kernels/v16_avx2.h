@@ -231,9 +231,9 @@ static inline __attribute__((always_inline)) v16 v_field(v16_words w, int from, 
     return (v16){ field(w.a, &f), field(w.b, &f) };
 }
 
-static inline __attribute__((always_inline)) v16 v_nibble(v16_words w, int nibble)
+static inline __attribute__((always_inline)) v16 v_nibble(v16_words w, int step)
 {
-    return v_field(w, 4 * nibble, 4);
+    return v_field(w, sb_nibble_bit(step), 4);
 }
 
 #endif

@@ -174,13 +174,20 @@ static inline __attribute__((always_inline)) v16 v_field(v16_words w, int from, 
                  v_set1(f.top + 0.5f));
 }
 
-/* A look-up: of an index it reads the four low bits. */
-static inline __attribute__((always_inline)) v16 v_nibble(v16_words w, int nibble)
+/* Two look-ups after one shift: for the low half one of floats, which reads the four low bits of an index;
+ * for the high half one of bfloat16, which reads a fifth bit as well, so its table says all twice. */
+static inline __attribute__((always_inline)) v16 v_nibble(v16_words w, int step)
 {
+    const __mmask32 high = 0xaaaaaaaa;
     const v16 values = _mm512_setr_ps(-8 / 16.0f, -7 / 16.0f, -6 / 16.0f, -5 / 16.0f, -4 / 16.0f,
                                       -3 / 16.0f, -2 / 16.0f, -1 / 16.0f, 0, 1 / 16.0f, 2 / 16.0f,
                                       3 / 16.0f, 4 / 16.0f, 5 / 16.0f, 6 / 16.0f, 7 / 16.0f);
-    return _mm512_permutexvar_ps(_mm512_srli_epi32(w, (unsigned)(4 * nibble)), values);
+    const __m256i bfloats =
+        _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(values), 16));
+    const __m512i u = _mm512_srli_epi32(w, (unsigned)sb_nibble_bit(step) % 16);
+    return step % 2 == 0 ? _mm512_permutexvar_ps(u, values)
+                         : _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(
+                               high, u, _mm512_broadcast_i64x4(bfloats)));
 }
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/exp.h"
+#include "kernels/field.h"
 #include "kernels/internal.h"
 
 #define SB_V16_TABLE sb_kernels_generic
@@ -198,10 +199,10 @@ static inline v16 v_field(v16_words w, int from, int bits)
               (float)(1 << bits));
 }
 
-/* (u - 8) / 16, where u is a nibble, a constant one of eight. */
-static inline __attribute__((always_inline)) v16 v_nibble(v16_words w, int nibble)
+/* (u - 8) / 16, where u is the nibble of a step, a constant one of eight. */
+static inline __attribute__((always_inline)) v16 v_nibble(v16_words w, int step)
 {
-    return v_field(w, 4 * nibble, 4);
+    return v_field(w, sb_nibble_bit(step), 4);
 }
 
 #undef EACH_LANE
