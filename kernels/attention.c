@@ -313,20 +313,24 @@ static void mixed_chunk(const struct item *it, const struct block *b, size_t chu
 }
 
 /* The scores of slots b->tail..b->slots-1, chunk by chunk of slots. */
-static void score_tail(const struct item *it, const struct block *b)
+static void score_tail(const struct item *it, const struct block *b, struct sb_asks asks)
 {
     for (size_t slot = b->tail, n; slot < b->slots; slot += n) {
         n = SB_CHUNK - slot % SB_CHUNK;
         n = b->slots - slot < n ? b->slots - slot : n;
-        score(it, b->vector, b->n, slot, n, it->tail + slot - b->tail, it->a->at.ld_tail, nothing);
+        score(it, b->vector, b->n, slot, n, it->tail + slot - b->tail, it->a->at.ld_tail, asks);
     }
 }
 
 /* From the first chunk on that is not the same for all of a block. */
 static void attend_rest(const struct item *it, const struct block *b)
 {
-    score_tail(it, b);
-    for (size_t chunk = b->shared / SB_CHUNK * SB_CHUNK; chunk < b->elements; chunk += SB_CHUNK)
+    const size_t first = b->shared / SB_CHUNK * SB_CHUNK;
+    /* Nothing of what lies behind the tail is read. */
+    score_tail(it, b,
+               (struct sb_asks){ .then = b->tail > first ? sb_kv_key(it->a->kv, first, it->head, 0)
+                                                         : next_keys(it) });
+    for (size_t chunk = first; chunk < b->elements; chunk += SB_CHUNK)
         mixed_chunk(it, b, chunk, b->shared > chunk ? b->shared - chunk : 0);
 }
 
