@@ -222,8 +222,8 @@ TILE_INLINE void tile_of_blocks(int type, int rows, int abreast, const unsigned 
             ask(type, ahead);
             g[b] = load_group(type, groups + (size_t)b * bytes);
         }
-        if (rows == 1 &&
-            abreast == BLOCKS_ABREAST) /* there are registers: words are not read again */
+        /* Where there are registers for all words, none is read again. */
+        if (rows == 1 && abreast == BLOCKS_ABREAST)
             __asm__("" ::: "memory");
 #pragma GCC unroll 8
         for (int s = 0; s < (int)steps; s++, x++)
