@@ -59,6 +59,6 @@ void sb_matmul_fast(const struct sb_team *team, float *y, size_t ldy, const stru
         .bias = bias,
         .add = add,
     };
-    sb_product_run(team, &job, &w->next, sb_product_avx512_bf16);
+    sb_product_run(team, &job, &w->next, NULL, 0, sb_product_avx512_bf16);
 #endif
 }

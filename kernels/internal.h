@@ -12,12 +12,21 @@ static inline size_t sb_round_up(size_t x, size_t to)
     return (x + to - 1) / to * to;
 }
 
+/* Of quantised weights, with at least so many rows, each panel asks for `each` bytes more, from byte `from` on of a
+ * stream of which a piece of `run` bytes begins at `at`, and one every `stride` bytes. */
+enum { SB_BESIDE_ROWS = 4 };
+struct sb_beside {
+    const unsigned char *at;
+    size_t run, stride, from, each;
+};
+
 /* What a run over memory asks for beyond itself; nothing set: what lies behind it. Results do not depend on it. */
 struct sb_asks {
     const unsigned char *then; /* what is read next, asked for towards the end */
     /* Or so many bytes from here on, evenly from the run's begin to its end. */
     const unsigned char *meanwhile;
     size_t bytes;
+    struct sb_beside beside;
 };
 
 /* y[m, n] = x[m, k] W^T over panels of SB_PANEL columns; panel p begins at w + p * panel_stride. */
@@ -62,6 +71,7 @@ size_t sb_kv_value_step(const struct sb_kv_layer *kv);
 size_t sb_kv_value_panels(const struct sb_kv_layer *kv);
 size_t sb_kv_key_chunk(const struct sb_kv_layer *kv);
 size_t sb_kv_value_chunk(const struct sb_kv_layer *kv);
+size_t sb_kv_head_stride(const struct sb_kv_layer *kv);
 
 enum { SB_WEIGH_ROWS = 64 };
 
@@ -97,9 +107,17 @@ struct sb_kernel_table {
 extern const struct sb_kernel_table sb_kernels_generic;
 extern const struct sb_kernel_table sb_kernels_avx2, sb_kernels_avx512; /* x86-64 builds only */
 
-/* A product by a variant's function, in parts of whole panels; `next` as in struct sb_packed. */
+/* Bytes of `soon` for a product that has time for so many; the caller adds them to soon->asked when they are. */
+size_t sb_soon_take(struct sb_soon *soon, size_t spare_bytes);
+/* What a product's panels from `first` on ask for, `each` bytes a panel: as products follow each other, each member's
+ * panels go on in the stream of its own heads. */
+struct sb_beside sb_soon_part(const struct sb_soon *soon, size_t panels, size_t members,
+                              size_t each, size_t first);
+
+/* A product by a variant's function, in parts of whole panels; `next` as in struct sb_packed, `bytes` of soon are asked
+ * for. */
 void sb_product_run(const struct sb_team *team, const struct sb_product *job,
-                    const struct sb_panels *next,
+                    const struct sb_panels *next, const struct sb_soon *soon, size_t bytes,
                     void (*product)(const struct sb_product *job, size_t first_panel,
                                     size_t last_panel));
 void sb_product_avx512_bf16(const struct sb_product *job, size_t first_panel, size_t last_panel);

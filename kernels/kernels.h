@@ -78,11 +78,23 @@ size_t sb_packed_size(enum sb_dtype type, size_t n, size_t k);
  * distance of a power of two would share the few lines of one set of a first-level cache. */
 size_t sb_row_stride(size_t n);
 
+/* What an attention will read, of which the products before it may ask the memory for as much as it has time for while
+ * they compute. Results do not depend on it. */
+struct sb_soon {
+    const struct sb_kv_layer *kv; /* NULL: nothing */
+    size_t run;                   /* bytes of each of its heads */
+    size_t bytes, asked;          /* of all heads: to be asked for, and so far */
+    size_t later; /* time for so many is left unused first: later products have enough */
+};
+
 /* y[m, n] = x[m, k] W^T (+ bias[n], added last, when not NULL); when `add`, y += that sum: the
  * product and bias first, then one addition. Each element of the product is one chain over k;
- * scaled, for quantised types. */
+ * scaled, for quantised types. soon: is asked for, and brought up to date; or NULL. */
 void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
-               const float *x, size_t ldx, size_t m, const float *bias, bool add);
+               const float *x, size_t ldx, size_t m, const float *bias, bool add,
+               struct sb_soon *soon);
+/* Bytes that memory has time for, beside the weights, while that computes; 0 for types and m that do not ask. */
+size_t sb_matmul_spare(const struct sb_team *team, const struct sb_packed *w, size_t m);
 
 /* Like sb_matmul for the listed output rows only: y[m, n_rows], same bits as those columns. */
 void sb_matmul_rows(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
@@ -195,6 +207,11 @@ size_t sb_attention_scratch_bytes(size_t m, size_t n_heads, size_t n_kv_heads, s
 void sb_attention(const struct sb_team *team, float *out, size_t ldo, const float *q, size_t ldq,
                   size_t n_heads, float scale, const struct sb_kv_layer *kv,
                   const struct sb_visible *visible, size_t m, void *scratch);
+
+/* What an attention of m rows over `slots` committed slots will read, for the products before it, which have time for
+ * spare_bytes (sb_matmul_spare of all of them). Nothing, where attention itself is bound by operations. */
+struct sb_soon sb_attention_soon(const struct sb_team *team, const struct sb_kv_layer *kv,
+                                 size_t slots, size_t n_heads, size_t m, size_t spare_bytes);
 
 /* ---- what this machine can do -------------------------------------------------------------- */
 

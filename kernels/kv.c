@@ -52,11 +52,16 @@ size_t sb_kv_bytes(enum sb_dtype type, size_t n_slots, size_t n_kv_heads, size_t
     return n_kv_heads * chunks(n_slots) * chunk_bytes(&kv);
 }
 
+size_t sb_kv_head_stride(const struct sb_kv_layer *kv)
+{
+    return chunks(kv->n_slots) * chunk_bytes(kv);
+}
+
 /* The chunk of a head that a slot lies in. */
 static unsigned char *chunk_at(const struct sb_kv_layer *kv, size_t slot, size_t head)
 {
-    return (unsigned char *)kv->memory +
-           (head * chunks(kv->n_slots) + slot / SB_CHUNK) * chunk_bytes(kv);
+    return (unsigned char *)kv->memory + head * sb_kv_head_stride(kv) +
+           slot / SB_CHUNK * chunk_bytes(kv);
 }
 
 /* Element i of the key in a slot. */

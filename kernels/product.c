@@ -10,7 +10,9 @@ size_t sb_row_stride(size_t n)
 struct panel_loop {
     const struct sb_product *job;
     const struct sb_panels *next;
+    const struct sb_soon *soon;
     size_t panels, members;
+    size_t each; /* bytes of `soon` for a panel */
     void (*product)(const struct sb_product *job, size_t first_panel, size_t last_panel);
 };
 
@@ -24,19 +26,24 @@ static void run_panels(const void *arg, size_t first, size_t last, size_t member
         job.asks.then = next->data + next->n * member / loop->members * next->bytes;
     else if (last == loop->panels) /* nothing is known to lie behind */
         job.asks.then = job.w + first * job.panel_stride;
+    if (loop->each > 0)
+        job.asks.beside = sb_soon_part(loop->soon, loop->panels, loop->members, loop->each, first);
     loop->product(&job, first, last);
 }
 
 void sb_product_run(const struct sb_team *team, const struct sb_product *job,
-                    const struct sb_panels *next,
+                    const struct sb_panels *next, const struct sb_soon *soon, size_t bytes,
                     void (*product)(const struct sb_product *job, size_t first_panel,
                                     size_t last_panel))
 {
+    const size_t panels = job->n / SB_PANEL + (job->n % SB_PANEL != 0);
     const struct panel_loop loop = {
         .job = job,
         .next = next,
-        .panels = job->n / SB_PANEL + (job->n % SB_PANEL != 0),
+        .soon = soon,
+        .panels = panels,
         .members = team ? team->count : 1,
+        .each = bytes > 0 ? bytes / panels : 0,
         .product = product,
     };
     if (job->m > 0)
@@ -44,8 +51,10 @@ void sb_product_run(const struct sb_team *team, const struct sb_product *job,
 }
 
 void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
-               const float *x, size_t ldx, size_t m, const float *bias, bool add)
+               const float *x, size_t ldx, size_t m, const float *bias, bool add,
+               struct sb_soon *soon)
 {
+    const size_t bytes = soon && soon->kv ? sb_soon_take(soon, sb_matmul_spare(team, w, m)) : 0;
     const struct sb_product job = {
         .type = w->type,
         .w = w->data,
@@ -60,7 +69,9 @@ void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb
         .bias = bias,
         .add = add,
     };
-    sb_product_run(team, &job, &w->next, sb_kernels()->product);
+    sb_product_run(team, &job, &w->next, soon, bytes, sb_kernels()->product);
+    if (bytes > 0)
+        soon->asked += bytes;
 }
 
 enum { PICK_ROWS = 64 };

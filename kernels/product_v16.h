@@ -19,6 +19,27 @@ TILE_INLINE struct ahead meanwhile(const struct sb_asks *asks, size_t run, size_
     return (struct ahead){ asks->meanwhile + at * asks->bytes / run, step * asks->bytes / run };
 }
 
+/* What panel p of a run asks for beside what it reads; its tiles share it out. */
+static struct beside beside_panel(const struct sb_product *job, size_t p, size_t n_tiles)
+{
+    const struct sb_beside *b = &job->asks.beside;
+    const size_t i = b->from + p * b->each;
+    const unsigned char *at = b->at + i / b->run * b->stride + i % b->run;
+    return (struct beside){ at, at, b->each * group_steps(job->type) / (job->k * n_tiles) };
+}
+
+/* A tile of rows over k steps of a panel, from w and x on; beside may be NULL. */
+TILE_INLINE void run_tile(const struct sb_product *job, size_t rows, const unsigned char *w,
+                          const float *x, size_t k, float *out, size_t ldo, bool resume,
+                          struct ahead ahead, struct beside *beside)
+{
+    asking_tile_fn *fn = beside ? asking_tile_of(job->type, rows) : NULL;
+    if (fn)
+        fn(w, x, job->ldx, k, out, ldo, resume, ahead, beside);
+    else
+        tile_of(job->type, rows)(w, x, job->ldx, k, out, ldo, resume, ahead);
+}
+
 /* y[rows, n] = acc (+ bias), or y + (acc + bias). */
 static void finish(const struct sb_product *job, size_t rows, size_t col, size_t n,
                    const float *acc, size_t ldacc)
@@ -64,23 +85,25 @@ TILE_INLINE size_t steps_in(int type, ptrdiff_t bytes)
 
 /* One panel of a run from `begin` to `end`. What would be asked for beyond the end is what comes next. */
 static void stream_panel(const struct sb_product *job, const unsigned char *begin,
-                         const unsigned char *w, const unsigned char *end, struct sums to)
+                         const unsigned char *w, const unsigned char *end, struct sums to,
+                         struct beside *beside)
 {
-    tile_fn *fn = tile_of(job->type, job->m);
     const size_t step = group_bytes(job->type);
     const unsigned char *ask = w + PREFETCH_BYTES, *then = job->asks.then;
     if (job->asks.meanwhile) {
-        fn(w, job->x, job->ldx, job->k, to.at, to.ld, false,
-           meanwhile(&job->asks, (size_t)(end - begin), (size_t)(w - begin), step));
+        run_tile(job, job->m, w, job->x, job->k, to.at, to.ld, false,
+                 meanwhile(&job->asks, (size_t)(end - begin), (size_t)(w - begin), step), beside);
         return;
     }
     size_t k0 = then ? steps_in(job->type, end - ask) : job->k;
     k0 = k0 < job->k ? k0 : job->k;
     if (k0 > 0)
-        fn(w, job->x, job->ldx, k0, to.at, to.ld, false, (struct ahead){ ask, step });
+        run_tile(job, job->m, w, job->x, k0, to.at, to.ld, false, (struct ahead){ ask, step },
+                 beside);
     if (k0 < job->k)
-        fn(w + packed_bytes(job->type, k0), job->x + k0, job->ldx, job->k - k0, to.at, to.ld,
-           k0 > 0, (struct ahead){ ask > end ? then + (ask - end) : then, step });
+        run_tile(job, job->m, w + packed_bytes(job->type, k0), job->x + k0, job->k - k0, to.at,
+                 to.ld, k0 > 0, (struct ahead){ ask > end ? then + (ask - end) : then, step },
+                 beside);
 }
 
 /* At most tile_rows(type) rows: the weights stream by once. */
@@ -89,9 +112,13 @@ static void product_few(const struct sb_product *job, size_t first, size_t last)
     _Alignas(64) float acc[SB_TILE_ROWS * SB_PANEL];
     const unsigned char *begin = job->w + first * job->panel_stride,
                         *end = job->w + last * job->panel_stride;
+    const bool asks = job->asks.beside.each > 0;
     for (size_t p = first; p < last; p++) {
         const struct sums to = sums_of(job, p, acc);
-        stream_panel(job, begin, job->w + p * job->panel_stride, end, to);
+        struct beside beside;
+        if (asks)
+            beside = beside_panel(job, p - first, 1);
+        stream_panel(job, begin, job->w + p * job->panel_stride, end, to, asks ? &beside : NULL);
         if (to.at == acc)
             finish(job, job->m, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
     }
@@ -161,9 +188,13 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
     const size_t most = SOME_BYTES / group_bytes(job->type) * group_steps(job->type);
     const size_t block = most < job->k ? most / SB_QUANT_BLOCK * SB_QUANT_BLOCK : job->k;
     const unsigned char *begin = job->w + first * job->panel_stride;
+    const bool asks = job->asks.beside.each > 0;
     for (size_t p = first; p < last; p++) {
         const unsigned char *w = job->w + p * job->panel_stride;
         const struct sums to = sums_of(job, p, acc);
+        struct beside beside;
+        if (asks)
+            beside = beside_panel(job, p - first, n_tiles);
         for (size_t k0 = 0; k0 < job->k; k0 += block) {
             size_t k = job->k - k0 < block ? job->k - k0 : block,
                    bytes = packed_bytes(job->type, k);
@@ -177,8 +208,8 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
                 if (job->asks.meanwhile)
                     ahead = meanwhile(&job->asks, (last - first) * job->panel_stride,
                                       (size_t)(w - begin) + part, step);
-                tile_of(job->type, rows)(w, job->x + row * job->ldx + k0, job->ldx, k,
-                                         to.at + row * to.ld, to.ld, k0 > 0, ahead);
+                run_tile(job, rows, w, job->x + row * job->ldx + k0, k, to.at + row * to.ld, to.ld,
+                         k0 > 0, ahead, asks ? &beside : NULL);
             }
             w += bytes;
         }

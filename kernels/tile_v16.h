@@ -118,6 +118,20 @@ TILE_INLINE void ask(int type, struct ahead *ahead)
     ahead->from += ahead->step;
 }
 
+/* What groups of quantised weights ask for beside that, `step` bytes each, for the caches behind the first: from `next`
+ * on, up to `due` by now. */
+struct beside {
+    const unsigned char *next, *due;
+    size_t step;
+};
+
+TILE_INLINE void ask_beside(struct beside *beside)
+{
+    beside->due += beside->step;
+    for (; beside->next < beside->due; beside->next += 64)
+        __builtin_prefetch(beside->next, 0, 2);
+}
+
 /* Odd multiples of the distance between rows of x, in bytes: an address of a base plus 1, 2, 4 or 8 times
  * one of these costs an x86 core nothing, where a pointer per row would not fit its registers. */
 struct row_steps {
@@ -200,10 +214,11 @@ TILE_INLINE void tile(int type, int rows, const unsigned char *w, const float *x
 }
 
 /* The same over `abreast` quantised blocks: each is a chain of its own, which its scale then joins to the
- * sums, so that the chains of neighbours hide each other's latency. abreast is a constant at every call. */
+ * sums, so that the chains of neighbours hide each other's latency. abreast is a constant at every call, and so is
+ * whether beside is NULL. */
 TILE_INLINE void tile_of_blocks(int type, int rows, int abreast, const unsigned char *w,
                                 const float *x, struct row_steps by, float *out, size_t ldo,
-                                bool resume, struct ahead *ahead)
+                                bool resume, struct ahead *ahead, struct beside *beside)
 {
     v16 acc[SB_BLOCK_ROWS][2 * BLOCKS_ABREAST];
     const size_t scales = 2 * SB_PANEL, steps = group_steps(type);
@@ -220,6 +235,8 @@ TILE_INLINE void tile_of_blocks(int type, int rows, int abreast, const unsigned 
 #pragma GCC unroll 4
         for (int b = 0; b < abreast; b++) {
             ask(type, ahead);
+            if (beside)
+                ask_beside(beside);
             g[b] = load_group(type, groups + (size_t)b * bytes);
         }
         /* Where there are registers for all words, none is read again. */
@@ -268,19 +285,19 @@ TILE_INLINE int blocks_abreast(int rows)
 
 TILE_INLINE void quantised_tile(int type, int rows, const unsigned char *w, const float *x,
                                 size_t ldx, size_t k, float *out, size_t ldo, bool resume,
-                                struct ahead ahead)
+                                struct ahead ahead, struct beside *beside)
 {
     const int abreast = blocks_abreast(rows);
     const struct row_steps by = row_steps(ldx);
     const size_t block = sb_panel_bytes((enum sb_dtype)type, SB_QUANT_BLOCK);
     size_t left = k / SB_QUANT_BLOCK;
     for (; left >= (size_t)abreast; left -= (size_t)abreast, resume = true) {
-        tile_of_blocks(type, rows, abreast, w, x, by, out, ldo, resume, &ahead);
+        tile_of_blocks(type, rows, abreast, w, x, by, out, ldo, resume, &ahead, beside);
         w += (size_t)abreast * block;
         x += abreast * SB_QUANT_BLOCK;
     }
     for (; left > 0; left--, resume = true) {
-        tile_of_blocks(type, rows, 1, w, x, by, out, ldo, resume, &ahead);
+        tile_of_blocks(type, rows, 1, w, x, by, out, ldo, resume, &ahead, beside);
         w += block;
         x += SB_QUANT_BLOCK;
     }
@@ -294,7 +311,7 @@ typedef void tile_fn(const unsigned char *w, const float *x, size_t ldx, size_t 
                                      float *out, size_t ldo, bool resume, struct ahead ahead)      \
     {                                                                                              \
         if (is_quantised(type))                                                                    \
-            quantised_tile(type, rows, w, x, ldx, k, out, ldo, resume, ahead);                     \
+            quantised_tile(type, rows, w, x, ldx, k, out, ldo, resume, ahead, NULL);               \
         else                                                                                       \
             tile(type, rows, w, x, ldx, k, out, ldo, resume, ahead);                               \
     }
@@ -365,3 +382,54 @@ static tile_fn *tile_of(int type, size_t rows)
 {
     return tiles[rows - 1][type - FIRST_TYPE];
 }
+
+/* Tiles that ask beside: quantised ones, of as many rows as leave memory time for it. */
+typedef void asking_tile_fn(const unsigned char *w, const float *x, size_t ldx, size_t k,
+                            float *out, size_t ldo, bool resume, struct ahead ahead,
+                            struct beside *beside);
+
+#if SB_TILE_ROWS == 14 && !defined(SB_DOT_PRODUCTS)
+#define DEFINE_ASKING(type, rows)                                                          \
+    static void asking_##type##_##rows(const unsigned char *w, const float *x, size_t ldx, \
+                                       size_t k, float *out, size_t ldo, bool resume,      \
+                                       struct ahead ahead, struct beside *beside)          \
+    {                                                                                      \
+        struct beside own = *beside;                                                       \
+        quantised_tile(type, rows, w, x, ldx, k, out, ldo, resume, ahead, &own);           \
+        *beside = own;                                                                     \
+    }
+#define DEFINE_BOTH_ASKING(rows) \
+    DEFINE_ASKING(SB_Q8_0, rows) \
+    DEFINE_ASKING(SB_Q4_0, rows)
+#define ASKING_OF(rows)                              \
+    {                                                \
+        asking_SB_Q8_0_##rows, asking_SB_Q4_0_##rows \
+    }
+DEFINE_BOTH_ASKING(4)
+DEFINE_BOTH_ASKING(5)
+DEFINE_BOTH_ASKING(6)
+DEFINE_BOTH_ASKING(7)
+DEFINE_BOTH_ASKING(8)
+DEFINE_BOTH_ASKING(9)
+DEFINE_BOTH_ASKING(10)
+DEFINE_BOTH_ASKING(11)
+DEFINE_BOTH_ASKING(12)
+
+/* NULL: there is none. */
+static asking_tile_fn *asking_tile_of(int type, size_t rows)
+{
+    static asking_tile_fn *const asking[][2] = {
+        ASKING_OF(4), ASKING_OF(5),  ASKING_OF(6),  ASKING_OF(7),  ASKING_OF(8),
+        ASKING_OF(9), ASKING_OF(10), ASKING_OF(11), ASKING_OF(12),
+    };
+    return is_quantised(type) && rows >= SB_BESIDE_ROWS
+               ? asking[rows - SB_BESIDE_ROWS][type == SB_Q4_0]
+               : NULL;
+}
+#else
+static asking_tile_fn *asking_tile_of(int type, size_t rows)
+{
+    (void)type, (void)rows;
+    return NULL;
+}
+#endif

@@ -191,6 +191,24 @@ static struct rows_of_input attention_input(const struct pass *pass, size_t inde
     return (struct rows_of_input){ seq->normed, seq->ld_normed };
 }
 
+/* From here on products may ask for what the attention of layer `index` reads: the rest of the layer before it, and
+ * its own projections. */
+static void expect_attention(const struct pass *pass, size_t index)
+{
+    struct sb_seq *seq = pass->seq;
+    const struct sb_config *c = sb_model_config(seq->model);
+    const struct sb_team *team = pass->team;
+    const size_t n = pass->n_rows;
+    seq->soon = (struct sb_soon){ .kv = NULL };
+    if (index >= pass->stop_layer)
+        return;
+    const struct sb_layer *layer = &seq->model->layer[index], *before = layer - 1;
+    const size_t spare =
+        sb_matrix_spare(team, &before->wo, n) + sb_matrix_spare(team, &before->gate_up, n) +
+        sb_matrix_spare(team, &before->w_down, n) + sb_matrix_spare(team, &layer->qkv, n);
+    seq->soon = sb_attention_soon(team, &seq->kv[index], seq->length, c->n_heads, n, spare);
+}
+
 /* x += Wo attention(rope(Wq norm(x)), rope(Wk norm(x)), Wv norm(x)) */
 static void attention_sublayer(const struct pass *pass, size_t index)
 {
@@ -211,6 +229,7 @@ static void attention_sublayer(const struct pass *pass, size_t index)
     const struct sb_visible visible = { seq->length, seq->list, seq->n_list };
     sb_attention(team, seq->attended, seq->ld_attended, q, ld, c->n_heads, 1.0f / sqrtf((float)hd),
                  kv, &visible, n, seq->attention_scratch);
+    expect_attention(pass, index + 1);
     sb_matrix_product(team, seq, seq->x, d, &layer->wo, seq->attended, seq->ld_attended, n, true);
 }
 
@@ -258,6 +277,7 @@ static void run_pass(const struct pass *pass)
 {
     const struct sb_forward_options *o = pass->o;
     struct sb_seq *seq = pass->seq;
+    seq->soon = (struct sb_soon){ .kv = NULL };
     for (size_t i = pass->first_layer; i < pass->stop_layer; i++) {
         tap(seq, o, SB_TAP_IN, i, seq->x, pass->n_rows);
         if (!o->skip_attn || !o->skip_attn[i])

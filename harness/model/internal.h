@@ -56,9 +56,10 @@ struct sb_seq {
     const int32_t **list;
     int32_t *n_list;
     void *attention_scratch;
-    uint32_t *pairs;   /* [max_rows, ...] rounded inputs of fast products, or NULL */
-    float *blas_block; /* weights as floats for OpenBLAS, or NULL */
-    bool prefilling;   /* this pass is part of a prompt */
+    uint32_t *pairs;     /* [max_rows, ...] rounded inputs of fast products, or NULL */
+    float *blas_block;   /* weights as floats for OpenBLAS, or NULL */
+    bool prefilling;     /* this pass is part of a prompt */
+    struct sb_soon soon; /* what the next attention of this pass reads */
 };
 
 /* Pack the matrices of model->weights for model->arithmetic. What it made before it failed (SB_ENOMEM) is the
@@ -77,5 +78,7 @@ bool sb_pass_uses_blas(const struct sb_seq *seq, size_t m);
  * fast, or `blas` for this pass) by other means. */
 void sb_matrix_product(const struct sb_team *team, struct sb_seq *seq, float *y, size_t ldy,
                        const struct sb_matrix *w, const float *x, size_t ldx, size_t m, bool add);
+/* sb_matmul_spare of all its parts. */
+size_t sb_matrix_spare(const struct sb_team *team, const struct sb_matrix *w, size_t m);
 
 #endif

@@ -19,6 +19,14 @@ size_t sb_matrix_inputs(const struct sb_matrix *w)
     return w->part[0].k;
 }
 
+size_t sb_matrix_spare(const struct sb_team *team, const struct sb_matrix *w, size_t m)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < w->n_parts; i++)
+        bytes += sb_matmul_spare(team, &w->part[i], m);
+    return bytes;
+}
+
 /* A block of weight rows as floats: where they lie, or converted into the sequence's scratch. */
 static const float *float_rows(const struct sb_seq *seq, const struct sb_tensor *t, size_t first,
                                size_t n)
@@ -73,7 +81,7 @@ void sb_matrix_product(const struct sb_team *team, struct sb_seq *seq, float *y,
         const struct sb_packed *part = &w->part[i];
         const float *bias = w->bias ? w->bias + from : NULL;
         if (!seq->pairs || part->type != SB_BF16) {
-            sb_matmul(team, y + from, ldy, part, x, ldx, m, bias, add);
+            sb_matmul(team, y + from, ldy, part, x, ldx, m, bias, add, &seq->soon);
             continue;
         }
         if (!rounded)

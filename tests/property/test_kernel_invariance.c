@@ -110,7 +110,7 @@ static float *multiply(const struct sb_packed *w, const float *x, size_t ldx, si
     float *y = guard_floats(m * w->n);
     for (size_t i = 0; i < m * w->n; i++)
         y[i] = add ? (float)i * 0.37f : NAN;
-    sb_matmul(NULL, y, w->n, w, x, ldx, m, bias, add);
+    sb_matmul(NULL, y, w->n, w, x, ldx, m, bias, add, NULL);
     return y;
 }
 
@@ -217,10 +217,45 @@ static void a_row_of_a_batch_is_the_row_alone(void **state)
             assert_int_equal(sb_packed_init(&w, NULL, (enum sb_dtype)type, n, k, weights), 0);
             float *one = guard_floats(n), *all = guard_floats(m * n);
             for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-                sb_matmul(NULL, all, n, &w, x, k, sizes[i], NULL, false);
+                sb_matmul(NULL, all, n, &w, x, k, sizes[i], NULL, false, NULL);
                 for (size_t r = 0; r < sizes[i]; r++) {
-                    sb_matmul(NULL, one, n, &w, x + r * k, k, 1, NULL, false);
+                    sb_matmul(NULL, one, n, &w, x + r * k, k, 1, NULL, false, NULL);
                     assert_memory_equal(one, all + r * n, n * sizeof *one);
+                }
+            }
+            sb_packed_finish(&w);
+            release();
+        }
+}
+
+/* Products that ask for keys and values meanwhile, alone and in a team. */
+static void asking_does_not_change_a_bit(void **state)
+{
+    (void)state;
+    enum { HEADS = 3, HEAD_DIM = 64, SLOTS = 3 * SB_CHUNK };
+    const size_t n = 999, k = 544, most = 40;
+    for (enum sb_cpu cpu = 0; cpu < SB_CPU_COUNT; cpu++)
+        for (int type = SB_Q8_0; sb_cpu_supported(cpu) && type <= SB_Q4_0; type++) {
+            struct sb_kv_layer kv = { SB_F32, NULL, SLOTS, HEADS, HEAD_DIM };
+            const void *weights = random_weights((enum sb_dtype)type, n, k, 15);
+            const float *x = random_floats(most * k, 14);
+            float *want = guard_floats(most * n), *got = guard_floats(most * n);
+            struct sb_packed w;
+            use(cpu);
+            kv.memory = guard(sb_kv_bytes(SB_F32, SLOTS, HEADS, HEAD_DIM));
+            assert_int_equal(sb_packed_init(&w, NULL, (enum sb_dtype)type, n, k, weights), 0);
+            for (size_t m = 1; m <= most; m += m < 14 ? 1 : 9) {
+                sb_matmul(NULL, want, n, &w, x, k, m, NULL, false, NULL);
+                for (size_t threads = 1; threads <= 2; threads++) {
+                    const struct sb_team *team = sb_team_begin(threads);
+                    const size_t spare = sb_matmul_spare(team, &w, m);
+                    struct sb_soon soon = sb_attention_soon(team, &kv, SLOTS, HEADS, 1, spare);
+                    memset(got, 0, m * n * sizeof *got);
+                    sb_matmul(team, got, n, &w, x, k, m, NULL, false, &soon);
+                    sb_team_end(team);
+                    assert_memory_equal(got, want, m * n * sizeof *got);
+                    assert_int_equal(soon.asked, spare < soon.bytes ? spare : soon.bytes);
+                    assert_true(soon.asked > 0 || m < 8);
                 }
             }
             sb_packed_finish(&w);
@@ -243,7 +278,7 @@ static void listed_rows_are_columns_of_the_product(void **state)
             struct sb_packed w;
             use(cpu);
             assert_int_equal(sb_packed_init(&w, NULL, (enum sb_dtype)type, n, k, weights), 0);
-            sb_matmul(NULL, all, n, &w, x, k, m, NULL, false);
+            sb_matmul(NULL, all, n, &w, x, k, m, NULL, false, NULL);
             sb_matmul_rows(NULL, some, 70, &w, rows, 70, x, k, m);
             for (size_t r = 0; r < m; r++)
                 for (size_t i = 0; i < 70; i++)
@@ -259,7 +294,7 @@ static void work_together(size_t threads, const struct sb_packed *w, const float
 {
     const struct sb_team *team = sb_team_begin(threads);
     size_t n = w->n;
-    sb_matmul(team, y, n, w, x, w->k, m, NULL, false);
+    sb_matmul(team, y, n, w, x, w->k, m, NULL, false, NULL);
     sb_rmsnorm(team, y, n, y, n, y + (m - 1) * n, n, m / 2, 1e-5f);
     sb_swiglu(team, y, n, y + 2 * n, n, n, m - 2);
     sb_team_end(team);
@@ -521,6 +556,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_follow_their_definition_in_every_variant),
         cmocka_unit_test(a_row_of_a_batch_is_the_row_alone),
+        cmocka_unit_test(asking_does_not_change_a_bit),
         cmocka_unit_test(listed_rows_are_columns_of_the_product),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(row_operations_agree_in_every_variant),
