@@ -12,6 +12,16 @@ static inline size_t sb_round_up(size_t x, size_t to)
     return (x + to - 1) / to * to;
 }
 
+static inline size_t sb_least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline bool sb_is_quantised(int type)
+{
+    return type == SB_Q8_0 || type == SB_Q4_0;
+}
+
 /* Of quantised weights, with at least so many rows, each panel asks for `each` bytes more, from byte `from` on of a
  * stream of which a piece of `run` bytes begins at `at`, and one every `stride` bytes. */
 enum { SB_BESIDE_ROWS = 4 };
@@ -19,6 +29,13 @@ struct sb_beside {
     const unsigned char *at;
     size_t run, stride, from, each;
 };
+
+/* Where panel p, counted from the first that this is for, begins to ask. */
+static inline const unsigned char *sb_beside_at(const struct sb_beside *beside, size_t p)
+{
+    const size_t i = beside->from + p * beside->each;
+    return beside->at + i / beside->run * beside->stride + i % beside->run;
+}
 
 /* What a run over memory asks for beyond itself; nothing set: what lies behind it. Results do not depend on it. */
 struct sb_asks {
@@ -107,17 +124,17 @@ struct sb_kernel_table {
 extern const struct sb_kernel_table sb_kernels_generic;
 extern const struct sb_kernel_table sb_kernels_avx2, sb_kernels_avx512; /* x86-64 builds only */
 
-/* Bytes of `soon` for a product that has time for so many; the caller adds them to soon->asked when they are. */
+/* Bytes of `soon` for a product that has time for so many; once it has asked for them they are added to soon->asked. */
 size_t sb_soon_take(struct sb_soon *soon, size_t spare_bytes);
 /* What a product's panels from `first` on ask for, `each` bytes a panel: as products follow each other, each member's
  * panels go on in the stream of its own heads. */
 struct sb_beside sb_soon_part(const struct sb_soon *soon, size_t panels, size_t members,
                               size_t each, size_t first);
 
-/* A product by a variant's function, in parts of whole panels; `next` as in struct sb_packed, `bytes` of soon are asked
- * for. */
+/* A product by a variant's function, in parts of whole panels; `next` as in struct sb_packed. It has time for
+ * spare_bytes of soon, which may be NULL. */
 void sb_product_run(const struct sb_team *team, const struct sb_product *job,
-                    const struct sb_panels *next, const struct sb_soon *soon, size_t bytes,
+                    const struct sb_panels *next, struct sb_soon *soon, size_t spare_bytes,
                     void (*product)(const struct sb_product *job, size_t first_panel,
                                     size_t last_panel));
 void sb_product_avx512_bf16(const struct sb_product *job, size_t first_panel, size_t last_panel);

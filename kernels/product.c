@@ -32,11 +32,12 @@ static void run_panels(const void *arg, size_t first, size_t last, size_t member
 }
 
 void sb_product_run(const struct sb_team *team, const struct sb_product *job,
-                    const struct sb_panels *next, const struct sb_soon *soon, size_t bytes,
+                    const struct sb_panels *next, struct sb_soon *soon, size_t spare_bytes,
                     void (*product)(const struct sb_product *job, size_t first_panel,
                                     size_t last_panel))
 {
     const size_t panels = job->n / SB_PANEL + (job->n % SB_PANEL != 0);
+    const size_t bytes = soon && soon->kv ? sb_soon_take(soon, spare_bytes) : 0;
     const struct panel_loop loop = {
         .job = job,
         .next = next,
@@ -48,13 +49,14 @@ void sb_product_run(const struct sb_team *team, const struct sb_product *job,
     };
     if (job->m > 0)
         sb_team_for(team, loop.panels, job->m * job->n * job->k, run_panels, &loop);
+    if (bytes > 0)
+        soon->asked += bytes;
 }
 
 void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
                const float *x, size_t ldx, size_t m, const float *bias, bool add,
                struct sb_soon *soon)
 {
-    const size_t bytes = soon && soon->kv ? sb_soon_take(soon, sb_matmul_spare(team, w, m)) : 0;
     const struct sb_product job = {
         .type = w->type,
         .w = w->data,
@@ -69,9 +71,7 @@ void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb
         .bias = bias,
         .add = add,
     };
-    sb_product_run(team, &job, &w->next, soon, bytes, sb_kernels()->product);
-    if (bytes > 0)
-        soon->asked += bytes;
+    sb_product_run(team, &job, &w->next, soon, sb_matmul_spare(team, w, m), sb_kernels()->product);
 }
 
 enum { PICK_ROWS = 64 };

@@ -19,13 +19,16 @@ TILE_INLINE struct ahead meanwhile(const struct sb_asks *asks, size_t run, size_
     return (struct ahead){ asks->meanwhile + at * asks->bytes / run, step * asks->bytes / run };
 }
 
-/* What panel p of a run asks for beside what it reads; its tiles share it out. */
-static struct beside beside_panel(const struct sb_product *job, size_t p, size_t n_tiles)
+/* What panel p of a run asks for beside what it reads, in `room`, for its tiles to share out; or NULL: nothing. */
+static struct beside *beside_panel(const struct sb_product *job, size_t p, size_t n_tiles,
+                                   struct beside *room)
 {
     const struct sb_beside *b = &job->asks.beside;
-    const size_t i = b->from + p * b->each;
-    const unsigned char *at = b->at + i / b->run * b->stride + i % b->run;
-    return (struct beside){ at, at, b->each * group_steps(job->type) / (job->k * n_tiles) };
+    if (b->each == 0)
+        return NULL;
+    room->next = room->due = sb_beside_at(b, p);
+    room->step = b->each * group_steps(job->type) / (job->k * n_tiles);
+    return room;
 }
 
 /* A tile of rows over k steps of a panel, from w and x on; beside may be NULL. */
@@ -112,13 +115,10 @@ static void product_few(const struct sb_product *job, size_t first, size_t last)
     _Alignas(64) float acc[SB_TILE_ROWS * SB_PANEL];
     const unsigned char *begin = job->w + first * job->panel_stride,
                         *end = job->w + last * job->panel_stride;
-    const bool asks = job->asks.beside.each > 0;
     for (size_t p = first; p < last; p++) {
         const struct sums to = sums_of(job, p, acc);
-        struct beside beside;
-        if (asks)
-            beside = beside_panel(job, p - first, 1);
-        stream_panel(job, begin, job->w + p * job->panel_stride, end, to, asks ? &beside : NULL);
+        struct beside room, *beside = beside_panel(job, p - first, 1, &room);
+        stream_panel(job, begin, job->w + p * job->panel_stride, end, to, beside);
         if (to.at == acc)
             finish(job, job->m, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
     }
@@ -188,13 +188,10 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
     const size_t most = SOME_BYTES / group_bytes(job->type) * group_steps(job->type);
     const size_t block = most < job->k ? most / SB_QUANT_BLOCK * SB_QUANT_BLOCK : job->k;
     const unsigned char *begin = job->w + first * job->panel_stride;
-    const bool asks = job->asks.beside.each > 0;
     for (size_t p = first; p < last; p++) {
         const unsigned char *w = job->w + p * job->panel_stride;
         const struct sums to = sums_of(job, p, acc);
-        struct beside beside;
-        if (asks)
-            beside = beside_panel(job, p - first, n_tiles);
+        struct beside room, *beside = beside_panel(job, p - first, n_tiles, &room);
         for (size_t k0 = 0; k0 < job->k; k0 += block) {
             size_t k = job->k - k0 < block ? job->k - k0 : block,
                    bytes = packed_bytes(job->type, k);
@@ -209,7 +206,7 @@ static void product_some(const struct sb_product *job, size_t first, size_t last
                     ahead = meanwhile(&job->asks, (last - first) * job->panel_stride,
                                       (size_t)(w - begin) + part, step);
                 run_tile(job, rows, w, job->x + row * job->ldx + k0, k, to.at + row * to.ld, to.ld,
-                         k0 > 0, ahead, asks ? &beside : NULL);
+                         k0 > 0, ahead, beside);
             }
             w += bytes;
         }

@@ -21,7 +21,7 @@ static size_t spare(const struct sb_team *team, size_t operations, size_t bytes)
 
 size_t sb_matmul_spare(const struct sb_team *team, const struct sb_packed *w, size_t m)
 {
-    const bool asks = m >= SB_BESIDE_ROWS && (w->type == SB_Q8_0 || w->type == SB_Q4_0);
+    const bool asks = m >= SB_BESIDE_ROWS && sb_is_quantised(w->type);
     return asks ? spare(team, 2 * m * w->n * w->k, sb_packed_size(w->type, w->n, w->k)) : 0;
 }
 
@@ -29,7 +29,7 @@ struct sb_soon sb_attention_soon(const struct sb_team *team, const struct sb_kv_
                                  size_t slots, size_t n_heads, size_t m, size_t spare_bytes)
 {
     const size_t run = slots / SB_CHUNK * (sb_kv_key_chunk(kv) + sb_kv_value_chunk(kv));
-    const size_t bytes = run * kv->n_kv_heads, most = bytes < MOST_BYTES ? bytes : MOST_BYTES;
+    const size_t bytes = run * kv->n_kv_heads, most = sb_least(bytes, MOST_BYTES);
     /* Two products, and about a quarter more for the weights between them. */
     const size_t operations = 5 * m * n_heads * kv->head_dim * slots;
     if (most == 0 || spare_bytes == 0 || spare(team, operations, bytes) > 0)
@@ -42,16 +42,11 @@ struct sb_soon sb_attention_soon(const struct sb_team *team, const struct sb_kv_
     };
 }
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 size_t sb_soon_take(struct sb_soon *soon, size_t spare_bytes)
 {
-    const size_t unused = least(soon->later, spare_bytes);
+    const size_t unused = sb_least(soon->later, spare_bytes);
     soon->later -= unused;
-    return least(spare_bytes - unused, soon->bytes - soon->asked);
+    return sb_least(spare_bytes - unused, soon->bytes - soon->asked);
 }
 
 struct sb_beside sb_soon_part(const struct sb_soon *soon, size_t panels, size_t members,

@@ -28,6 +28,8 @@
 #include <unistd.h>
 #endif
 
+#include "kernels/internal.h"
+
 /* Looks at a word before a thread sleeps: some 40 us, more than parts differ by on an idle machine, and
  * than the time between two forwards of a decoding loop. */
 enum { SPINS = 2000 };
@@ -180,22 +182,17 @@ static size_t take_parts(uint64_t word, size_t member)
     return n_taken;
 }
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 void sb_team_for(const struct sb_team *team, size_t n, size_t work,
                  void (*part)(const void *arg, size_t first, size_t last, size_t member),
                  const void *arg)
 {
-    size_t count = team ? least(team->count, least(work / WORTH_A_MEMBER, n)) : 1;
+    size_t count = team ? sb_least(team->count, sb_least(work / WORTH_A_MEMBER, n)) : 1;
     if (count < 2) {
         if (n > 0)
             part(arg, 0, n, 0);
         return;
     }
-    size_t worth = least(work / WORTH_A_PART, n) / count, each = 1;
+    size_t worth = sb_least(work / WORTH_A_PART, n) / count, each = 1;
     while (each < PARTS_EACH && worth >> each > 0)
         each++;
     uint64_t last = atomic_load_explicit(&pool.loop, memory_order_relaxed) >> LOW_BITS;

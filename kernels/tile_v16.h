@@ -15,21 +15,16 @@ TILE_INLINE size_t packed_bytes(int type, size_t k)
     return type == SB_BF16_DOT ? k * 128 : sb_panel_bytes((enum sb_dtype)type, k);
 }
 
-TILE_INLINE bool is_quantised(int type)
-{
-    return type == SB_Q8_0 || type == SB_Q4_0;
-}
-
 /* Rows of the highest tile. Unpacking quantised weights takes registers. */
 TILE_INLINE size_t tile_rows(int type)
 {
-    return is_quantised(type) ? SB_BLOCK_ROWS : SB_TILE_ROWS;
+    return sb_is_quantised(type) ? SB_BLOCK_ROWS : SB_TILE_ROWS;
 }
 
 /* Quantised rows that do not fit one tile are fastest in middling ones: what joins a block's sums weighs less. */
 TILE_INLINE size_t tiles_for(int type, size_t m)
 {
-    const bool many = is_quantised(type) && m > tile_rows(type);
+    const bool many = sb_is_quantised(type) && m > tile_rows(type);
     const size_t most = many ? SB_BLOCK_ROWS_OF_MANY : tile_rows(type);
     return (m + most - 1) / most;
 }
@@ -310,7 +305,7 @@ typedef void tile_fn(const unsigned char *w, const float *x, size_t ldx, size_t 
     static void tile_##type##_##rows(const unsigned char *w, const float *x, size_t ldx, size_t k, \
                                      float *out, size_t ldo, bool resume, struct ahead ahead)      \
     {                                                                                              \
-        if (is_quantised(type))                                                                    \
+        if (sb_is_quantised(type))                                                                 \
             quantised_tile(type, rows, w, x, ldx, k, out, ldo, resume, ahead, NULL);               \
         else                                                                                       \
             tile(type, rows, w, x, ldx, k, out, ldo, resume, ahead);                               \
@@ -422,11 +417,11 @@ static asking_tile_fn *asking_tile_of(int type, size_t rows)
         ASKING_OF(4), ASKING_OF(5),  ASKING_OF(6),  ASKING_OF(7),  ASKING_OF(8),
         ASKING_OF(9), ASKING_OF(10), ASKING_OF(11), ASKING_OF(12),
     };
-    return is_quantised(type) && rows >= SB_BESIDE_ROWS
+    return sb_is_quantised(type) && rows >= SB_BESIDE_ROWS
                ? asking[rows - SB_BESIDE_ROWS][type == SB_Q4_0]
                : NULL;
 }
-#else
+#else /* low tiles: nothing is asked for */
 static asking_tile_fn *asking_tile_of(int type, size_t rows)
 {
     (void)type, (void)rows;

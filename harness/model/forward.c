@@ -200,7 +200,7 @@ static void expect_attention(const struct pass *pass, size_t index)
     const struct sb_team *team = pass->team;
     const size_t n = pass->n_rows;
     seq->soon = (struct sb_soon){ .kv = NULL };
-    if (index >= pass->stop_layer)
+    if (index >= pass->stop_layer || (pass->o->skip_attn && pass->o->skip_attn[index]))
         return;
     const struct sb_layer *layer = &seq->model->layer[index], *before = layer - 1;
     const size_t spare =

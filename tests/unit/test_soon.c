@@ -80,8 +80,7 @@ static void record(const struct sb_product *job, size_t first, size_t last)
 {
     const struct sb_beside *b = &job->asks.beside;
     for (size_t p = first; p < last && b->each > 0; p++) {
-        const size_t i = b->from + (p - first) * b->each;
-        asked[running][p].at = b->at + i / b->run * b->stride + i % b->run;
+        asked[running][p].at = sb_beside_at(b, p - first);
         asked[running][p].bytes = b->each;
     }
 }
@@ -93,9 +92,7 @@ static void run_products(struct sb_soon *soon, const struct sb_team *team)
     for (running = 0; running < PRODUCTS; running++) {
         const struct sb_packed w = quantised(running);
         const struct sb_product job = { .type = w.type, .n = w.n, .k = w.k, .m = ROWS };
-        const size_t bytes = sb_soon_take(soon, sb_matmul_spare(team, &w, ROWS));
-        sb_product_run(team, &job, &none, soon, bytes, record);
-        soon->asked += bytes;
+        sb_product_run(team, &job, &none, soon, sb_matmul_spare(team, &w, ROWS), record);
     }
 }
 
