@@ -115,6 +115,12 @@ struct sb_kernel_table {
     /* Rotate one head by n_pairs angles: second elements at x + half (half layout) or next door. */
     void (*rope)(float *x, const float *cos, const float *sin, size_t n_pairs,
                  enum sb_rope_layout layout);
+    /* Into a KV cache, rounded to nearest even, from m rows that lie ldx apart: keys of d elements into neighbouring
+     * slots of one panel, from the first one's element 0 on; n <= SB_PANEL elements of values into their slots. */
+    void (*store_keys)(enum sb_dtype type, unsigned char *to, const float *x, size_t ldx, size_t m,
+                       size_t d);
+    void (*store_values)(enum sb_dtype type, unsigned char *to, const float *x, size_t ldx,
+                         size_t m, size_t n);
     /* For measuring: n times 2 * SB_BLOCK_ROWS independent multiply-adds of 16 lanes; their count is
      * returned and *sink is written, so that nothing is optimised away. Reading n floats, summed. */
     size_t (*spin)(size_t n, float *sink);

@@ -86,53 +86,6 @@ unsigned char *sb_kv_values(const struct sb_kv_layer *kv, size_t slot, size_t he
            (panel * SB_CHUNK + slot % SB_CHUNK) * sb_kv_value_step(kv);
 }
 
-/* to[0], to[stride], ... = x[0], x[ldx], ..., n of them, rounded to the cache's type; stride in bytes. */
-static inline __attribute__((always_inline)) void
-store(enum sb_dtype type, unsigned char *to, size_t stride, const float *x, size_t ldx, size_t n)
-{
-    switch (type) {
-    case SB_F32:
-        for (size_t i = 0; i < n; i++)
-            memcpy(to + i * stride, x + i * ldx, sizeof *x);
-        break;
-    case SB_F16:
-        for (size_t i = 0; i < n; i++)
-            memcpy(to + i * stride, &(uint16_t){ sb_f32_to_f16(x[i * ldx]) }, 2);
-        break;
-    default:
-        for (size_t i = 0; i < n; i++)
-            memcpy(to + i * stride, &(uint16_t){ sb_f32_to_bf16(x[i * ldx]) }, 2);
-        break;
-    }
-}
-
-/* Keys of n slots that lie in one panel, which are neighbours in a line of memory for every element. */
-static void write_keys(const struct sb_kv_layer *kv, size_t slot, size_t head, const float *k,
-                       size_t ld, size_t n)
-{
-    unsigned char *to = sb_kv_key(kv, slot, head, 0);
-    for (size_t i = 0; i < kv->head_dim; i++) {
-        switch (kv->type) {
-        case SB_F32:
-            store(SB_F32, to + i * 128, 4, k + i, ld, n);
-            break;
-        case SB_F16:
-            store(SB_F16, to + i * 64, 2, k + i, ld, n);
-            break;
-        default: /* two steps to a word */
-            store(SB_BF16, to + i / 2 * 128 + i % 2 * 2, 4, k + i, ld, n);
-            break;
-        }
-    }
-}
-
-static void write_values(const struct sb_kv_layer *kv, size_t slot, size_t head, const float *v)
-{
-    for (size_t i = 0, d = kv->head_dim; i < d; i += SB_PANEL)
-        store(kv->type, sb_kv_values(kv, slot, head, i / SB_PANEL), element_bytes(kv), v + i, 1,
-              d - i < SB_PANEL ? d - i : SB_PANEL);
-}
-
 /* All lines of a head's next slots are on their way at once. */
 static void ask_for_slots(const struct sb_kv_layer *kv, size_t slot, size_t head, size_t n)
 {
@@ -159,22 +112,29 @@ struct write_loop {
 static void write_runs(const void *arg, size_t first, size_t last, size_t member)
 {
     const struct write_loop *l = arg;
-    const size_t offset = l->slot % SB_PANEL, d = l->kv->head_dim;
+    const struct sb_kernel_table *kernels = sb_kernels();
+    const struct sb_kv_layer *kv = l->kv;
+    const size_t offset = l->slot % SB_PANEL, d = kv->head_dim;
     for (size_t i = first; i < last; i++) {
         size_t head = i / l->runs, run = i % l->runs;
         size_t row = run > 0 ? run * SB_PANEL - offset : 0, end = (run + 1) * SB_PANEL - offset;
         size_t n = (end < l->m ? end : l->m) - row, at = row * l->ld + head * d;
-        ask_for_slots(l->kv, l->slot + row, head, n);
-        write_keys(l->kv, l->slot + row, head, l->k + at, l->ld, n);
-        for (size_t r = 0; r < n; r++)
-            write_values(l->kv, l->slot + row + r, head, l->v + at + r * l->ld);
+        ask_for_slots(kv, l->slot + row, head, n);
+        kernels->store_keys(kv->type, sb_kv_key(kv, l->slot + row, head, 0), l->k + at, l->ld, n,
+                            d);
+        for (size_t at_value = 0; at_value < d; at_value += SB_PANEL)
+            kernels->store_values(kv->type,
+                                  sb_kv_values(kv, l->slot + row, head, at_value / SB_PANEL),
+                                  l->v + at + at_value, l->ld, n, sb_least(d - at_value, SB_PANEL));
     }
 }
 
 void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_t slot,
                  const float *k, const float *v, size_t ld, size_t m)
 {
-    enum { WORK = 96 }; /* multiply-adds in the time of an element of k and of v */
+    enum {
+        WORK = 96
+    }; /* multiply-adds in the time of an element of k and of v: mostly of waiting for lines */
     const size_t runs = (slot % SB_PANEL + m + SB_PANEL - 1) / SB_PANEL;
     const struct write_loop loop = { kv, slot, k, v, ld, m, runs };
     if (m > 0)

@@ -13,6 +13,8 @@ const struct sb_kernel_table SB_V16_TABLE = {
     .weigh = weigh,
     .argmax = argmax,
     .rope = rope,
+    .store_keys = store_keys,
+    .store_values = store_values,
     .spin = spin,
     .stream = stream,
 };

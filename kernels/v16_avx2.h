@@ -236,4 +236,86 @@ static inline __attribute__((always_inline)) v16 v_nibble(v16_words w, int step)
     return v_field(w, sb_nibble_bit(step), 4);
 }
 
+/* Eight rows of eight lanes. */
+static inline __attribute__((always_inline)) void transpose_8(__m256 a[8])
+{
+    __m256 t[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int h = 0; h < 2; h++) {
+            const __m256d x = _mm256_castps_pd(t[i + h]), y = _mm256_castps_pd(t[i + 2 + h]);
+            a[i + 2 * h] = _mm256_castpd_ps(_mm256_unpacklo_pd(x, y));
+            a[i + 2 * h + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(x, y));
+        }
+    for (int h = 0; h < 4; h++) {
+        t[h] = _mm256_permute2f128_ps(a[h], a[4 + h], 0x20);
+        t[4 + h] = _mm256_permute2f128_ps(a[h], a[4 + h], 0x31);
+    }
+    for (int i = 0; i < 8; i++)
+        a[i] = t[i];
+}
+
+static inline void v_transpose(v16 a[16])
+{
+    __m256 part[4][8]; /* the upper half of the rows, then the lower: lo, hi */
+    for (int i = 0; i < 16; i++) {
+        part[i / 8 * 2][i % 8] = a[i].lo;
+        part[i / 8 * 2 + 1][i % 8] = a[i].hi;
+    }
+    for (int i = 0; i < 4; i++)
+        transpose_8(part[i]);
+    for (int i = 0; i < 16; i++)
+        a[i] = (v16){ part[i / 8][i % 8], part[2 + i / 8][i % 8] };
+}
+
+/* The first n of 16 halves, or of 16 words. */
+static inline void store_halves_n(void *p, __m128i lo, __m128i hi, size_t n)
+{
+    __m128i all[2] = { lo, hi };
+    if (n >= 16)
+        memcpy(p, all, sizeof all);
+    else
+        memcpy(p, all, 2 * n);
+}
+
+static inline void v_store_f16_n(void *p, v16 a, size_t n)
+{
+    store_halves_n(p, _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT),
+                   _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT), n);
+}
+
+/* To bfloat16, in the low halves. */
+static inline __m256i round_bf16(__m256 a)
+{
+    const __m256i bits = _mm256_castps_si256(a),
+                  odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1)),
+                  near = _mm256_add_epi32(bits, _mm256_add_epi32(_mm256_set1_epi32(0x7fff), odd)),
+                  nan = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000)),
+                  is_nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+    return _mm256_srli_epi32(_mm256_blendv_epi8(near, nan, is_nan), 16);
+}
+
+/* 8 words that are halves, as such. */
+static inline __m128i halves_of(__m256i words)
+{
+    return _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+}
+
+static inline void v_store_bf16_n(void *p, v16 a, size_t n)
+{
+    store_halves_n(p, halves_of(round_bf16(a.lo)), halves_of(round_bf16(a.hi)), n);
+}
+
+static inline void v_store_bf16_pairs_n(void *p, v16 low, v16 high, size_t n)
+{
+    const __m256i lo = _mm256_or_si256(round_bf16(low.lo),
+                                       _mm256_slli_epi32(round_bf16(high.lo), 16)),
+                  hi = _mm256_or_si256(round_bf16(low.hi),
+                                       _mm256_slli_epi32(round_bf16(high.hi), 16));
+    v_store_n(p, (v16){ _mm256_castsi256_ps(lo), _mm256_castsi256_ps(hi) }, n);
+}
+
 #endif

@@ -190,4 +190,58 @@ static inline __attribute__((always_inline)) v16 v_nibble(v16_words w, int step)
                                high, u, _mm512_broadcast_i64x4(bfloats)));
 }
 
+/* Pairs of lanes, pairs of pairs, and twice the quarters of a register change places. */
+static inline __attribute__((always_inline)) void v_transpose(v16 a[16])
+{
+    v16 t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int h = 0; h < 2; h++) {
+            const __m512d x = _mm512_castps_pd(t[i + h]), y = _mm512_castps_pd(t[i + 2 + h]);
+            a[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+            a[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+        }
+    for (int i = 0; i < 16; i += 8)
+        for (int h = 0; h < 4; h++) {
+            t[i + h] = _mm512_shuffle_f32x4(a[i + h], a[i + 4 + h], 0x88);
+            t[i + 4 + h] = _mm512_shuffle_f32x4(a[i + h], a[i + 4 + h], 0xdd);
+        }
+    for (int h = 0; h < 8; h++) {
+        a[h] = _mm512_shuffle_f32x4(t[h], t[8 + h], 0x88);
+        a[8 + h] = _mm512_shuffle_f32x4(t[h], t[8 + h], 0xdd);
+    }
+}
+
+static inline void v_store_f16_n(void *p, v16 a, size_t n)
+{
+    _mm256_mask_storeu_epi16(p, first_lanes(n), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}
+
+/* To bfloat16, in the high halves; vcvtneps2bf16 would make subnormals zero. */
+static inline __m512i round_bf16(v16 a)
+{
+    const __m512i bits = _mm512_castps_si512(a), one = _mm512_set1_epi32(1),
+                  quiet = _mm512_set1_epi32(0x400000),
+                  odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one),
+                  up = _mm512_add_epi32(_mm512_set1_epi32(0x7fff), odd);
+    const __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+    return _mm512_mask_or_epi32(_mm512_add_epi32(bits, up), nan, bits, quiet);
+}
+
+static inline void v_store_bf16_n(void *p, v16 a, size_t n)
+{
+    _mm256_mask_storeu_epi16(p, first_lanes(n),
+                             _mm512_cvtepi32_epi16(_mm512_srli_epi32(round_bf16(a), 16)));
+}
+
+static inline void v_store_bf16_pairs_n(void *p, v16 low, v16 high, size_t n)
+{
+    const __m512i words = _mm512_mask_blend_epi16(
+        0xaaaaaaaa, _mm512_srli_epi32(round_bf16(low), 16), round_bf16(high));
+    _mm512_mask_storeu_epi32(p, first_lanes(n), words);
+}
+
 #endif

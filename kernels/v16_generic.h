@@ -205,6 +205,38 @@ static inline __attribute__((always_inline)) v16 v_nibble(v16_words w, int step)
     return v_field(w, sb_nibble_bit(step), 4);
 }
 
+/* Lane j of a[i] becomes lane i of a[j]. */
+static inline void v_transpose(v16 a[16])
+{
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < i; j++) {
+            const float x = a[i].l[j];
+            a[i].l[j] = a[j].l[i];
+            a[j].l[i] = x;
+        }
+}
+
+/* The first n lanes as halves, as bfloat16, and as words of two bfloat16; all to the nearest, ties to even. */
+static inline void v_store_f16_n(void *p, v16 a, size_t n)
+{
+    for (size_t j = 0; j < n && j < 16; j++)
+        memcpy((uint16_t *)p + j, &(uint16_t){ sb_f32_to_f16(a.l[j]) }, 2);
+}
+
+static inline void v_store_bf16_n(void *p, v16 a, size_t n)
+{
+    for (size_t j = 0; j < n && j < 16; j++)
+        memcpy((uint16_t *)p + j, &(uint16_t){ sb_f32_to_bf16(a.l[j]) }, 2);
+}
+
+static inline void v_store_bf16_pairs_n(void *p, v16 low, v16 high, size_t n)
+{
+    for (size_t j = 0; j < n && j < 16; j++) {
+        const uint16_t pair[2] = { sb_f32_to_bf16(low.l[j]), sb_f32_to_bf16(high.l[j]) };
+        memcpy((uint16_t *)p + 2 * j, pair, sizeof pair);
+    }
+}
+
 #undef EACH_LANE
 
 #endif

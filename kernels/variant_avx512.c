@@ -6,4 +6,6 @@
 #include "kernels/product_v16.h"
 #include "kernels/rows_v16.h"
 
+#include "kernels/kv_v16.h"
+
 #include "kernels/table_v16.h"
