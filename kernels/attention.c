@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "kernels/internal.h"
+#include "kernels/kv.h"
 
 /* Query vectors that share a pass over a chunk, and pieces of scratch, which bound the members. */
 enum { BLOCK_VECTORS = SB_WEIGH_ROWS, SLICES = 64 };

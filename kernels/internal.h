@@ -22,6 +22,28 @@ static inline bool sb_is_quantised(int type)
     return type == SB_Q8_0 || type == SB_Q4_0;
 }
 
+/* A panel's share of a quantised block: scales of its rows, then their bytes or nibbles (pack.c). */
+enum { SB_Q8_PANEL_BLOCK = 64 + 32 * 32, SB_Q4_PANEL_BLOCK = 64 + 32 * 16 };
+
+/* Bytes of one packed panel. */
+static inline size_t sb_panel_bytes(enum sb_dtype type, size_t k)
+{
+    switch (type) {
+    case SB_F32:
+        return k * 128;
+    case SB_F16:
+        return k * 64;
+    case SB_BF16:
+        return (k / 2 + k % 2) * 128;
+    case SB_Q8_0:
+        return k / SB_QUANT_BLOCK * SB_Q8_PANEL_BLOCK;
+    case SB_Q4_0:
+        return k / SB_QUANT_BLOCK * SB_Q4_PANEL_BLOCK;
+    default:
+        return 0;
+    }
+}
+
 /* Of quantised weights, with at least so many rows, each panel asks for `each` bytes more, from byte `from` on of a
  * stream of which a piece of `run` bytes begins at `at`, and one every `stride` bytes. */
 enum { SB_BESIDE_ROWS = 4 };
@@ -80,16 +102,6 @@ struct sb_sums {
     struct sb_asks asks;
 };
 
-/* Inside a KV cache: element i of the key in a slot, the 32 values of a slot in a panel; bytes from a slot's values to
- * the next one's, of a head's chunk of keys, and of one of values. */
-unsigned char *sb_kv_key(const struct sb_kv_layer *kv, size_t slot, size_t head, size_t i);
-unsigned char *sb_kv_values(const struct sb_kv_layer *kv, size_t slot, size_t head, size_t panel);
-size_t sb_kv_value_step(const struct sb_kv_layer *kv);
-size_t sb_kv_value_panels(const struct sb_kv_layer *kv);
-size_t sb_kv_key_chunk(const struct sb_kv_layer *kv);
-size_t sb_kv_value_chunk(const struct sb_kv_layer *kv);
-size_t sb_kv_head_stride(const struct sb_kv_layer *kv);
-
 enum { SB_WEIGH_ROWS = 64 };
 
 struct sb_kernel_table {
@@ -147,8 +159,5 @@ void sb_product_avx512_bf16(const struct sb_product *job, size_t first_panel, si
 
 /* The table of the active variant. */
 const struct sb_kernel_table *sb_kernels(void);
-
-/* Bytes of one packed panel. */
-size_t sb_panel_bytes(enum sb_dtype type, size_t k);
 
 #endif

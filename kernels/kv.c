@@ -1,44 +1,12 @@
-/* The KV cache of a layer: where keys and values lie, and how they get there. In memory a head is one stream: keys of a
- * chunk of slots, values of that chunk, keys of the next. */
+/* The KV cache of a layer: how keys and values get there, and are moved and copied. */
 #include <stdint.h>
 #include <string.h>
 
-#include "kernels/internal.h"
-
-size_t sb_kv_value_step(const struct sb_kv_layer *kv)
-{
-    return kv->type == SB_F32 ? 128 : 64;
-}
+#include "kernels/kv.h"
 
 static size_t element_bytes(const struct sb_kv_layer *kv)
 {
     return kv->type == SB_F32 ? 4 : 2;
-}
-
-size_t sb_kv_value_panels(const struct sb_kv_layer *kv)
-{
-    return sb_round_up(kv->head_dim, SB_PANEL) / SB_PANEL;
-}
-
-/* Bytes of a chunk of keys, of one of values, and of both. */
-size_t sb_kv_key_chunk(const struct sb_kv_layer *kv)
-{
-    return SB_CHUNK / SB_PANEL * sb_panel_bytes(kv->type, kv->head_dim);
-}
-
-size_t sb_kv_value_chunk(const struct sb_kv_layer *kv)
-{
-    return SB_CHUNK * sb_kv_value_panels(kv) * sb_kv_value_step(kv);
-}
-
-static size_t chunk_bytes(const struct sb_kv_layer *kv)
-{
-    return sb_kv_key_chunk(kv) + sb_kv_value_chunk(kv);
-}
-
-static size_t chunks(size_t slots)
-{
-    return slots / SB_CHUNK + (slots % SB_CHUNK != 0);
 }
 
 size_t sb_kv_bytes(enum sb_dtype type, size_t n_slots, size_t n_kv_heads, size_t head_dim)
@@ -46,44 +14,10 @@ size_t sb_kv_bytes(enum sb_dtype type, size_t n_slots, size_t n_kv_heads, size_t
     const struct sb_kv_layer kv = { type, NULL, n_slots, n_kv_heads, head_dim };
     size_t most;
     if (type > SB_BF16 || head_dim > SIZE_MAX / 16 || n_slots > SIZE_MAX - SB_CHUNK ||
-        __builtin_mul_overflow(chunks(n_slots) * SB_CHUNK, n_kv_heads, &most) ||
+        __builtin_mul_overflow(sb_kv_chunks(n_slots) * SB_CHUNK, n_kv_heads, &most) ||
         __builtin_mul_overflow(most, 8 * sb_round_up(head_dim, SB_PANEL), &most))
         return 0;
-    return n_kv_heads * chunks(n_slots) * chunk_bytes(&kv);
-}
-
-size_t sb_kv_head_stride(const struct sb_kv_layer *kv)
-{
-    return chunks(kv->n_slots) * chunk_bytes(kv);
-}
-
-/* The chunk of a head that a slot lies in. */
-static unsigned char *chunk_at(const struct sb_kv_layer *kv, size_t slot, size_t head)
-{
-    return (unsigned char *)kv->memory + head * sb_kv_head_stride(kv) +
-           slot / SB_CHUNK * chunk_bytes(kv);
-}
-
-/* Element i of the key in a slot. */
-unsigned char *sb_kv_key(const struct sb_kv_layer *kv, size_t slot, size_t head, size_t i)
-{
-    size_t lane = slot % SB_PANEL, panel = slot % SB_CHUNK / SB_PANEL;
-    unsigned char *base = chunk_at(kv, slot, head) + panel * sb_panel_bytes(kv->type, kv->head_dim);
-    switch (kv->type) {
-    case SB_F32:
-        return base + i * 128 + lane * 4;
-    case SB_F16:
-        return base + i * 64 + lane * 2;
-    default: /* two steps to a word */
-        return base + i / 2 * 128 + lane * 4 + i % 2 * 2;
-    }
-}
-
-/* The 32 values of a slot in panel `panel`. */
-unsigned char *sb_kv_values(const struct sb_kv_layer *kv, size_t slot, size_t head, size_t panel)
-{
-    return chunk_at(kv, slot, head) + sb_kv_key_chunk(kv) +
-           (panel * SB_CHUNK + slot % SB_CHUNK) * sb_kv_value_step(kv);
+    return n_kv_heads * sb_kv_chunks(n_slots) * sb_kv_chunk(&kv);
 }
 
 /* All lines of a head's next slots are on their way at once. */
@@ -157,5 +91,6 @@ void sb_kv_move(const struct sb_kv_layer *kv, size_t dst, size_t src)
 void sb_kv_copy(const struct sb_kv_layer *dst, const struct sb_kv_layer *src, size_t n)
 {
     for (size_t h = 0; h < src->n_kv_heads; h++)
-        memcpy(chunk_at(dst, 0, h), chunk_at(src, 0, h), chunks(n) * chunk_bytes(src));
+        memcpy(sb_kv_chunk_at(dst, 0, h), sb_kv_chunk_at(src, 0, h),
+               sb_kv_chunks(n) * sb_kv_chunk(src));
 }

@@ -18,29 +18,9 @@
 /* A multiple of SB_QUANT_BLOCK. */
 enum { PACK_STEPS = 64 };
 
-enum { Q8_BLOCK = 64 + 32 * 32, Q4_BLOCK = 64 + 32 * 16 };
-
-size_t sb_panel_bytes(enum sb_dtype type, size_t k)
-{
-    switch (type) {
-    case SB_F32:
-        return k * 128;
-    case SB_F16:
-        return k * 64;
-    case SB_BF16:
-        return (k / 2 + k % 2) * 128;
-    case SB_Q8_0:
-        return k / SB_QUANT_BLOCK * Q8_BLOCK;
-    case SB_Q4_0:
-        return k / SB_QUANT_BLOCK * Q4_BLOCK;
-    default:
-        return 0;
-    }
-}
-
 static void pack_q8_0(unsigned char *panel, size_t lane, const unsigned char *src, size_t k)
 {
-    for (size_t b = 0; b < k / SB_QUANT_BLOCK; b++, src += 34, panel += Q8_BLOCK) {
+    for (size_t b = 0; b < k / SB_QUANT_BLOCK; b++, src += 34, panel += SB_Q8_PANEL_BLOCK) {
         memcpy(panel + lane * 2, src, 2);
         for (size_t i = 0; i < SB_QUANT_BLOCK; i++)
             panel[64 + i / 4 * 128 + lane * 4 + i % 4] = src[2 + i] ^ 0x80;
@@ -49,7 +29,8 @@ static void pack_q8_0(unsigned char *panel, size_t lane, const unsigned char *sr
 
 static void pack_q4_0(unsigned char *panel, size_t lane, const unsigned char *src, size_t k)
 {
-    for (size_t block = 0; block < k / SB_QUANT_BLOCK; block++, src += 18, panel += Q4_BLOCK) {
+    for (size_t block = 0; block < k / SB_QUANT_BLOCK;
+         block++, src += 18, panel += SB_Q4_PANEL_BLOCK) {
         memcpy(panel + lane * 2, src, 2);
         for (int i = 0; i < SB_QUANT_BLOCK; i += 8) {
             const int in_byte = i < 16 ? 0 : 4; /* values 0 to 15 are the low nibbles of 16 bytes */

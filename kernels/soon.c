@@ -1,7 +1,7 @@
 /* What an attention will read, asked for by the products before it. Quantised weights are few bytes: from some rows on
  * their products wait for operations, and memory has nothing to do; then attention waits for memory. So those products
  * ask for keys and values, which are still in the last cache when attention comes to them. */
-#include "kernels/internal.h"
+#include "kernels/kv.h"
 
 /* Floating-point operations of one core in the time in which memory reads a byte for all: 5 on the machines of
  * docs/performance.md (240 GFLOP/s, 43 GB/s). Where there are more cores to a memory, there is less to spare. */

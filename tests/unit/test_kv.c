@@ -11,7 +11,7 @@
 #include "harness/core/alloc.h"
 #include "harness/core/rng.h"
 #include "kernels/bits.h"
-#include "kernels/internal.h"
+#include "kernels/kv.h"
 
 enum { HEADS = 2, GAP = 3, UNTOUCHED = 0xa5 };
 

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "harness/core/alloc.h"
-#include "kernels/internal.h"
+#include "kernels/kv.h"
 #include "kernels/team.h"
 
 /* Of a layer like 110M's, in Q4_0. */
