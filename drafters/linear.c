@@ -53,7 +53,8 @@ enum sb_status sb_linear_load(struct sb_linear *out, const struct sb_head_file *
 void sb_linear_apply(const struct sb_team *team, const struct sb_linear *linear, float *y,
                      size_t ldy, const float *x, size_t ldx, size_t m, bool add)
 {
-    sb_matmul(team, y, ldy, &linear->w, x, ldx, m, linear->bias, add, NULL);
+    const struct sb_matmul_options options = { .bias = linear->bias, .add = add };
+    sb_matmul(team, y, ldy, &linear->w, x, ldx, m, &options);
 }
 
 /* Columns that stay together, and multiply-adds in the time of an element. */

@@ -48,7 +48,7 @@ void sb_matmul_fast(const struct sb_team *team, float *y, size_t ldy, const stru
     const struct sb_product job = {
         .type = SB_BF16_DOT,
         .w = w->data,
-        .panel_stride = sb_panel_bytes(SB_BF16, w->k),
+        .panel_stride = sb_packed_stride(w),
         .n = w->n,
         .k = w->k / 2 + w->k % 2,
         .m = m,
@@ -58,6 +58,7 @@ void sb_matmul_fast(const struct sb_team *team, float *y, size_t ldy, const stru
         .ldy = ldy,
         .bias = bias,
         .add = add,
+        .gated = w->gated,
     };
     sb_product_run(team, &job, &w->next, NULL, 0, sb_product_avx512_bf16);
 #endif

@@ -44,6 +44,23 @@ static inline size_t sb_panel_bytes(enum sb_dtype type, size_t k)
     }
 }
 
+/* Panels of weights for one of outputs: of gate and up, or of one matrix. */
+static inline size_t sb_halves(bool gated)
+{
+    return gated ? 2 : 1;
+}
+
+/* Panels of a packed matrix's outputs, and bytes from the weights of one to those of the next. */
+static inline size_t sb_packed_panels(const struct sb_packed *w)
+{
+    return w->n / SB_PANEL + (w->n % SB_PANEL != 0);
+}
+
+static inline size_t sb_packed_stride(const struct sb_packed *w)
+{
+    return sb_panel_bytes(w->type, w->k) * sb_halves(w->gated);
+}
+
 /* Of quantised weights, with at least so many rows, each panel asks for `each` bytes more, from byte `from` on of a
  * stream of which a piece of `run` bytes begins at `at`, and one every `stride` bytes. */
 enum { SB_BESIDE_ROWS = 4 };
@@ -68,7 +85,8 @@ struct sb_asks {
     struct sb_beside beside;
 };
 
-/* y[m, n] = x[m, k] W^T over panels of SB_PANEL columns; panel p begins at w + p * panel_stride. */
+/* y[m, n] = x[m, k] W^T over panels of SB_PANEL columns; those of panel p begin at w + p * panel_stride. Gated: first a
+ * panel of gate, then one of up, of which y gets silu(gate) * up. */
 struct sb_product {
     int type; /* enum sb_dtype, or SB_BF16_DOT */
     const unsigned char *w;
@@ -76,10 +94,11 @@ struct sb_product {
     size_t n, k, m;
     const float *x;
     size_t ldx;
+    const struct sb_norm *norm; /* of x, before it comes to a kernel; or NULL */
     float *y;
     size_t ldy;
     const float *bias; /* [n] or NULL */
-    bool add;
+    bool add, gated;   /* gated: without bias, and not added */
     struct sb_asks asks;
 };
 

@@ -55,6 +55,8 @@ struct sb_packed {
     size_t size_bytes;
     void *data; /* 64-byte aligned */
     bool owned;
+    bool
+        gated; /* of two matrices, gate and up, panels in turns; a product is silu(x gate^T) * (x up^T) */
     /* Panels of the matrix that is multiplied with next, not owned; none: data NULL. While a thread computes
      * its last panel it asks the memory for the first one it will have there: nobody else has. */
     struct sb_panels {
@@ -68,6 +70,9 @@ struct sb_packed {
  * runs out. Uses all threads. */
 int sb_packed_init(struct sb_packed *w, void *memory, enum sb_dtype type, size_t n, size_t k,
                    const void *src);
+/* The same for a gated pair of n outputs each; takes sb_packed_size of both. */
+int sb_packed_init_gated(struct sb_packed *w, void *memory, enum sb_dtype type, size_t n, size_t k,
+                         const void *gate, const void *up);
 void sb_packed_finish(struct sb_packed *w);
 /* `next` usually follows w; results do not depend on it. */
 void sb_packed_follow(struct sb_packed *w, const struct sb_packed *next);
@@ -87,12 +92,26 @@ struct sb_soon {
     size_t later; /* time for so many is left unused first: later products have enough */
 };
 
-/* y[m, n] = x[m, k] W^T (+ bias[n], added last, when not NULL); when `add`, y += that sum: the
- * product and bias first, then one addition. Each element of the product is one chain over k;
- * scaled, for quantised types. soon: is asked for, and brought up to date; or NULL. */
+/* What a product may do beside; nothing set: nothing. */
+struct sb_matmul_options {
+    const struct sb_norm *norm; /* x is read as sb_rmsnorm makes it */
+    const float *bias;          /* [n], added last; not with gated weights */
+    bool add; /* y += product and bias, in one addition; not with gated weights, nor with norm */
+    struct sb_soon *soon; /* is asked for, and brought up to date */
+};
+
+struct sb_norm {
+    const float *weight; /* [k] */
+    float eps;
+    float *
+        room; /* for n_room >= m rows sb_row_stride(k) apart: of few rows each thread makes norms of its own */
+    size_t n_room;
+};
+
+/* y[m, n] = x[m, k] W^T, or what gated weights and the options, which may be NULL, make of it. Each element of the
+ * product is one chain over k; scaled, for quantised types. */
 void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
-               const float *x, size_t ldx, size_t m, const float *bias, bool add,
-               struct sb_soon *soon);
+               const float *x, size_t ldx, size_t m, const struct sb_matmul_options *options);
 /* Bytes that memory has time for, beside the weights, while that computes; 0 for types and m that do not ask. */
 size_t sb_matmul_spare(const struct sb_team *team, const struct sb_packed *w, size_t m);
 

@@ -87,31 +87,54 @@ size_t sb_packed_size(enum sb_dtype type, size_t n, size_t k)
     return (n / SB_PANEL + (n % SB_PANEL != 0)) * sb_panel_bytes(type, k);
 }
 
+/* Everything but the weights. */
+static int init(struct sb_packed *w, void *memory, enum sb_dtype type, size_t n, size_t k,
+                bool gated)
+{
+    *w = (struct sb_packed){ .type = type, .n = n, .k = k, .gated = gated, .owned = !memory };
+    if ((sb_dtype_row_bytes(type, k) == 0 && k != 0) || k > SIZE_MAX / 128)
+        return -1;
+    const size_t stride = sb_packed_stride(w), panels = sb_packed_panels(w);
+    w->data = memory ? memory : sb_alloc_aligned(panels, stride ? stride : 1);
+    w->size_bytes = panels * stride;
+    return w->data ? 0 : -1;
+}
+
+/* The rows of src, whose panels begin at byte `from` of those of w. */
+static void pack_rows(struct sb_packed *w, size_t from, const unsigned char *src)
+{
+    const size_t row_bytes = sb_dtype_row_bytes(w->type, w->k);
+    unsigned char *to = (unsigned char *)w->data + from;
+#pragma omp parallel for schedule(static) if (sb_team_size(w->n * w->k) > 1)
+    for (size_t p = 0; p < sb_packed_panels(w); p++) {
+        size_t first = p * SB_PANEL, lanes = w->n - first < SB_PANEL ? w->n - first : SB_PANEL;
+        pack_panel(to + p * sb_packed_stride(w), w->type, lanes, src + first * row_bytes, row_bytes,
+                   w->k);
+    }
+}
+
 int sb_packed_init(struct sb_packed *w, void *memory, enum sb_dtype type, size_t n, size_t k,
                    const void *src)
 {
-    size_t panels = n / SB_PANEL + (n % SB_PANEL != 0), bytes = sb_panel_bytes(type, k);
-    size_t row_bytes = sb_dtype_row_bytes(type, k);
-    *w = (struct sb_packed){ .type = type, .n = n, .k = k, .owned = !memory };
-    if ((row_bytes == 0 && k != 0) || k > SIZE_MAX / 128)
+    if (init(w, memory, type, n, k, false) != 0)
         return -1;
-    w->data = memory ? memory : sb_alloc_aligned(panels, bytes ? bytes : 1);
-    if (w->data == NULL)
+    pack_rows(w, 0, src);
+    return 0;
+}
+
+int sb_packed_init_gated(struct sb_packed *w, void *memory, enum sb_dtype type, size_t n, size_t k,
+                         const void *gate, const void *up)
+{
+    if (init(w, memory, type, n, k, true) != 0)
         return -1;
-    w->size_bytes = panels * bytes;
-#pragma omp parallel for schedule(static) if (sb_team_size(n * k) > 1)
-    for (size_t p = 0; p < panels; p++) {
-        size_t first = p * SB_PANEL, lanes = n - first < SB_PANEL ? n - first : SB_PANEL;
-        pack_panel((unsigned char *)w->data + p * bytes, type, lanes,
-                   (const unsigned char *)src + first * row_bytes, row_bytes, k);
-    }
+    pack_rows(w, 0, gate);
+    pack_rows(w, sb_panel_bytes(type, k), up);
     return 0;
 }
 
 void sb_packed_follow(struct sb_packed *w, const struct sb_packed *next)
 {
-    w->next = (struct sb_panels){ next->data, next->n / SB_PANEL + (next->n % SB_PANEL != 0),
-                                  sb_panel_bytes(next->type, next->k) };
+    w->next = (struct sb_panels){ next->data, sb_packed_panels(next), sb_packed_stride(next) };
 }
 
 void sb_packed_finish(struct sb_packed *w)

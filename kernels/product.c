@@ -1,5 +1,6 @@
 /* Products with packed weights: panels are parts of a team's loop. */
 #include "kernels/internal.h"
+#include "kernels/team.h"
 
 size_t sb_row_stride(size_t n)
 {
@@ -12,15 +13,31 @@ struct panel_loop {
     const struct sb_panels *next;
     const struct sb_soon *soon;
     size_t panels, members;
-    size_t each; /* bytes of `soon` for a panel */
+    size_t each;  /* bytes of `soon` for a panel */
+    bool *normed; /* [members] which of them have norms of x */
     void (*product)(const struct sb_product *job, size_t first_panel, size_t last_panel);
 };
+
+/* A thread reads norms of its own: they cost less than what another one's take from core to core. */
+static void read_norms(const struct panel_loop *loop, struct sb_product *job, size_t member)
+{
+    const struct sb_norm *norm = job->norm;
+    const size_t ld = sb_row_stride(job->k);
+    float *own = norm->room + member * job->m * ld;
+    if (!loop->normed[member])
+        sb_rmsnorm(NULL, own, ld, job->x, job->ldx, norm->weight, job->k, job->m, norm->eps);
+    loop->normed[member] = true;
+    job->x = own;
+    job->ldx = ld;
+}
 
 static void run_panels(const void *arg, size_t first, size_t last, size_t member)
 {
     const struct panel_loop *loop = arg;
     const struct sb_panels *next = loop->next;
     struct sb_product job = *loop->job;
+    if (job.norm)
+        read_norms(loop, &job, member);
     bool last_of_own = last == loop->panels * (member + 1) / loop->members;
     if (last_of_own && next->data)
         job.asks.then = next->data + next->n * member / loop->members * next->bytes;
@@ -38,6 +55,7 @@ void sb_product_run(const struct sb_team *team, const struct sb_product *job,
 {
     const size_t panels = job->n / SB_PANEL + (job->n % SB_PANEL != 0);
     const size_t bytes = soon && soon->kv ? sb_soon_take(soon, spare_bytes) : 0;
+    bool normed[SB_TEAM_MOST] = { false };
     const struct panel_loop loop = {
         .job = job,
         .next = next,
@@ -45,33 +63,49 @@ void sb_product_run(const struct sb_team *team, const struct sb_product *job,
         .panels = panels,
         .members = team ? team->count : 1,
         .each = bytes > 0 ? bytes / panels : 0,
+        .normed = normed,
         .product = product,
     };
     if (job->m > 0)
-        sb_team_for(team, loop.panels, job->m * job->n * job->k, run_panels, &loop);
+        sb_team_for(team, loop.panels, job->m * job->n * job->k * sb_halves(job->gated), run_panels,
+                    &loop);
     if (bytes > 0)
         soon->asked += bytes;
 }
 
+/* Above so many rows, norms are made by all threads together. */
+enum { MOST_OWN_ROWS = 64 };
+
 void sb_matmul(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,
-               const float *x, size_t ldx, size_t m, const float *bias, bool add,
-               struct sb_soon *soon)
+               const float *x, size_t ldx, size_t m, const struct sb_matmul_options *options)
 {
-    const struct sb_product job = {
+    static const struct sb_matmul_options none;
+    const struct sb_matmul_options *o = options ? options : &none;
+    struct sb_product job = {
         .type = w->type,
         .w = w->data,
-        .panel_stride = sb_panel_bytes(w->type, w->k),
+        .panel_stride = sb_packed_stride(w),
         .n = w->n,
         .k = w->k,
         .m = m,
         .x = x,
         .ldx = ldx,
+        .norm = o->norm,
         .y = y,
         .ldy = ldy,
-        .bias = bias,
-        .add = add,
+        .bias = o->bias,
+        .add = o->add,
+        .gated = w->gated,
     };
-    sb_product_run(team, &job, &w->next, soon, sb_matmul_spare(team, w, m), sb_kernels()->product);
+    const size_t members = team ? team->count : 1;
+    if (job.norm && (m > MOST_OWN_ROWS || m * members > job.norm->n_room)) {
+        job.norm = NULL;
+        job.x = o->norm->room;
+        job.ldx = sb_row_stride(w->k);
+        sb_rmsnorm(team, o->norm->room, job.ldx, x, ldx, o->norm->weight, w->k, m, o->norm->eps);
+    }
+    sb_product_run(team, &job, &w->next, o->soon, sb_matmul_spare(team, w, m),
+                   sb_kernels()->product);
 }
 
 enum { PICK_ROWS = 64 };

@@ -3,6 +3,7 @@
  * Tiles of rows in an order that suits the memory, by the number of rows; blocking over k and conversion of weights
  * ahead of time change no chain. One panel at a time: a single stream of memory is the fastest. Where tiles are low,
  * narrow weights for many rows are converted once per block into floats that stay in the first-level cache. */
+#include "kernels/exp_v16.h"
 #include "kernels/tile_v16.h"
 
 enum { BLOCK_ROWS = 256, BLOCK_PANELS = 4, BLOCK_K = 256 };
@@ -27,7 +28,7 @@ static struct beside *beside_panel(const struct sb_product *job, size_t p, size_
     if (b->each == 0)
         return NULL;
     room->next = room->due = sb_beside_at(b, p);
-    room->step = b->each * group_steps(job->type) / (job->k * n_tiles);
+    room->step = b->each * group_steps(job->type) / (job->k * n_tiles * sb_halves(job->gated));
     return room;
 }
 
@@ -66,17 +67,28 @@ static size_t columns_from(const struct sb_product *job, size_t panel, size_t pa
     return job->n - col < n ? job->n - col : n;
 }
 
-/* Where tiles put the sums of a panel: where they belong, unless more is to be done with them. */
+/* Where tiles put the sums of a panel: where they belong, unless more is to be done with them. Those of up are `apart`
+ * from those of gate. */
 struct sums {
     float *at;
-    size_t ld;
+    size_t ld, apart;
 };
 
 static struct sums sums_of(const struct sb_product *job, size_t panel, float *acc)
 {
-    bool whole = !job->bias && !job->add && columns_from(job, panel, 1) == SB_PANEL;
-    return whole ? (struct sums){ job->y + panel * SB_PANEL, job->ldy }
-                 : (struct sums){ acc, SB_PANEL };
+    bool whole = !job->bias && !job->add && !job->gated && columns_from(job, panel, 1) == SB_PANEL;
+    return whole ? (struct sums){ job->y + panel * SB_PANEL, job->ldy, 0 }
+                 : (struct sums){ acc, SB_PANEL, job->m * SB_PANEL };
+}
+
+/* Those that are not in their place get there. */
+static void finish_panel(const struct sb_product *job, size_t panel, struct sums sums)
+{
+    if (sums.apart == 0)
+        return;
+    if (job->gated)
+        swiglu(sums.at, sums.at + sums.apart, sums.apart);
+    finish(job, job->m, panel * SB_PANEL, columns_from(job, panel, 1), sums.at, sums.ld);
 }
 
 /* Steps of k, whole blocks of them, in the first `bytes` of a panel. */
@@ -107,21 +119,6 @@ static void stream_panel(const struct sb_product *job, const unsigned char *begi
         run_tile(job, job->m, w + packed_bytes(job->type, k0), job->x + k0, job->k - k0, to.at,
                  to.ld, k0 > 0, (struct ahead){ ask > end ? then + (ask - end) : then, step },
                  beside);
-}
-
-/* At most tile_rows(type) rows: the weights stream by once. */
-static void product_few(const struct sb_product *job, size_t first, size_t last)
-{
-    _Alignas(64) float acc[SB_TILE_ROWS * SB_PANEL];
-    const unsigned char *begin = job->w + first * job->panel_stride,
-                        *end = job->w + last * job->panel_stride;
-    for (size_t p = first; p < last; p++) {
-        const struct sums to = sums_of(job, p, acc);
-        struct beside room, *beside = beside_panel(job, p - first, 1, &room);
-        stream_panel(job, begin, job->w + p * job->panel_stride, end, to, beside);
-        if (to.at == acc)
-            finish(job, job->m, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
-    }
 }
 
 #ifndef SB_DOT_PRODUCTS
@@ -158,60 +155,77 @@ TILE_INLINE void convert(int type, float *w, const unsigned char *panel, size_t 
 static void product_block(const struct sb_product *job, size_t first, size_t last)
 {
     _Alignas(64) float acc[BLOCK_ROWS * BLOCK_PANELS * SB_PANEL], room[BLOCK_K * SB_PANEL];
-    const size_t ldacc = BLOCK_PANELS * SB_PANEL, most = job->m <= SOME_ROWS ? 1 : BLOCK_PANELS;
+    const size_t halves = sb_halves(job->gated), half_stride = job->panel_stride / halves;
+    const size_t ldacc = BLOCK_PANELS * SB_PANEL,
+                 most = job->m <= SOME_ROWS ? 1 : BLOCK_PANELS / halves;
     for (size_t panel = first, panels; panel < last; panel += panels) {
         panels = last - panel < most ? last - panel : most;
         for (size_t k0 = 0; k0 < job->k; k0 += BLOCK_K) {
             size_t k = job->k - k0 < BLOCK_K ? job->k - k0 : BLOCK_K;
-            for (size_t p = 0; p < panels; p++) {
-                const unsigned char *from =
-                    job->w + (panel + p) * job->panel_stride + packed_bytes(job->type, k0);
+            for (size_t i = 0; i < panels * halves; i++) { /* all gates come before all ups */
+                const unsigned char *from = job->w + (panel + i % panels) * job->panel_stride +
+                                            i / panels * half_stride + packed_bytes(job->type, k0);
                 if (job->type == SB_F16)
                     convert(SB_F16, room, from, k);
                 else
                     convert(SB_BF16, room, from, k);
-                chain_rows(acc + p * SB_PANEL, ldacc, room, job->x + k0, job->ldx, job->m, k,
+                chain_rows(acc + i * SB_PANEL, ldacc, room, job->x + k0, job->ldx, job->m, k,
                            k0 > 0);
             }
         }
+        for (size_t r = 0; job->gated && r < job->m; r++)
+            swiglu(acc + r * ldacc, acc + r * ldacc + panels * SB_PANEL, panels * SB_PANEL);
         finish(job, job->m, panel * SB_PANEL, columns_from(job, panel, panels), acc, ldacc);
     }
 }
 #endif
 
-/* A few tiles of rows, a block of one panel at a time, which then lies in the second-level cache. While
- * they compute on it, the tiles share out asking for the next block, so that memory never waits. */
-static void product_some(const struct sb_product *job, size_t first, size_t last)
+/* A few tiles of rows, a block of one panel at a time, which then lies in the second-level cache. While they compute on
+ * it, the tiles share out asking for the next block, so that memory never waits. */
+static void reread_panel(const struct sb_product *job, const unsigned char *begin,
+                         const unsigned char *w, const unsigned char *end, struct sums to,
+                         struct beside *beside)
 {
-    _Alignas(64) float acc[SOME_ROWS * SB_PANEL];
     const size_t n_tiles = tiles_for(job->type, job->m);
     const size_t most = SOME_BYTES / group_bytes(job->type) * group_steps(job->type);
     const size_t block = most < job->k ? most / SB_QUANT_BLOCK * SB_QUANT_BLOCK : job->k;
-    const unsigned char *begin = job->w + first * job->panel_stride;
-    for (size_t p = first; p < last; p++) {
-        const unsigned char *w = job->w + p * job->panel_stride;
-        const struct sums to = sums_of(job, p, acc);
-        struct beside room, *beside = beside_panel(job, p - first, n_tiles, &room);
-        for (size_t k0 = 0; k0 < job->k; k0 += block) {
-            size_t k = job->k - k0 < block ? job->k - k0 : block,
-                   bytes = packed_bytes(job->type, k);
-            const size_t step = group_bytes(job->type) / n_tiles;
-            const bool ends = p + 1 == last && k0 + k == job->k;
-            const unsigned char *next = job->asks.then && ends ? job->asks.then : w + bytes;
-            for (size_t t = 0; t < n_tiles; t++) {
-                size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
-                size_t part = bytes * t / n_tiles;
-                struct ahead ahead = { next + part, step };
-                if (job->asks.meanwhile)
-                    ahead = meanwhile(&job->asks, (last - first) * job->panel_stride,
-                                      (size_t)(w - begin) + part, step);
-                run_tile(job, rows, w, job->x + row * job->ldx + k0, k, to.at + row * to.ld, to.ld,
-                         k0 > 0, ahead, beside);
-            }
-            w += bytes;
+    const size_t step = group_bytes(job->type) / n_tiles;
+    for (size_t k0 = 0; k0 < job->k; k0 += block) {
+        size_t k = job->k - k0 < block ? job->k - k0 : block, bytes = packed_bytes(job->type, k);
+        const unsigned char *next = job->asks.then && w + bytes == end ? job->asks.then : w + bytes;
+        for (size_t t = 0; t < n_tiles; t++) {
+            size_t row = job->m * t / n_tiles, rows = job->m * (t + 1) / n_tiles - row;
+            size_t part = bytes * t / n_tiles;
+            struct ahead ahead = { next + part, step };
+            if (job->asks.meanwhile)
+                ahead =
+                    meanwhile(&job->asks, (size_t)(end - begin), (size_t)(w - begin) + part, step);
+            run_tile(job, rows, w, job->x + row * job->ldx + k0, k, to.at + row * to.ld, to.ld,
+                     k0 > 0, ahead, beside);
         }
-        if (to.at == acc)
-            finish(job, job->m, p * SB_PANEL, columns_from(job, p, 1), acc, SB_PANEL);
+        w += bytes;
+    }
+}
+
+/* Panel by panel. At most tile_rows(type) rows let the weights stream by. */
+static void product_panels(const struct sb_product *job, size_t first, size_t last)
+{
+    _Alignas(64) float acc[2 * SOME_ROWS * SB_PANEL];
+    const bool few = job->m <= tile_rows(job->type);
+    const size_t n_tiles = tiles_for(job->type, job->m), half = packed_bytes(job->type, job->k);
+    const unsigned char *begin = job->w + first * job->panel_stride,
+                        *end = job->w + last * job->panel_stride, *w = begin;
+    for (size_t p = first; p < last; p++) {
+        const struct sums sums = sums_of(job, p, acc);
+        struct beside room, *beside = beside_panel(job, p - first, n_tiles, &room);
+        for (size_t h = 0; h < sb_halves(job->gated); h++, w += half) {
+            const struct sums to = { sums.at + h * sums.apart, sums.ld, 0 };
+            if (few)
+                stream_panel(job, begin, w, end, to, beside);
+            else
+                reread_panel(job, begin, w, end, to, beside);
+        }
+        finish_panel(job, p, sums);
     }
 }
 
@@ -238,16 +252,13 @@ static void product(const struct sb_product *job, size_t first, size_t last)
     /* Low tiles would convert the same weights many times. */
     const bool convert_once =
         SB_TILE_ROWS < 14 && is_narrow(job->type) && job->m > 2 * SB_TILE_ROWS;
-    const bool few = job->m <= tile_rows(job->type);
     const size_t most = convert_once ? BLOCK_ROWS : SOME_ROWS, slices = (job->m + most - 1) / most;
     for (size_t i = 0, row = 0; i < slices; i++, row += part.m) {
         part.m = job->m * (i + 1) / slices - row;
         part.x = job->x + row * job->ldx;
         part.y = job->y + row * job->ldy;
-        if (few)
-            product_few(&part, first, last);
-        else if (!convert_once)
-            product_some(&part, first, last);
+        if (!convert_once)
+            product_panels(&part, first, last);
 #ifndef SB_DOT_PRODUCTS
         else
             product_block(&part, first, last);

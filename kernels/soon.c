@@ -22,7 +22,10 @@ static size_t spare(const struct sb_team *team, size_t operations, size_t bytes)
 size_t sb_matmul_spare(const struct sb_team *team, const struct sb_packed *w, size_t m)
 {
     const bool asks = m >= SB_BESIDE_ROWS && sb_is_quantised(w->type);
-    return asks ? spare(team, 2 * m * w->n * w->k, sb_packed_size(w->type, w->n, w->k)) : 0;
+    const size_t halves = sb_halves(w->gated);
+    return asks ? spare(team, 2 * m * w->n * w->k * halves,
+                        sb_packed_size(w->type, w->n, w->k) * halves)
+                : 0;
 }
 
 struct sb_soon sb_attention_soon(const struct sb_team *team, const struct sb_kv_layer *kv,

@@ -45,8 +45,8 @@ enum { WORTH_A_MEMBER = 30 * 1000, WORTH_A_PART = 4 * WORTH_A_MEMBER, PARTS_EACH
 /* Loop: number, parts of a member, members. Claim: number, parts taken. At a million loops a second
  * their numbers last for nine years. */
 enum { COUNT_BITS = 8, EACH_BITS = 8, LOW_BITS = COUNT_BITS + EACH_BITS };
-enum { MOST_THREADS = (1 << COUNT_BITS) - 1 };
-_Static_assert(PARTS_EACH < 1 << EACH_BITS, "the parts of a member fit a word");
+_Static_assert(PARTS_EACH < 1 << EACH_BITS && SB_TEAM_MOST < 1 << COUNT_BITS,
+               "parts of a member, and members, fit a word");
 
 struct claim {
     _Alignas(64) atomic_uint_least64_t word;
@@ -66,7 +66,7 @@ static struct {
     _Alignas(64) atomic_uint workers_asleep;
     _Alignas(64) atomic_size_t done; /* parts of the open loop that workers did */
     atomic_uint caller_asleep;
-    struct claim claim[MOST_THREADS];
+    struct claim claim[SB_TEAM_MOST];
 } pool;
 
 static _Thread_local bool in_team;
@@ -240,7 +240,7 @@ static size_t grow_pool(size_t n)
     static bool registered;
     if (!registered)
         registered = pthread_atfork(NULL, NULL, forget_workers) == 0;
-    while (pool.n_workers + 1 < n && pool.n_workers + 1 < MOST_THREADS) {
+    while (pool.n_workers + 1 < n && pool.n_workers + 1 < SB_TEAM_MOST) {
         pthread_t thread;
         if (pthread_create(&thread, NULL, worker, (void *)(pool.n_workers + 1)) != 0)
             break;

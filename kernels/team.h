@@ -11,8 +11,10 @@
 
 #include <stddef.h>
 
+enum { SB_TEAM_MOST = 255 };
+
 struct sb_team {
-    size_t count; /* members; the caller is member 0 */
+    size_t count; /* members, at most SB_TEAM_MOST; the caller is member 0 */
 };
 
 /* Members worth gathering for this many multiply-adds: one for little work and inside another team; else

@@ -170,25 +170,13 @@ struct pass {
     const struct sb_forward_options *o;
 };
 
-struct rows_of_input {
-    const float *x;
-    size_t ld;
-};
-
 /* What the projections of a layer read: norm(x), but for what enum sb_input says of layer 0. */
-static struct rows_of_input attention_input(const struct pass *pass, size_t index)
+static struct sb_operand attention_input(const struct sb_seq *seq, size_t index)
 {
-    struct sb_seq *seq = pass->seq;
-    const struct sb_config *c = sb_model_config(seq->model);
-    size_t d = c->d_model;
     if (index == 0 && seq->pair)
-        return (struct rows_of_input){ seq->pair, seq->ld_pair };
-    const float *norm = seq->model->layer[index].attn_norm;
-    if (!norm)
-        return (struct rows_of_input){ seq->x, d };
-    sb_rmsnorm(pass->team, seq->normed, seq->ld_normed, seq->x, d, norm, d, pass->n_rows,
-               c->norm_eps);
-    return (struct rows_of_input){ seq->normed, seq->ld_normed };
+        return (struct sb_operand){ seq->pair, seq->ld_pair, NULL };
+    return (struct sb_operand){ seq->x, sb_model_config(seq->model)->d_model,
+                                seq->model->layer[index].attn_norm };
 }
 
 /* From here on products may ask for what the attention of layer `index` reads: the rest of the layer before it, and
@@ -221,8 +209,7 @@ static void attention_sublayer(const struct pass *pass, size_t index)
     const struct sb_kv_layer *kv = &seq->kv[index];
     size_t d = c->d_model, hd = c->head_dim, ld = model->q_width + 2 * model->kv_width;
     float *q = seq->qkv, *k = q + model->q_width, *v = k + model->kv_width;
-    const struct rows_of_input input = attention_input(pass, index);
-    sb_matrix_product(team, seq, q, ld, &layer->qkv, input.x, input.ld, n, false);
+    sb_matrix_product(team, seq, q, ld, &layer->qkv, attention_input(seq, index), n, false);
     /* Heads of k follow those of q. */
     sb_rope_apply(team, &seq->rope, q, ld, c->n_heads + c->n_kv_heads, hd, seq->position, n);
     sb_kv_write(team, kv, seq->length + pass->o->n_kept, k, v, ld, n);
@@ -230,7 +217,8 @@ static void attention_sublayer(const struct pass *pass, size_t index)
     sb_attention(team, seq->attended, seq->ld_attended, q, ld, c->n_heads, 1.0f / sqrtf((float)hd),
                  kv, &visible, n, seq->attention_scratch);
     expect_attention(pass, index + 1);
-    sb_matrix_product(team, seq, seq->x, d, &layer->wo, seq->attended, seq->ld_attended, n, true);
+    const struct sb_operand attended = { seq->attended, seq->ld_attended, NULL };
+    sb_matrix_product(team, seq, seq->x, d, &layer->wo, attended, n, true);
 }
 
 /* x += Wdown (silu(Wgate norm(x)) * Wup norm(x)) */
@@ -238,14 +226,11 @@ static void mlp_sublayer(const struct pass *pass, size_t index)
 {
     struct sb_seq *seq = pass->seq;
     const struct sb_team *team = pass->team;
-    const struct sb_config *c = sb_model_config(seq->model);
     const struct sb_layer *layer = &seq->model->layer[index];
-    size_t d = c->d_model, ff = c->d_ff, n = pass->n_rows, ld = seq->ld_ff;
-    sb_rmsnorm(team, seq->normed, seq->ld_normed, seq->x, d, layer->ffn_norm, d, n, c->norm_eps);
-    sb_matrix_product(team, seq, seq->ff, ld, &layer->gate_up, seq->normed, seq->ld_normed, n,
-                      false);
-    sb_swiglu(team, seq->ff, ld, seq->ff + ff, ld, ff, n);
-    sb_matrix_product(team, seq, seq->x, d, &layer->w_down, seq->ff, ld, n, true);
+    const size_t d = sb_model_config(seq->model)->d_model, n = pass->n_rows;
+    const struct sb_operand x = { seq->x, d, layer->ffn_norm }, ff = { seq->ff, seq->ld_ff, NULL };
+    sb_matrix_product(team, seq, seq->ff, seq->ld_ff, &layer->gate_up, x, n, false);
+    sb_matrix_product(team, seq, seq->x, d, &layer->w_down, ff, n, true);
 }
 
 /* Final norm, and logits for the rows that want them. */
@@ -268,9 +253,10 @@ static void finish_rows(const struct pass *pass)
             sb_model_final_norm(model,
                                 seq->normed + ((size_t)logits_row[i] - first) * seq->ld_normed,
                                 seq->x + i * d, 1);
+    const struct sb_operand normed = { seq->normed, seq->ld_normed, NULL };
     if (wanted > 0)
         sb_matrix_product(pass->team, seq, seq->logits + first * n_vocab, n_vocab, &model->head,
-                          seq->normed, seq->ld_normed, wanted, false);
+                          normed, wanted, false);
 }
 
 static void run_pass(const struct pass *pass)

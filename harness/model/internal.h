@@ -4,12 +4,13 @@
 
 #include "harness/model/model.h"
 
-/* Matrices that read the same input, under each other: wq, wk and wv give one output row [q | k | v], and
- * gate and up one. Packed as one where their types agree. */
+/* Matrices that read the same input, under each other: wq, wk and wv give one output row [q | k | v]. Packed as one
+ * where their types agree; gate and up then are a gated pair. */
 struct sb_matrix {
     struct sb_packed part[3];
     const struct sb_tensor *source[3]; /* borrowed from the weights */
     size_t n_parts, n_sources;
+    bool gates;  /* sources are gate and up */
     float *bias; /* [all outputs], owned, or NULL */
 };
 
@@ -49,10 +50,12 @@ struct sb_seq {
 
     /* Scratch, made at creation. What products read has rows sb_row_stride apart. */
     size_t ld_normed, ld_attended, ld_ff, ld_pair;
-    float *x, *normed, *qkv, *attended, *ff; /* [max_rows, ...] of the rows computed together */
-    float *pair;                             /* [max_rows, 2 d_model] of a paired input, or NULL */
-    float *logits;                           /* [max_rows, n_vocab] */
-    int32_t *list_memory;                    /* ancestors of every row */
+    float *x, *qkv, *attended, *ff; /* [max_rows, ...] of the rows computed together */
+    float *normed; /* [n_normed >= max_rows, ...]: of few rows, each thread's own */
+    size_t n_normed;
+    float *pair;          /* [max_rows, 2 d_model] of a paired input, or NULL */
+    float *logits;        /* [max_rows, n_vocab] */
+    int32_t *list_memory; /* ancestors of every row */
     const int32_t **list;
     int32_t *n_list;
     void *attention_scratch;
@@ -74,10 +77,17 @@ size_t sb_matrix_inputs(const struct sb_matrix *w);
 /* Does a pass of m rows go through OpenBLAS? It must then be run by one thread. */
 bool sb_pass_uses_blas(const struct sb_seq *seq, size_t m);
 
+/* Rows that a product reads, or whose norms it reads. */
+struct sb_operand {
+    const float *x;
+    size_t ld;
+    const float *norm; /* [inputs] weights of an RMSNorm, or NULL */
+};
+
 /* y[m, outputs] = x[m, inputs] W^T + bias, or added to y; in a sequence with scratch for it (arithmetic
- * fast, or `blas` for this pass) by other means. */
+ * fast, or `blas` for this pass) by other means. Of gate and up, silu(gate) * up, where y has room for both. */
 void sb_matrix_product(const struct sb_team *team, struct sb_seq *seq, float *y, size_t ldy,
-                       const struct sb_matrix *w, const float *x, size_t ldx, size_t m, bool add);
+                       const struct sb_matrix *w, struct sb_operand input, size_t m, bool add);
 /* sb_matmul_spare of all its parts. */
 size_t sb_matrix_spare(const struct sb_team *team, const struct sb_matrix *w, size_t m);
 

@@ -68,25 +68,54 @@ bool sb_pass_uses_blas(const struct sb_seq *seq, size_t m)
     return seq->blas_block && seq->prefilling && m >= BLAS_LEAST;
 }
 
-void sb_matrix_product(const struct sb_team *team, struct sb_seq *seq, float *y, size_t ldy,
-                       const struct sb_matrix *w, const float *x, size_t ldx, size_t m, bool add)
+/* Norms of rows, for products that cannot make them on the way. */
+static struct sb_operand read_norms(const struct sb_team *team, struct sb_seq *seq,
+                                    const struct sb_norm *norm, struct sb_operand input, size_t k,
+                                    size_t m)
 {
-    size_t k = sb_matrix_inputs(w), from = 0, ldp = sb_row_stride(k / 2 + k % 2);
+    if (!input.norm)
+        return input;
+    sb_rmsnorm(team, norm->room, seq->ld_normed, input.x, input.ld, norm->weight, k, m, norm->eps);
+    return (struct sb_operand){ norm->room, seq->ld_normed, NULL };
+}
+
+/* One part after the other, each with its columns of y. */
+static void packed_product(const struct sb_team *team, struct sb_seq *seq, float *y, size_t ldy,
+                           const struct sb_matrix *w, struct sb_operand input,
+                           const struct sb_norm *norm, size_t m, bool add)
+{
+    const size_t k = sb_matrix_inputs(w), ldp = sb_row_stride(k / 2 + k % 2);
     bool rounded = false;
-    if (sb_pass_uses_blas(seq, m)) {
-        blas_matrix(seq, y, ldy, w, x, ldx, m, add);
-        return;
-    }
-    for (size_t i = 0; i < w->n_parts; from += w->part[i++].n) {
+    for (size_t i = 0, from = 0; i < w->n_parts; from += w->part[i++].n) {
         const struct sb_packed *part = &w->part[i];
         const float *bias = w->bias ? w->bias + from : NULL;
         if (!seq->pairs || part->type != SB_BF16) {
-            sb_matmul(team, y + from, ldy, part, x, ldx, m, bias, add, &seq->soon);
+            const struct sb_matmul_options options = { input.norm ? norm : NULL, bias, add,
+                                                       &seq->soon };
+            sb_matmul(team, y + from, ldy, part, input.x, input.ld, m, &options);
             continue;
         }
         if (!rounded)
-            sb_round_pairs(team, seq->pairs, ldp, x, ldx, k, m);
+            sb_round_pairs(team, seq->pairs, ldp, input.x, input.ld, k, m);
         rounded = true;
         sb_matmul_fast(team, y + from, ldy, part, seq->pairs, ldp, m, bias, add);
     }
+}
+
+void sb_matrix_product(const struct sb_team *team, struct sb_seq *seq, float *y, size_t ldy,
+                       const struct sb_matrix *w, struct sb_operand input, size_t m, bool add)
+{
+    const size_t k = sb_matrix_inputs(w);
+    const bool blas = sb_pass_uses_blas(seq, m);
+    const struct sb_norm norm = { input.norm, sb_model_config(seq->model)->norm_eps, seq->normed,
+                                  seq->n_normed };
+    if (blas || seq->pairs || w->n_parts > 1)
+        input = read_norms(team, seq, &norm, input, k, m);
+    if (blas)
+        blas_matrix(seq, y, ldy, w, input.x, input.ld, m, add);
+    else
+        packed_product(team, seq, y, ldy, w, input, &norm, m, add);
+    const size_t n = w->source[0]->n;
+    if (w->gates && (blas || !w->part[0].gated))
+        sb_swiglu(team, y, ldy, y + n, ldy, n, m);
 }

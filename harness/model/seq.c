@@ -6,6 +6,9 @@
 
 enum { PREFILL_ROWS = 256 };
 
+/* So that threads have room for norms of their own. */
+enum { NORMED_ROWS = 256 };
+
 /* ---- creation ------------------------------------------------------------------------------------ */
 
 static enum sb_status create_kv(struct sb_seq *seq, struct sb_error *err)
@@ -46,7 +49,8 @@ static enum sb_status create_scratch(struct sb_seq *seq, struct sb_error *err)
     seq->ld_attended = sb_row_stride(model->q_width);
     seq->ld_ff = sb_row_stride(2 * c->d_ff);
     seq->ld_pair = sb_row_stride(2 * c->d_model);
-    seq->normed = sb_alloc_aligned(rows * seq->ld_normed, sizeof(float));
+    seq->n_normed = rows > NORMED_ROWS ? rows : NORMED_ROWS;
+    seq->normed = sb_alloc_aligned(seq->n_normed * seq->ld_normed, sizeof(float));
     seq->qkv = sb_alloc_aligned(rows * qkv, sizeof(float));
     seq->attended = sb_alloc_aligned(rows * seq->ld_attended, sizeof(float));
     seq->ff = sb_alloc_aligned(rows * seq->ld_ff, sizeof(float));

@@ -216,7 +216,7 @@ void sb_model_lm_head(const struct sb_model *model, float *logits, const float *
 {
     const struct sb_packed *head = &model->head.part[0];
     const struct sb_team *team = sb_team_begin(sb_team_size(m * head->n * head->k));
-    sb_matmul(team, logits, head->n, head, normed, head->k, m, NULL, false, NULL);
+    sb_matmul(team, logits, head->n, head, normed, head->k, m, NULL);
     sb_team_end(team);
 }
 

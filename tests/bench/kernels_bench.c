@@ -92,7 +92,7 @@ struct product {
 static void run_product(const struct sb_team *team, void *arg)
 {
     struct product *p = arg;
-    sb_matmul(team, p->y, p->w.n, &p->w, p->x, p->w.k, p->m, NULL, false, NULL);
+    sb_matmul(team, p->y, p->w.n, &p->w, p->x, p->w.k, p->m, NULL);
 }
 
 static int check(const char *what, const float *got, const float *want, size_t n)

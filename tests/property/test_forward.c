@@ -199,6 +199,42 @@ static void widened_weights_have_the_same_bits(void **state)
     }
 }
 
+static void widen(struct sb_tensor *t, float *floats)
+{
+    const size_t row_bytes = sb_dtype_row_bytes(t->type, t->k);
+    for (size_t i = 0; i < t->n; i++)
+        sb_dequantize_row(floats + i * t->k, t->type,
+                          (const unsigned char *)t->data + i * row_bytes, t->k);
+    t->data = floats;
+    t->type = SB_F32;
+}
+
+/* Matrices that read the same input are multiplied one by one where their types differ, and gated afterwards. */
+static void mixed_types_have_the_same_bits(void **state)
+{
+    (void)state;
+    char *path = sb_strf("%s/golden/models/llama-bf16.gguf", getenv("SB_TEST_DIR"));
+    struct sb_weights *weights;
+    struct sb_model *mixed;
+    assert_int_equal(sb_weights_open(&weights, path, NULL), SB_OK);
+    struct sb_layer_weights *layer = &weights->layers[0];
+    float *up = sb_alloc_array(layer->w_up.n * layer->w_up.k, sizeof *up),
+          *wk = sb_alloc_array(layer->wk.n * layer->wk.k, sizeof *wk);
+    assert_true(up && wk);
+    widen(&layer->w_up, up);
+    widen(&layer->wk, wk);
+    assert_int_equal(sb_model_from_weights(&mixed, weights, NULL), SB_OK);
+    float *want = batch_logits(models[1], MOST_ROWS), *got = batch_logits(mixed, MOST_ROWS);
+    assert_true(sb_model_packed_bytes(mixed) > sb_model_packed_bytes(models[1]));
+    assert_same_bits(got, want, MOST_ROWS * vocab(mixed));
+    sb_free(got);
+    sb_free(want);
+    sb_model_destroy(mixed);
+    sb_free(up);
+    sb_free(wk);
+    sb_free(path);
+}
+
 /* A narrow cache and fast products have bits of their own, which depend on the batch and on threads as
  * little as the exact ones, and are near those. */
 static void other_arithmetics_keep_their_bits_too(void **state)
@@ -547,6 +583,7 @@ int main(void)
         cmocka_unit_test(a_row_has_the_bits_of_that_row_alone),
         cmocka_unit_test(threads_and_instruction_sets_change_no_bit),
         cmocka_unit_test(widened_weights_have_the_same_bits),
+        cmocka_unit_test(mixed_types_have_the_same_bits),
         cmocka_unit_test(other_arithmetics_keep_their_bits_too),
         cmocka_unit_test(a_tree_path_has_the_bits_of_a_chain),
         cmocka_unit_test(a_committed_path_goes_on_like_plain_decoding),

@@ -110,7 +110,8 @@ static float *multiply(const struct sb_packed *w, const float *x, size_t ldx, si
     float *y = guard_floats(m * w->n);
     for (size_t i = 0; i < m * w->n; i++)
         y[i] = add ? (float)i * 0.37f : NAN;
-    sb_matmul(NULL, y, w->n, w, x, ldx, m, bias, add, NULL);
+    const struct sb_matmul_options options = { .bias = bias, .add = add };
+    sb_matmul(NULL, y, w->n, w, x, ldx, m, &options);
     return y;
 }
 
@@ -217,14 +218,72 @@ static void a_row_of_a_batch_is_the_row_alone(void **state)
             assert_int_equal(sb_packed_init(&w, NULL, (enum sb_dtype)type, n, k, weights), 0);
             float *one = guard_floats(n), *all = guard_floats(m * n);
             for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-                sb_matmul(NULL, all, n, &w, x, k, sizes[i], NULL, false, NULL);
+                sb_matmul(NULL, all, n, &w, x, k, sizes[i], NULL);
                 for (size_t r = 0; r < sizes[i]; r++) {
-                    sb_matmul(NULL, one, n, &w, x + r * k, k, 1, NULL, false, NULL);
+                    sb_matmul(NULL, one, n, &w, x + r * k, k, 1, NULL);
                     assert_memory_equal(one, all + r * n, n * sizeof *one);
                 }
             }
             sb_packed_finish(&w);
             release();
+        }
+}
+
+struct gated_case {
+    enum sb_dtype type;
+    size_t n, k, most; /* rows */
+};
+
+/* Norms, two products and their gate in one, by one to three threads, with room for one set of norms and for all. */
+static void check_gated(const struct gated_case *c)
+{
+    static const size_t sizes[] = { 1, 2, 5, 8, 13, 14, 33, 70, 300 };
+    const size_t n = c->n, k = c->k, ld = sb_row_stride(k);
+    const void *gate = random_weights(c->type, n, k, 30), *up = random_weights(c->type, n, k, 31);
+    const float *x = random_floats(c->most * k, 32), *weight = random_floats(k, 33);
+    float *normed = guard_floats(c->most * ld), *room = guard_floats(3 * c->most * ld);
+    float *want = guard_floats(c->most * n), *half = guard_floats(c->most * n),
+          *got = guard_floats(c->most * n);
+    struct sb_packed w[2], both;
+    assert_int_equal(sb_packed_init(&w[0], NULL, c->type, n, k, gate), 0);
+    assert_int_equal(sb_packed_init(&w[1], NULL, c->type, n, k, up), 0);
+    assert_int_equal(sb_packed_init_gated(&both, NULL, c->type, n, k, gate, up), 0);
+    sb_rmsnorm(NULL, normed, ld, x, k, weight, k, c->most, 1e-5f);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes && sizes[i] <= c->most; i++) {
+        const size_t m = sizes[i];
+        sb_matmul(NULL, want, n, &w[0], normed, ld, m, NULL);
+        sb_matmul(NULL, half, n, &w[1], normed, ld, m, NULL);
+        sb_swiglu(NULL, want, n, half, n, n, m);
+        for (size_t threads = 1; threads <= 3; threads++)
+            for (size_t rooms = 1; rooms <= 3; rooms += 2) {
+                const struct sb_norm norm = { weight, 1e-5f, room, rooms * m };
+                const struct sb_matmul_options options = { .norm = &norm };
+                const struct sb_team *team = sb_team_begin(threads);
+                memset(got, 0, m * n * sizeof *got);
+                sb_matmul(team, got, n, &both, x, k, m, &options);
+                assert_memory_equal(got, want, m * n * sizeof *got);
+                memset(got, 0, m * n * sizeof *got);
+                sb_matmul(team, got, n, &w[1], x, k, m, &options);
+                assert_memory_equal(got, half, m * n * sizeof *got);
+                sb_team_end(team);
+            }
+    }
+    sb_packed_finish(&w[0]);
+    sb_packed_finish(&w[1]);
+    sb_packed_finish(&both);
+    release();
+}
+
+static void norms_and_gates_in_a_product_change_no_bit(void **state)
+{
+    (void)state;
+    for (enum sb_cpu cpu = 0; cpu < SB_CPU_COUNT; cpu++)
+        for (int type = 0; sb_cpu_supported(cpu) && type < SB_DTYPE_COUNT; type++) {
+            use(cpu);
+            check_gated(&(struct gated_case){ (enum sb_dtype)type, 199, 544, 300 });
+            check_gated(&(struct gated_case){ (enum sb_dtype)type, 64, 1088, 14 });
+            if (type <= SB_BF16)
+                check_gated(&(struct gated_case){ (enum sb_dtype)type, 31, 77, 70 });
         }
 }
 
@@ -245,13 +304,14 @@ static void asking_does_not_change_a_bit(void **state)
             kv.memory = guard(sb_kv_bytes(SB_F32, SLOTS, HEADS, HEAD_DIM));
             assert_int_equal(sb_packed_init(&w, NULL, (enum sb_dtype)type, n, k, weights), 0);
             for (size_t m = 1; m <= most; m += m < 14 ? 1 : 9) {
-                sb_matmul(NULL, want, n, &w, x, k, m, NULL, false, NULL);
+                sb_matmul(NULL, want, n, &w, x, k, m, NULL);
                 for (size_t threads = 1; threads <= 2; threads++) {
                     const struct sb_team *team = sb_team_begin(threads);
                     const size_t spare = sb_matmul_spare(team, &w, m);
                     struct sb_soon soon = sb_attention_soon(team, &kv, SLOTS, HEADS, 1, spare);
                     memset(got, 0, m * n * sizeof *got);
-                    sb_matmul(team, got, n, &w, x, k, m, NULL, false, &soon);
+                    sb_matmul(team, got, n, &w, x, k, m,
+                              &(struct sb_matmul_options){ .soon = &soon });
                     sb_team_end(team);
                     assert_memory_equal(got, want, m * n * sizeof *got);
                     assert_int_equal(soon.asked, spare < soon.bytes ? spare : soon.bytes);
@@ -278,7 +338,7 @@ static void listed_rows_are_columns_of_the_product(void **state)
             struct sb_packed w;
             use(cpu);
             assert_int_equal(sb_packed_init(&w, NULL, (enum sb_dtype)type, n, k, weights), 0);
-            sb_matmul(NULL, all, n, &w, x, k, m, NULL, false, NULL);
+            sb_matmul(NULL, all, n, &w, x, k, m, NULL);
             sb_matmul_rows(NULL, some, 70, &w, rows, 70, x, k, m);
             for (size_t r = 0; r < m; r++)
                 for (size_t i = 0; i < 70; i++)
@@ -294,7 +354,7 @@ static void work_together(size_t threads, const struct sb_packed *w, const float
 {
     const struct sb_team *team = sb_team_begin(threads);
     size_t n = w->n;
-    sb_matmul(team, y, n, w, x, w->k, m, NULL, false, NULL);
+    sb_matmul(team, y, n, w, x, w->k, m, NULL);
     sb_rmsnorm(team, y, n, y, n, y + (m - 1) * n, n, m / 2, 1e-5f);
     sb_swiglu(team, y, n, y + 2 * n, n, n, m - 2);
     sb_team_end(team);
@@ -556,6 +616,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_follow_their_definition_in_every_variant),
         cmocka_unit_test(a_row_of_a_batch_is_the_row_alone),
+        cmocka_unit_test(norms_and_gates_in_a_product_change_no_bit),
         cmocka_unit_test(asking_does_not_change_a_bit),
         cmocka_unit_test(listed_rows_are_columns_of_the_product),
         cmocka_unit_test(threads_do_not_change_a_bit),
