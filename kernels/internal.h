@@ -50,12 +50,13 @@ static inline size_t sb_halves(bool gated)
     return gated ? 2 : 1;
 }
 
-/* Panels of a packed matrix's outputs, and bytes from the weights of one to those of the next. */
-static inline size_t sb_packed_panels(const struct sb_packed *w)
+/* Panels of n outputs. */
+static inline size_t sb_panels_for(size_t n)
 {
-    return w->n / SB_PANEL + (w->n % SB_PANEL != 0);
+    return n / SB_PANEL + (n % SB_PANEL != 0);
 }
 
+/* Bytes from the weights of one panel of outputs to those of the next. */
 static inline size_t sb_packed_stride(const struct sb_packed *w)
 {
     return sb_panel_bytes(w->type, w->k) * sb_halves(w->gated);

@@ -55,8 +55,7 @@ struct sb_packed {
     size_t size_bytes;
     void *data; /* 64-byte aligned */
     bool owned;
-    bool
-        gated; /* of two matrices, gate and up, panels in turns; a product is silu(x gate^T) * (x up^T) */
+    bool gated; /* a pair, gate and up, panels in turns: a product is silu(x gate^T) * (x up^T) */
     /* Panels of the matrix that is multiplied with next, not owned; none: data NULL. While a thread computes
      * its last panel it asks the memory for the first one it will have there: nobody else has. */
     struct sb_panels {
@@ -92,20 +91,21 @@ struct sb_soon {
     size_t later; /* time for so many is left unused first: later products have enough */
 };
 
-/* What a product may do beside; nothing set: nothing. */
-struct sb_matmul_options {
-    const struct sb_norm *norm; /* x is read as sb_rmsnorm makes it */
-    const float *bias;          /* [n], added last; not with gated weights */
-    bool add; /* y += product and bias, in one addition; not with gated weights, nor with norm */
-    struct sb_soon *soon; /* is asked for, and brought up to date */
-};
-
+/* Rows of x that are read as sb_rmsnorm makes them. */
 struct sb_norm {
     const float *weight; /* [k] */
     float eps;
-    float *
-        room; /* for n_room >= m rows sb_row_stride(k) apart: of few rows each thread makes norms of its own */
+    /* For n_room >= m rows, sb_row_stride(k) apart. Of few rows, each thread makes norms of its own there. */
+    float *room;
     size_t n_room;
+};
+
+/* What a product may do beside; nothing set: nothing. Gated weights go without bias and add, norm without add. */
+struct sb_matmul_options {
+    const struct sb_norm *norm;
+    const float *bias;    /* [n], added last */
+    bool add;             /* y += product and bias: those first, then one addition */
+    struct sb_soon *soon; /* is asked for, and brought up to date */
 };
 
 /* y[m, n] = x[m, k] W^T, or what gated weights and the options, which may be NULL, make of it. Each element of the

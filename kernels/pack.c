@@ -84,7 +84,7 @@ static void pack_panel(unsigned char *panel, enum sb_dtype type, size_t lanes,
 
 size_t sb_packed_size(enum sb_dtype type, size_t n, size_t k)
 {
-    return (n / SB_PANEL + (n % SB_PANEL != 0)) * sb_panel_bytes(type, k);
+    return sb_panels_for(n) * sb_panel_bytes(type, k);
 }
 
 /* Everything but the weights. */
@@ -94,7 +94,7 @@ static int init(struct sb_packed *w, void *memory, enum sb_dtype type, size_t n,
     *w = (struct sb_packed){ .type = type, .n = n, .k = k, .gated = gated, .owned = !memory };
     if ((sb_dtype_row_bytes(type, k) == 0 && k != 0) || k > SIZE_MAX / 128)
         return -1;
-    const size_t stride = sb_packed_stride(w), panels = sb_packed_panels(w);
+    const size_t stride = sb_packed_stride(w), panels = sb_panels_for(w->n);
     w->data = memory ? memory : sb_alloc_aligned(panels, stride ? stride : 1);
     w->size_bytes = panels * stride;
     return w->data ? 0 : -1;
@@ -106,7 +106,7 @@ static void pack_rows(struct sb_packed *w, size_t from, const unsigned char *src
     const size_t row_bytes = sb_dtype_row_bytes(w->type, w->k);
     unsigned char *to = (unsigned char *)w->data + from;
 #pragma omp parallel for schedule(static) if (sb_team_size(w->n * w->k) > 1)
-    for (size_t p = 0; p < sb_packed_panels(w); p++) {
+    for (size_t p = 0; p < sb_panels_for(w->n); p++) {
         size_t first = p * SB_PANEL, lanes = w->n - first < SB_PANEL ? w->n - first : SB_PANEL;
         pack_panel(to + p * sb_packed_stride(w), w->type, lanes, src + first * row_bytes, row_bytes,
                    w->k);
@@ -134,7 +134,7 @@ int sb_packed_init_gated(struct sb_packed *w, void *memory, enum sb_dtype type, 
 
 void sb_packed_follow(struct sb_packed *w, const struct sb_packed *next)
 {
-    w->next = (struct sb_panels){ next->data, sb_packed_panels(next), sb_packed_stride(next) };
+    w->next = (struct sb_panels){ next->data, sb_panels_for(next->n), sb_packed_stride(next) };
 }
 
 void sb_packed_finish(struct sb_packed *w)

@@ -53,7 +53,7 @@ void sb_product_run(const struct sb_team *team, const struct sb_product *job,
                     void (*product)(const struct sb_product *job, size_t first_panel,
                                     size_t last_panel))
 {
-    const size_t panels = job->n / SB_PANEL + (job->n % SB_PANEL != 0);
+    const size_t panels = sb_panels_for(job->n);
     const size_t bytes = soon && soon->kv ? sb_soon_take(soon, spare_bytes) : 0;
     bool normed[SB_TEAM_MOST] = { false };
     const struct panel_loop loop = {

@@ -269,6 +269,48 @@ static int rows_of(size_t which, bool timed)
     return failed;
 }
 
+struct kv_rows {
+    struct sb_kv_layer kv;
+    float *rows; /* k, then v */
+    size_t width, m;
+};
+
+static void run_kv_write(const struct sb_team *team, void *arg)
+{
+    const struct kv_rows *r = arg;
+    sb_kv_write(team, &r->kv, 0, r->rows, r->rows + r->width, 2 * r->width, r->m);
+}
+
+static int kv_rows_of(enum sb_dtype type, size_t m, bool timed)
+{
+    enum { KV_HEADS = 12, DIM = 64 };
+    const size_t bytes = sb_kv_bytes(type, m, KV_HEADS, DIM), n = bytes / sizeof(float);
+    float *want = floats(n, 19), *got = floats(n, 19);
+    struct kv_rows r = { { type, got, m, KV_HEADS, DIM },
+                         floats(2 * m * KV_HEADS * DIM, 20),
+                         (size_t)KV_HEADS * DIM,
+                         m };
+    int failed = 0;
+    for (int cpu = 0; cpu < SB_CPU_COUNT; cpu++) {
+        if (!sb_cpu_supported((enum sb_cpu)cpu))
+            continue;
+        sb_cpu_select(sb_cpu_name((enum sb_cpu)cpu), NULL);
+        memset(got, 0, bytes);
+        run(run_kv_write, &r);
+        if (cpu == 0)
+            memcpy(want, got, bytes);
+        failed |= check("kv_write", got, want, n);
+        if (timed)
+            printf("%-8s kv_write  %zu x %zu as %s: %.3f ns per element\n",
+                   sb_cpu_name((enum sb_cpu)cpu), m, 2 * r.width, sb_dtype_name(type),
+                   time_of(sb_threads_get(), run_kv_write, &r) * 1e9 / (double)(2 * m * r.width));
+    }
+    sb_free(r.rows);
+    sb_free(want);
+    sb_free(got);
+    return failed;
+}
+
 struct attention {
     struct sb_kv_layer kv;
     struct sb_visible visible;
@@ -354,6 +396,10 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof row_benches / sizeof *row_benches; i++)
         if (strstr(row_benches[i].name, filter))
             failed |= rows_of(i, timed);
+    for (int type = SB_F32; type <= SB_BF16 && strstr("kv_write", filter); type++) {
+        failed |= kv_rows_of((enum sb_dtype)type, 8, timed);
+        failed |= kv_rows_of((enum sb_dtype)type, 70, timed);
+    }
     if (strstr("attention", filter)) {
         failed |= attention_of(1, 1000, timed);
         failed |= attention_of(16, 1000, timed);
