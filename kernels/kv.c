@@ -66,9 +66,8 @@ static void write_runs(const void *arg, size_t first, size_t last, size_t member
 void sb_kv_write(const struct sb_team *team, const struct sb_kv_layer *kv, size_t slot,
                  const float *k, const float *v, size_t ld, size_t m)
 {
-    enum {
-        WORK = 96
-    }; /* multiply-adds in the time of an element of k and of v: mostly of waiting for lines */
+    /* Multiply-adds in the time of an element of k and of v: mostly of waiting for lines. */
+    enum { WORK = 96 };
     const size_t runs = (slot % SB_PANEL + m + SB_PANEL - 1) / SB_PANEL;
     const struct write_loop loop = { kv, slot, k, v, ld, m, runs };
     if (m > 0)
