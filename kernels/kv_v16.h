@@ -1,8 +1,8 @@
 /* Template: rows of keys and values into the forms of a KV cache (kernels.h). Include after a v16_<isa>.h. */
 
 /* step[i], lane by lane, as step i of the keys of `slots` slots; an even step comes with the one after it. */
-static inline __attribute__((always_inline)) void
-store_steps(int type, unsigned char *to, const v16 *step, size_t steps, size_t slots)
+static inline void store_steps(enum sb_dtype type, unsigned char *to, const v16 *step, size_t steps,
+                               size_t slots)
 {
     const v16 none = v_zero();
     for (size_t i = 0; i < steps; i++)
@@ -14,8 +14,8 @@ store_steps(int type, unsigned char *to, const v16 *step, size_t steps, size_t s
             v_store_bf16_pairs_n(to + i * 64, step[i], i + 1 < steps ? step[i + 1] : none, slots);
 }
 
-static inline __attribute__((always_inline)) void
-store_keys_as(int type, unsigned char *to, const float *x, size_t ldx, size_t m, size_t d)
+static void store_keys(enum sb_dtype type, unsigned char *to, const float *x, size_t ldx, size_t m,
+                       size_t d)
 {
     const size_t slot = type == SB_F16 ? 2 : 4, step = type == SB_F32 ? 128 : 64; /* bytes */
     for (size_t r = 0; r < m; r += 16)
@@ -29,19 +29,8 @@ store_keys_as(int type, unsigned char *to, const float *x, size_t ldx, size_t m,
         }
 }
 
-static void store_keys(enum sb_dtype type, unsigned char *to, const float *x, size_t ldx, size_t m,
-                       size_t d)
-{
-    if (type == SB_F32)
-        store_keys_as(SB_F32, to, x, ldx, m, d);
-    else if (type == SB_F16)
-        store_keys_as(SB_F16, to, x, ldx, m, d);
-    else
-        store_keys_as(SB_BF16, to, x, ldx, m, d);
-}
-
-static inline __attribute__((always_inline)) void
-store_values_as(int type, unsigned char *to, const float *x, size_t ldx, size_t m, size_t n)
+static void store_values(enum sb_dtype type, unsigned char *to, const float *x, size_t ldx,
+                         size_t m, size_t n)
 {
     for (size_t r = 0; r < m; r++, x += ldx, to += type == SB_F32 ? 128 : 64)
         for (size_t i = 0; i < n; i += 16) {
@@ -53,15 +42,4 @@ store_values_as(int type, unsigned char *to, const float *x, size_t ldx, size_t 
             else
                 v_store_bf16_n(to + 2 * i, a, n - i);
         }
-}
-
-static void store_values(enum sb_dtype type, unsigned char *to, const float *x, size_t ldx,
-                         size_t m, size_t n)
-{
-    if (type == SB_F32)
-        store_values_as(SB_F32, to, x, ldx, m, n);
-    else if (type == SB_F16)
-        store_values_as(SB_F16, to, x, ldx, m, n);
-    else
-        store_values_as(SB_BF16, to, x, ldx, m, n);
 }

@@ -13,11 +13,11 @@
 #include "kernels/kv.h"
 #include "kernels/team.h"
 
-/* Of a layer like 110M's, in Q4_0. */
+/* Of a layer like 110M's, in Q4_0; gate and up are a pair. */
 enum { HEADS = 12, HEAD_DIM = 64, WIDTH = HEADS * HEAD_DIM, SLOTS = 2048 + 100, ROWS = 8 };
-static const size_t panels_of[] = { WIDTH / 32, 2 * 2048 / 32, WIDTH / 32, 3 * WIDTH / 32 };
+static const size_t panels_of[] = { WIDTH / 32, 2048 / 32, WIDTH / 32, 3 * WIDTH / 32 };
 static const size_t inputs_of[] = { WIDTH, WIDTH, 2048, WIDTH };
-enum { PRODUCTS = 4, MOST_PANELS = 128 };
+enum { PRODUCTS = 4, GATED = 1, MOST_PANELS = 128 };
 
 static struct sb_kv_layer cache(void)
 {
@@ -31,7 +31,8 @@ static struct sb_packed quantised(size_t product)
 {
     return (struct sb_packed){ .type = SB_Q4_0,
                                .n = panels_of[product] * SB_PANEL,
-                               .k = inputs_of[product] };
+                               .k = inputs_of[product],
+                               .gated = product == GATED };
 }
 
 static size_t spare_of_all(const struct sb_team *team, size_t m)
@@ -49,14 +50,17 @@ static void nothing_is_asked_for_in_vain(void **state)
     (void)state;
     const struct sb_team two = { 2 };
     const struct sb_packed w = quantised(0);
-    struct sb_packed floats = w;
+    struct sb_packed floats = w, twice = w, pair = w;
     struct sb_kv_layer kv = cache();
     floats.type = SB_F32;
+    twice.n *= 2;
+    pair.gated = true;
     /* Few rows wait for their weights, and so do all of wider types that tiles ask for. */
     assert_int_equal(sb_matmul_spare(&two, &w, SB_BESIDE_ROWS - 1), 0);
     assert_int_equal(sb_matmul_spare(&two, &floats, 64), 0);
     assert_true(sb_matmul_spare(&two, &w, ROWS) > 0);
     assert_true(sb_matmul_spare(&two, &w, ROWS + 1) > sb_matmul_spare(&two, &w, ROWS));
+    assert_int_equal(sb_matmul_spare(&two, &pair, ROWS), sb_matmul_spare(&two, &twice, ROWS));
     /* More cores share the memory. */
     assert_true(sb_matmul_spare(NULL, &w, ROWS) > sb_matmul_spare(&two, &w, ROWS));
     assert_int_equal(sb_matmul_spare(&(struct sb_team){ 64 }, &w, ROWS), 0);
@@ -91,7 +95,9 @@ static void run_products(struct sb_soon *soon, const struct sb_team *team)
     memset(asked, 0, sizeof asked);
     for (running = 0; running < PRODUCTS; running++) {
         const struct sb_packed w = quantised(running);
-        const struct sb_product job = { .type = w.type, .n = w.n, .k = w.k, .m = ROWS };
+        const struct sb_product job = {
+            .type = w.type, .n = w.n, .k = w.k, .m = ROWS, .gated = w.gated
+        };
         sb_product_run(team, &job, &none, soon, sb_matmul_spare(team, &w, ROWS), record);
     }
 }
