@@ -193,6 +193,7 @@ static void fork_and_work(const struct sb_team *team)
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
+        alarm(60); /* rather than wait for ever */
         bool good = !team || all_once(team, &loop, 100, MUCH);
         sb_team_end(team);
         team = sb_team_begin(3);
@@ -203,6 +204,46 @@ static void fork_and_work(const struct sb_team *team)
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
+}
+
+static atomic_bool other_ran, forked;
+
+static void wait_for_fork(const void *arg, size_t first, size_t last, size_t member)
+{
+    (void)arg, (void)last, (void)member;
+    if (first > 0)
+        atomic_store(&other_ran, true);
+    while (first == 0 && !atomic_load(&forked))
+        usleep(100);
+}
+
+static void *open_loop(void *arg)
+{
+    const struct sb_team *team = sb_team_begin(2);
+    *(bool *)arg = team != NULL;
+    if (team)
+        sb_team_for(team, 2, MUCH, wait_for_fork, NULL);
+    else
+        atomic_store(&other_ran, true);
+    sb_team_end(team);
+    return NULL;
+}
+
+/* A loop of another thread is open, and half of it done: the child has nothing of it to wait for. */
+static void a_child_of_an_open_loop(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    bool had_team = false;
+    assert_int_equal(pthread_create(&thread, NULL, open_loop, &had_team), 0);
+    while (!atomic_load(&other_ran))
+        usleep(100);
+    usleep(2000);
+    fork_and_work(NULL);
+    atomic_store(&forked, true);
+    pthread_join(thread, NULL);
+    assert_true(had_team);
+    many_loops(3, 10, 600);
 }
 
 static void a_child_makes_its_own_threads(void **state)
@@ -226,6 +267,7 @@ int main(void)
         cmocka_unit_test(a_part_works_alone),
         cmocka_unit_test(callers_do_not_share_a_team),
         cmocka_unit_test(a_child_makes_its_own_threads),
+        cmocka_unit_test(a_child_of_an_open_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
