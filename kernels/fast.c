@@ -13,11 +13,6 @@ bool sb_fast_supported(void)
 #endif
 }
 
-static uint32_t pair_of(const float *x, size_t n)
-{
-    return sb_f32_to_bf16(x[0]) | (n > 1 ? (uint32_t)sb_f32_to_bf16(x[1]) << 16 : 0);
-}
-
 struct pair_loop {
     uint32_t *pairs;
     size_t ldp;
@@ -25,20 +20,27 @@ struct pair_loop {
     size_t ldx, k, m;
 };
 
-static void round_words(const void *arg, size_t first, size_t last, size_t member)
+/* Words are pairs of neighbours, the earlier one low: rows of bfloat16, as this processor stores them. */
+enum { COLUMNS = 64 };
+
+static void round_columns(const void *arg, size_t first, size_t last, size_t member)
 {
     const struct pair_loop *l = arg;
-    for (size_t r = 0; r < l->m; r++)
-        for (size_t i = first; i < last; i++)
-            l->pairs[r * l->ldp + i] = pair_of(l->x + r * l->ldx + 2 * i, l->k - 2 * i);
+    const size_t begin = first * COLUMNS, end = sb_least(last * COLUMNS, l->k);
+    for (size_t r = 0; r < l->m; r++) {
+        uint16_t *to = (uint16_t *)(l->pairs + r * l->ldp);
+        sb_kernels()->round_bf16(to + begin, l->x + r * l->ldx + begin, end - begin);
+        if (end % 2 != 0) /* the last word's other half */
+            to[end] = 0;
+    }
 }
 
 void sb_round_pairs(const struct sb_team *team, uint32_t *pairs, size_t ldp, const float *x,
                     size_t ldx, size_t k, size_t m)
 {
-    enum { WORK = 16 }; /* multiply-adds in the time of an element */
     const struct pair_loop loop = { pairs, ldp, x, ldx, k, m };
-    sb_team_for(team, k / 2 + k % 2, WORK * m * k, round_words, &loop);
+    /* An element takes about a multiply-add's time. */
+    sb_team_for(team, (k + COLUMNS - 1) / COLUMNS, m * k, round_columns, &loop);
 }
 
 void sb_matmul_fast(const struct sb_team *team, float *y, size_t ldy, const struct sb_packed *w,

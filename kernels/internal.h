@@ -134,6 +134,8 @@ struct sb_kernel_table {
     void (*add)(float *y, const float *x, size_t n);
     void (*divide)(float *y, const float *x, size_t n, float by);
     void (*multiply)(float *x, size_t n, float by);
+    /* To nearest, ties to even; NaN stays NaN. */
+    void (*round_bf16)(uint16_t *y, const float *x, size_t n);
     float (*largest)(const float *x, size_t n);
     /* Sum over e = exp((x - max) * scale), 16 lanes within chunks; e is stored when not NULL. scale > 0, and no
      * x is above max. */

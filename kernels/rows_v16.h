@@ -50,6 +50,12 @@ static void multiply(float *x, size_t n, float by)
         v_store_n(x + i, v_mul(v_load_n(x + i, n - i), b), n - i);
 }
 
+static void round_bf16(uint16_t *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16)
+        v_store_bf16_n(y + i, v_load_left(x + i, n - i), n - i);
+}
+
 /* largest[r] = of a row of x. NaN never wins: v_max keeps its second operand then. `rows` is a constant at every
  * call; chains of different rows hide each other's latency. */
 static inline __attribute__((always_inline)) void

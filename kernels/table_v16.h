@@ -8,6 +8,7 @@ const struct sb_kernel_table SB_V16_TABLE = {
     .add = add,
     .divide = divide,
     .multiply = multiply,
+    .round_bf16 = round_bf16,
     .largest = largest,
     .sum_exp = sum_exp,
     .weigh = weigh,

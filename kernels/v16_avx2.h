@@ -288,7 +288,7 @@ static inline void v_store_f16_n(void *p, v16 a, size_t n)
 }
 
 /* To bfloat16, in the low halves. */
-static inline __m256i round_bf16(__m256 a)
+static inline __m256i to_bf16(__m256 a)
 {
     const __m256i bits = _mm256_castps_si256(a),
                   odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1)),
@@ -306,15 +306,13 @@ static inline __m128i halves_of(__m256i words)
 
 static inline void v_store_bf16_n(void *p, v16 a, size_t n)
 {
-    store_halves_n(p, halves_of(round_bf16(a.lo)), halves_of(round_bf16(a.hi)), n);
+    store_halves_n(p, halves_of(to_bf16(a.lo)), halves_of(to_bf16(a.hi)), n);
 }
 
 static inline void v_store_bf16_pairs_n(void *p, v16 low, v16 high, size_t n)
 {
-    const __m256i lo = _mm256_or_si256(round_bf16(low.lo),
-                                       _mm256_slli_epi32(round_bf16(high.lo), 16)),
-                  hi = _mm256_or_si256(round_bf16(low.hi),
-                                       _mm256_slli_epi32(round_bf16(high.hi), 16));
+    const __m256i lo = _mm256_or_si256(to_bf16(low.lo), _mm256_slli_epi32(to_bf16(high.lo), 16)),
+                  hi = _mm256_or_si256(to_bf16(low.hi), _mm256_slli_epi32(to_bf16(high.hi), 16));
     v_store_n(p, (v16){ _mm256_castsi256_ps(lo), _mm256_castsi256_ps(hi) }, n);
 }
 

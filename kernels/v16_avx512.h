@@ -221,7 +221,7 @@ static inline void v_store_f16_n(void *p, v16 a, size_t n)
 }
 
 /* To bfloat16, in the high halves; vcvtneps2bf16 would make subnormals zero. */
-static inline __m512i round_bf16(v16 a)
+static inline __m512i to_bf16(v16 a)
 {
     const __m512i bits = _mm512_castps_si512(a), one = _mm512_set1_epi32(1),
                   quiet = _mm512_set1_epi32(0x400000),
@@ -234,13 +234,13 @@ static inline __m512i round_bf16(v16 a)
 static inline void v_store_bf16_n(void *p, v16 a, size_t n)
 {
     _mm256_mask_storeu_epi16(p, first_lanes(n),
-                             _mm512_cvtepi32_epi16(_mm512_srli_epi32(round_bf16(a), 16)));
+                             _mm512_cvtepi32_epi16(_mm512_srli_epi32(to_bf16(a), 16)));
 }
 
 static inline void v_store_bf16_pairs_n(void *p, v16 low, v16 high, size_t n)
 {
-    const __m512i words = _mm512_mask_blend_epi16(
-        0xaaaaaaaa, _mm512_srli_epi32(round_bf16(low), 16), round_bf16(high));
+    const __m512i words =
+        _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(to_bf16(low), 16), to_bf16(high));
     _mm512_mask_storeu_epi32(p, first_lanes(n), words);
 }
 

@@ -13,6 +13,7 @@
 #include "harness/core/alloc.h"
 #include "harness/core/rng.h"
 #include "kernels/kernels.h"
+#include "kernels/team.h"
 
 static void fill(float *x, size_t n, uint64_t seed)
 {
@@ -94,6 +95,52 @@ static void bfloat16_rounds_to_nearest_even_and_keeps_nan(void **state)
     float nan_value;
     memcpy(&nan_value, &only_low_bits, sizeof nan_value);
     assert_int_equal(sb_f32_to_bf16(nan_value), 0x7fc0);
+}
+
+/* Words of two, of any bits; an odd end's other half is 0, and nothing beyond is written. */
+static void check_pairs(const struct sb_team *team, size_t k, size_t m)
+{
+    enum { GAP = 3 };
+    const size_t ldx = k + GAP, words = (k + 1) / 2, ldp = words + GAP;
+    float *x = sb_alloc_array(m * ldx, sizeof *x);
+    uint32_t *pairs = sb_alloc_array(m * ldp, sizeof *pairs);
+    struct sb_rng rng = sb_rng_make(k + m, SB_STREAM_DATA);
+    assert_true(x && pairs);
+    memset(pairs, 0xa5, m * ldp * sizeof *pairs);
+    for (size_t i = 0; i < m * ldx; i++) {
+        const uint32_t bits = (uint32_t)sb_rng_bits(&rng) | (i % 5 == 0 ? 0x7f800000 : 0);
+        memcpy(x + i, &bits, sizeof bits);
+    }
+    sb_round_pairs(team, pairs, ldp, x, ldx, k, m);
+    for (size_t r = 0; r < m; r++)
+        for (size_t i = 0; i < ldp; i++) {
+            const float *at = x + r * ldx + 2 * i;
+            uint32_t want = 0xa5a5a5a5;
+            if (i < words)
+                want = sb_f32_to_bf16(at[0]) |
+                       (2 * i + 1 < k ? (uint32_t)sb_f32_to_bf16(at[1]) << 16 : 0);
+            assert_int_equal(pairs[r * ldp + i], want);
+        }
+    sb_free(x);
+    sb_free(pairs);
+}
+
+static void pairs_hold_rows_of_bfloat16(void **state)
+{
+    (void)state;
+    static const size_t widths[] = { 1, 2, 15, 16, 17, 63, 64, 65, 129, 768, 2047 };
+    for (enum sb_cpu cpu = 0; cpu < SB_CPU_COUNT; cpu++) {
+        if (!sb_cpu_supported(cpu))
+            continue;
+        assert_int_equal(sb_cpu_select(sb_cpu_name(cpu), NULL), 0);
+        const struct sb_team *team = sb_team_begin(2);
+        for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+            for (size_t m = 1; m <= 40; m += 13) {
+                check_pairs(NULL, widths[i], m);
+                check_pairs(team, widths[i], m);
+            }
+        sb_team_end(team);
+    }
 }
 
 static void quantised_blocks_dequantise_as_documented(void **state)
@@ -417,6 +464,7 @@ int main(void)
         cmocka_unit_test(every_half_has_its_value_and_comes_back),
         cmocka_unit_test(floats_round_to_the_nearest_half_ties_to_even),
         cmocka_unit_test(bfloat16_rounds_to_nearest_even_and_keeps_nan),
+        cmocka_unit_test(pairs_hold_rows_of_bfloat16),
         cmocka_unit_test(quantised_blocks_dequantise_as_documented),
         cmocka_unit_test(packing_refuses_what_it_cannot_hold),
         cmocka_unit_test(expf_is_within_two_ulp_down_to_the_smallest_subnormal),
