@@ -31,7 +31,7 @@ static void round_columns(const void *arg, size_t first, size_t last, size_t mem
         uint16_t *to = (uint16_t *)(l->pairs + r * l->ldp);
         sb_kernels()->round_bf16(to + begin, l->x + r * l->ldx + begin, end - begin);
         if (end % 2 != 0) /* the last word's other half */
-            to[end] = 0;
+            memset(to + end, 0, sizeof *to);
     }
 }
 
